@@ -1,0 +1,91 @@
+"""The label alphabet, from disk to loss: -1 absent, 0 unknown, +1 present."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NEGATIVE, UNKNOWN, POSITIVE = -1, 0, 1
+
+
+def check_labels(labels, num_labels: int | None = None, *, rows: list | None = None) -> None:
+    """Raise `ValueError` unless `labels` is `(num_images, num_labels)` with values in {-1, 0, +1}.
+
+    Args:
+        labels: a NumPy array or a tensor; soft labels in (0, 1] count as positive.
+        num_labels: expected number of columns, `None` accepts any.
+        rows: names of the rows (image ids), to name the first wrong one.
+    """
+    if labels.ndim != 2 or (num_labels is not None and labels.shape[1] != num_labels):
+        expected = "num_labels" if num_labels is None else num_labels
+        raise ValueError(f"`labels` must have the shape (num_images, {expected}), got {tuple(labels.shape)}.")
+    wrong = ~((labels == NEGATIVE) | ((labels >= UNKNOWN) & (labels <= POSITIVE)))  # NaN is wrong, too
+    if bool(wrong.any()):
+        row, column = (int(i[0]) for i in wrong.nonzero()) if isinstance(labels, np.ndarray) else wrong.nonzero()[0]
+        where = f"row {int(row)}" if rows is None else f"image {rows[int(row)]!r}"
+        raise ValueError(
+            f"`labels` must be -1 (absent), 0 (unknown) or +1 (present), got {labels[row, column]} "
+            f"in {where}, column {int(column)}. Data in {{0, 1}} needs its zeros turned into -1 (absent) or kept as "
+            "0 (unknown): say which."
+        )
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """Counts of a labelled data set, one entry per label.
+
+    present, absent, unknown: `(num_labels,)` numbers of images.
+    unlabelled_images: images without any known label.
+    """
+
+    names: list[str]
+    num_images: int
+    present: np.ndarray
+    absent: np.ndarray
+    unknown: np.ndarray
+    unlabelled_images: int
+
+    @property
+    def known_proportion(self) -> float:
+        """Known entries over all entries, in [0, 1]."""
+        return 1 - self.unknown.sum() / max(1, self.num_images * len(self.names))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know before training, in sentences."""
+        messages = []
+        never_present = [name for name, count in zip(self.names, self.present, strict=True) if count == 0]
+        never_absent = [name for name, count in zip(self.names, self.absent, strict=True) if count == 0]
+        if never_present:
+            messages.append(f"{len(never_present)} label(s) are never present: {_shorten(never_present)}.")
+        if never_absent:
+            messages.append(f"{len(never_absent)} label(s) are never known to be absent: {_shorten(never_absent)}.")
+        if self.unlabelled_images:
+            messages.append(f"{self.unlabelled_images} of {self.num_images} images have no known label.")
+        return messages
+
+    def __str__(self) -> str:
+        width = max([len(name) for name in self.names] + [len("label")])
+        lines = [
+            f"{self.num_images} images, {len(self.names)} labels, {self.known_proportion:.1%} of the entries known",
+            f"{'label':<{width}}  {'present':>8}  {'absent':>8}  {'unknown':>8}",
+        ]
+        for name, present, absent, unknown in zip(self.names, self.present, self.absent, self.unknown, strict=True):
+            lines.append(f"{name:<{width}}  {present:>8}  {absent:>8}  {unknown:>8}")
+        return "\n".join(lines + [f"warning: {message}" for message in self.warnings])
+
+
+def summarize_labels(labels: np.ndarray, names: list[str]) -> LabelSummary:
+    """Count present, absent and unknown entries of `labels`, `(num_images, num_labels)` in {-1, 0, +1}."""
+    check_labels(labels, len(names))
+    return LabelSummary(
+        names=list(names),
+        num_images=len(labels),
+        present=(labels == POSITIVE).sum(axis=0),
+        absent=(labels == NEGATIVE).sum(axis=0),
+        unknown=(labels == UNKNOWN).sum(axis=0),
+        unlabelled_images=int((labels == UNKNOWN).all(axis=1).sum()),
+    )
+
+
+def _shorten(names: list[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
