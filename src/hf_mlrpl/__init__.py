@@ -1,0 +1,58 @@
+"""Multi-label image recognition with partial labels.
+
+Names are imported when they are first used, so that `import hf_mlrpl` takes a millisecond. `import hf_mlrpl.auto`
+registers the models with the Auto classes of transformers.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "BaselineConfig": "baseline.configuration_baseline",
+    "BaselineForMultiLabelClassification": "baseline.modeling_baseline",
+    "ImageTaggingPipeline": "pipelines.image_tagging",
+    "MultiLabelConfig": "configuration_utils",
+    "MultiLabelImageProcessor": "image_processing",
+    "MultiLabelOutput": "modeling_utils",
+    "MultiLabelPreTrainedModel": "modeling_utils",
+    "MultiLabelTrainer": "trainer",
+    "MultiLabelTrainingArguments": "training_args",
+    "Objective": "objective",
+    "ObjectiveOutput": "objective",
+    "PartialBceObjective": "methods.partial_bce",
+    "Progress": "schedules",
+    "RandomKnown": "data.protocols",
+    "Recipe": "recipes",
+    "SinglePositive": "data.protocols",
+    "SsgrlConfig": "methods.ssgrl.configuration_ssgrl",
+    "SsgrlForMultiLabelClassification": "methods.ssgrl.modeling_ssgrl",
+    "SsgrlObjective": "methods.ssgrl.objective_ssgrl",
+    "SstConfig": "methods.sst.configuration_sst",
+    "SstForMultiLabelClassification": "methods.sst.modeling_sst",
+    "SstObjective": "methods.sst.objective_sst",
+    "hide_labels": "data.columns",
+    "label_matrix": "data.columns",
+    "label_names": "data.columns",
+    "load_coco": "data.coco",
+    "load_digit_scenes": "data.digit_scenes",
+    "load_from_dataset": "data.table",
+    "load_metric": "metrics",
+    "load_table": "data.table",
+    "load_voc": "data.voc",
+    "multi_label_metrics": "metrics",
+    "partial_bce": "losses",
+    "summarize_labels": "labels",
+}
+__all__ = ["__version__", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES])

@@ -1,0 +1,26 @@
+"""Registers models, image processors and the tagging pipeline with the Auto classes of transformers.
+
+`import hf_mlrpl.auto` is all that is needed before `AutoModelForImageClassification.from_pretrained` or
+`pipeline("image-tagging", ...)`. It is not part of `import hf_mlrpl`, which shall stay light.
+"""
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+
+from .image_processing import MultiLabelImageProcessor, MultiLabelImageProcessorPil
+from .pipelines.image_tagging import register as register_pipeline
+from .registry import METHODS, load
+
+
+def register() -> None:
+    """Make `AutoModelForImageClassification.from_pretrained` and the task "image-tagging" know every model here."""
+    for target in {spec.model for spec in METHODS.values()}:
+        model_class = load(target)
+        config_class = model_class.config_class
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        AutoModelForImageClassification.register(config_class, model_class, exist_ok=True)
+        processors = {"torchvision": MultiLabelImageProcessor, "pil": MultiLabelImageProcessorPil}
+        AutoImageProcessor.register(config_class, image_processor_classes=processors, exist_ok=True)
+    register_pipeline()
+
+
+register()

@@ -1,0 +1,82 @@
+"""`hf-mlrpl data`: what is in a data set, as numbers and as a picture."""
+
+import argparse
+from pathlib import Path
+
+_EPILOG = """\
+examples:
+  hf-mlrpl data                                           the data of the built-in example
+  hf-mlrpl data table path=photos/labels.csv              your own photos
+  hf-mlrpl data sst/coco2014_10 data.path=/data/coco      the data of a recipe
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "data",
+        help="summarise a data set and show examples",
+        description="Count present, absent and unknown labels, and show a few images with them as a picture.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", nargs="?", metavar="DATA", help="a data set, or a recipe (see `hf-mlrpl list`)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, for example path=photos/labels.csv")
+    parser.add_argument("--split", choices=("train", "test"), default="train", help="default: train")
+    parser.add_argument("--picture", metavar="FILE", default="examples.png", help="default: examples.png")
+    parser.add_argument("--examples", type=int, default=12, metavar="N", help="images in the picture (default: 12)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..data.columns import label_names
+    from ..labels import summarize_labels
+    from ..recipes import known_labels
+
+    recipe = _recipe(arguments.source, arguments.overrides)
+    if arguments.split == "train":
+        config = recipe.data_config()
+        dataset = recipe.load_data().train
+        if config.protocol != "none":
+            print(f"labels hidden by the protocol {config.protocol}")
+    else:
+        dataset = recipe.load_split("test")
+    print(summarize_labels(known_labels(dataset), label_names(dataset)))
+    if arguments.examples > 0:
+        save_examples(dataset, Path(arguments.picture), arguments.examples)
+        print(f"\n{min(arguments.examples, len(dataset))} examples: {arguments.picture}")
+
+
+def _recipe(source: str | None, overrides: list[str]):
+    """A recipe, or one made up around the name of a data set."""
+    from ..recipes import DEFAULT_RECIPE, Recipe
+    from ..registry import DATASETS
+    from ..settings import parse_yaml
+
+    if source is not None and "=" in source and not Path(source).is_file():
+        source, overrides = None, [source, *overrides]
+    if source in DATASETS:
+        data = {"name": source}
+        for override in overrides:
+            key, separator, value = override.partition("=")
+            if not separator:
+                raise ValueError(f"A setting must look like key=value, got {override!r}.")
+            data[key.removeprefix("data.")] = parse_yaml(value, override)
+        return Recipe.from_dict({"method": "partial_bce", "data": data})
+    prefixed = [text if text.startswith("data.") else f"data.{text}" for text in overrides]
+    return Recipe.load(source or DEFAULT_RECIPE, prefixed)
+
+
+def save_examples(dataset, path: Path, count: int) -> None:
+    """Draw the first images with their known and unknown labels."""
+    from datasets import Image
+
+    from ..data.columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix, label_names
+    from ..data.images import open_image
+    from ..visualization import plot_examples
+
+    shown = dataset.select(range(min(count, len(dataset)))).cast_column(IMAGE, Image(decode=False))
+    images = [open_image(row[IMAGE], name=str(row[IMAGE_ID])) for row in shown]
+    full = label_matrix(shown, FULL_LABELS) if FULL_LABELS in shown.column_names else None
+    figure = plot_examples(images, label_matrix(shown), label_names(dataset), full_labels=full)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,87 @@
+"""`hf-mlrpl evaluate`: metrics of a checkpoint on test or validation images."""
+
+import argparse
+import json
+from pathlib import Path
+
+_EPILOG = """\
+examples:
+  hf-mlrpl evaluate runs/sst-digit_scenes_10                    on the test images of its recipe
+  hf-mlrpl evaluate runs/coco --recipe sst/voc2007_10 data.path=/data/VOCdevkit
+  hf-mlrpl evaluate runs/coco data.path=/other/place/coco --json
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a checkpoint on labelled images",
+        description="Measure a checkpoint; unknown labels of the images are left out. All values are in percent.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="output folder of a training run")
+    parser.add_argument("overrides", nargs="*", metavar="SECTION.KEY=VALUE", help="settings that replace the recipe's")
+    parser.add_argument("--recipe", help="recipe whose data to use (default: the one saved with the checkpoint)")
+    parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import tempfile
+
+    from .. import auto  # noqa: F401 - registers the models
+    from ..recipes import Recipe
+    from ..trainer import MultiLabelTrainer
+    from .tag import load_checkpoint
+
+    checkpoint = Path(arguments.checkpoint)
+    model = load_checkpoint(arguments.checkpoint)
+    saved = checkpoint / "recipe.yaml"
+    if arguments.recipe is None and not saved.is_file():
+        raise FileNotFoundError(f"{checkpoint} has no recipe.yaml. Say with --recipe which data to evaluate on.")
+    recipe = Recipe.load(arguments.recipe or saved, arguments.overrides)
+    dataset = _load_images(recipe, arguments.split)
+    check_same_labels(model.config.label_names, dataset, arguments.checkpoint)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        recipe.training |= {"report_to": "none", "eval_strategy": "no", "load_best_model_at_end": False}
+        trainer = MultiLabelTrainer(
+            model, recipe.build_arguments(scratch), recipe.build_objective(model.config)
+        )
+        images = recipe.build_images(dataset, model.config, training=False)
+        metrics = trainer.evaluate(images, metric_key_prefix=arguments.split)
+    if trainer.args.process_index == 0:
+        print(json.dumps(metrics) if arguments.json else format_metrics(metrics))
+        if images.num_bad_images:
+            print(f"warning: {images.num_bad_images} unreadable image(s) were skipped.")
+
+
+def _load_images(recipe, split: str):
+    if split == "test":
+        return recipe.load_split("test")
+    splits = recipe.load_data()
+    if split == "validation" and splits.validation is None:
+        raise ValueError("The recipe holds out no validation part: set `data.validation`, for example to 0.1.")
+    return splits.train if split == "train" else splits.validation
+
+
+def check_same_labels(names: list[str], dataset, checkpoint: str) -> None:
+    """Raise `ValueError` unless the data have the labels of the checkpoint, in its order."""
+    from ..data.columns import label_names
+
+    theirs = label_names(dataset)
+    if theirs != names:
+        only_model, only_data = sorted(set(names) - set(theirs)), sorted(set(theirs) - set(names))
+        raise ValueError(
+            f"The checkpoint {checkpoint} and the data have different labels: the checkpoint has {len(names)} "
+            f"({', '.join(only_model[:5]) or 'none'} missing in the data), the data {len(theirs)} "
+            f"({', '.join(only_data[:5]) or 'none'} missing in the checkpoint). Evaluate on data with the same labels "
+            "in the same order."
+        )
+
+
+def format_metrics(metrics: dict[str, float]) -> str:
+    """A readable table, the most important metric first."""
+    return "\n".join(f"{name:<32}{value:>12.4g}" for name, value in metrics.items() if isinstance(value, int | float))

@@ -1,0 +1,52 @@
+"""The command `hf-mlrpl`. Heavy imports happen inside the command that runs."""
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+COMMANDS = ("train", "evaluate", "tag", "data", "list", "sweep")
+
+_EPILOG = """\
+Two commands to start with:
+  hf-mlrpl train                        train the built-in example, about two minutes on a laptop
+  hf-mlrpl tag runs/sst-digit_scenes_10 runs/sst-digit_scenes_10/examples
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from .. import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="hf-mlrpl",
+        description="Train, evaluate and use image taggers on photos of which only some labels are known.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"hf-mlrpl {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        import_module(f"{__package__}.{command}").add_parser(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command. Mistakes of the user end as one line and the exit code 2; `HF_MLRPL_DEBUG=1` shows tracebacks."""
+    arguments = build_parser().parse_args(argv)
+    if os.environ.get("HF_MLRPL_DEBUG"):
+        return arguments.run(arguments) or 0
+    try:
+        return arguments.run(arguments) or 0
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        message = str(error) or type(error).__name__
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""`hf-mlrpl sweep`: many runs of recipes, and one table."""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_EPILOG = """\
+A sweep is a YAML file:
+
+  seeds: [0, 1, 2]                      training.seed of the runs
+  grid:                                 every combination is a column group of the table
+    data.proportion: [0.1, 0.5]
+  runs:                                 a row of the table each
+    - {name: SSGRL, recipe: ssgrl/digit_scenes_10}
+    - {name: SST, recipe: sst/digit_scenes_10, overrides: [objective.bank_size=50], grid: {data.proportion: [0.1]}}
+  metrics: [test_map, train_seconds]    columns (default: test_map, train_seconds)
+
+Results go to OUTPUT/results.jsonl, one line a run, and to OUTPUT/table.md. An interrupted sweep goes on where it was:
+finished runs are kept, the others resume from their last checkpoint.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "sweep",
+        help="run recipes x settings x seeds and make a table",
+        description="Run every combination of recipes, settings and seeds, and make a table of means and deviations.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sweep", metavar="SWEEP", help="YAML file, see below")
+    parser.add_argument("--output", metavar="FOLDER", help="default: runs/<name of the file>")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
+    parser.add_argument("--table", action="store_true", help="only make the table from the results so far")
+    parser.set_defaults(run=run)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: a row and a column of the table, and a seed."""
+
+    row: str
+    column: str
+    seed: int
+    recipe: str
+    overrides: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """What identifies the run in the results: everything that changes its outcome."""
+        return " ".join([self.recipe, *self.overrides, f"training.seed={self.seed}"])
+
+    @property
+    def folder(self) -> str:
+        name = f"{self.row}-{self.column}-seed{self.seed}"
+        return "".join(c if c.isalnum() or c in "-._" else "_" for c in name)
+
+
+def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
+    """The runs of a sweep file in the order of the table, and the metrics to show."""
+    from ..settings import check_keys, parse_yaml
+
+    content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(content, dict) or not content.get("runs"):
+        raise ValueError(f"{path} must have a list `runs`, see `hf-mlrpl sweep --help`.")
+    check_keys(content, ("seeds", "grid", "runs", "metrics"), "sweep")
+    runs = []
+    for entry in content["runs"]:
+        check_keys(entry, ("name", "recipe", "overrides", "grid"), "runs")
+        grid = entry.get("grid", content.get("grid") or {})
+        for values in itertools.product(*grid.values()):
+            cell = [f"{key}={value}" for key, value in zip(grid, values, strict=True)]
+            column = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in zip(grid, values, strict=True))
+            overrides = tuple([*entry.get("overrides", []), *cell])
+            for seed in content.get("seeds", [0]):
+                runs.append(Run(entry.get("name", entry["recipe"]), column, seed, entry["recipe"], overrides))
+    return runs, content.get("metrics", ["test_map", "train_seconds"])
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from ..recipes import Recipe
+
+    path = Path(arguments.sweep)
+    runs, metrics = read_sweep(path)
+    for planned in runs:
+        Recipe.load(planned.recipe, list(planned.overrides))  # a typing mistake shows now, not after an hour
+    output = Path(arguments.output or Path("runs") / path.stem)
+    output.mkdir(parents=True, exist_ok=True)
+    if not arguments.table:
+        _run_all(runs, output, arguments.jobs)
+    table = make_table(runs, read_results(output), metrics)
+    (output / "table.md").write_text(table)
+    print(table, end="")
+
+
+def _run_all(runs: list[Run], output: Path, jobs: int) -> None:
+    from tqdm import tqdm
+
+    finished = read_results(output)
+    waiting = [planned for planned in runs if planned.key not in finished]
+    failures = []
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run") as bar:
+        try:
+            for planned, error in pool.map(lambda planned: (planned, _run_one(planned, output, jobs)), waiting):
+                bar.set_postfix_str(planned.folder)
+                bar.update()
+                failures += [f"{planned.folder}: {error}"] if error else []
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    if failures:
+        raise RuntimeError(f"{len(failures)} of {len(waiting)} runs failed:\n" + "\n".join(failures))
+
+
+def _run_one(planned: Run, output: Path, jobs: int) -> str | None:
+    """Train in a process of its own; returns what went wrong, if anything."""
+    folder = output / planned.folder
+    command = [sys.executable, "-m", "hf_mlrpl.cli.main", "train", planned.recipe, *planned.overrides]
+    command += [f"training.seed={planned.seed}", "training.report_to=none", "training.disable_tqdm=true"]
+    command += ["--output", str(folder), "--resume"]
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "log.txt", "w") as log:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
+    if code:
+        lines = (folder / "log.txt").read_text().strip().splitlines()
+        return f"exit code {code}, {lines[-1] if lines else 'no output'} (see {folder / 'log.txt'})"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    line = {"key": planned.key, "row": planned.row, "column": planned.column, "seed": planned.seed, "metrics": metrics}
+    with open(output / "results.jsonl", "a") as results:
+        results.write(json.dumps(line) + "\n")
+    for checkpoint in folder.glob("checkpoint-*"):  # only the interrupted need them
+        _remove(checkpoint)
+    return None
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder)
+
+
+def read_results(output: Path) -> dict[str, dict[str, Any]]:
+    """Finished runs by their key; a line that was cut off by an interruption is not a finished run."""
+    path = output / "results.jsonl"
+    results = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            result = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        results[result["key"]] = result
+    return results
+
+
+def make_table(runs: list[Run], results: dict[str, dict[str, Any]], metrics: list[str]) -> str:
+    """Markdown: a row per entry of `runs`, a column per metric and grid cell, mean ± standard deviation over seeds."""
+    columns = list(dict.fromkeys(planned.column for planned in runs))
+    header = ["method"] + [f"{metric} {column}".strip() for column in columns for metric in metrics]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for row in dict.fromkeys(planned.row for planned in runs):
+        cells = [row]
+        for column in columns:
+            group = [p for p in runs if (p.row, p.column) == (row, column)]
+            done = [results[p.key]["metrics"] for p in group if p.key in results]
+            cells += [_cell([m[metric] for m in done if metric in m], bool(group)) for metric in metrics]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float], planned: bool) -> str:
+    if not values:
+        return "not run" if planned else ""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"

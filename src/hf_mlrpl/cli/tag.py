@@ -1,0 +1,244 @@
+"""`hf-mlrpl tag`: the labels of photos, as a table, as JSON lines, and as pictures."""
+
+import argparse
+import json
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..pipelines.image_tagging import ImageTaggingPipeline
+
+NAME_WIDTH = 40  # characters
+BAR_WIDTH = 20  # characters of a score of 1
+
+Tags = list[dict[str, Any]]
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "tag",
+        help="find the labels of photos with a trained model",
+        description="Find the labels of photos with a trained model, the surest first.",
+        epilog="example: hf-mlrpl tag runs/sst holiday/ https://example.org/cat.jpg --top-k 5 --pictures out",
+    )
+    parser.add_argument(
+        "checkpoint", help="folder that `hf-mlrpl train` has written, or the name of a model on the Hub"
+    )
+    parser.add_argument(
+        "photos", nargs="+", metavar="photo", help="image file, folder with images, or http(s) address"
+    )
+    parser.add_argument("--threshold", type=float, metavar="X", help="score from which a label counts, 0 to 1")
+    parser.add_argument("--top-k", type=int, metavar="K", help="at most K labels per photo")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per photo instead of a table")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw each photo with the places looked at")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="photos at a time (default: 8)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: a GPU where there is one)")
+    parser.add_argument(
+        "--on-bad-image",
+        choices=("error", "skip"),
+        default="error",
+        help="stop at a photo that cannot be read (default), or skip it and list it at the end",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+    from transformers.utils import logging
+
+    if args.batch_size < 1:
+        raise ValueError(f"`--batch-size` must be at least 1, got {args.batch_size}.")
+    photos = list_photos(args.photos)
+    logging.disable_progress_bar()  # of loading the weights, which takes no time
+    tagger = load_tagger(args.checkpoint, args.device)
+    options = {"threshold": args.threshold, "top_k": args.top_k, "batch_size": args.batch_size}
+    artist = None if args.pictures is None else Artist(args.pictures)
+    if artist is not None:
+        options["attention_maps"] = tagger.has_attention_maps
+    show = show_json if args.json else Table(photos, list(tagger.model.config.id2label.values()))
+    reader = Reader(photos, skip=args.on_bad_image == "skip")
+    hidden = True if len(photos) == 1 else None  # `None`: a bar only where somebody watches
+    with tqdm(total=len(photos), unit="photo", file=sys.stderr, leave=False, disable=hidden) as progress_bar:
+        for tags in tagger(reader.images(), **options):
+            photo, image = reader.opened.popleft()
+            if artist is not None:
+                artist.draw(photo, image, tags)
+            with tqdm.external_write_mode():
+                show(photo, tags)
+            progress_bar.update()
+    reader.report()
+
+
+def list_photos(sources: list[str]) -> list[str]:
+    """Files and addresses; a folder is replaced by the images in it."""
+    from ..data.images import find_images, is_url
+
+    photos: list[str] = []
+    for source in sources:
+        if is_url(source) or Path(source).is_file():
+            photos.append(source)
+        elif Path(source).is_dir():
+            photos += [str(path) for path in find_images(source)]
+        else:
+            raise FileNotFoundError(f"There is no file or folder `{source}`.")
+    return photos
+
+
+def load_tagger(checkpoint: str, device: str | None = None) -> "ImageTaggingPipeline":
+    """The pipeline of a checkpoint, or an error that says what is wrong with the checkpoint."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageClassification, pipeline
+
+    from .. import auto  # noqa: F401  makes the models and the pipeline known
+
+    _check_device(device)
+    _check_checkpoint(checkpoint)
+    try:
+        model = AutoModelForImageClassification.from_pretrained(checkpoint, use_safetensors=True)
+    except SafetensorError as error:
+        raise ValueError(f"The weights of {checkpoint!r} are damaged ({error}). Copy or train them again.") from error
+    return pipeline("image-tagging", model=model, image_processor=_load_processor(checkpoint, model), device=device)
+
+
+def _check_device(device: str | None) -> None:
+    import torch
+
+    if device is None:
+        return
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"`--device` must be cpu, cuda, cuda:1, mps or similar, got {device!r}.") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"`--device {device}` needs a GPU, but torch finds none. Leave it out, or use `--device cpu`."
+        )
+
+
+def _check_checkpoint(checkpoint: str) -> None:
+    """Raise unless `checkpoint` is a folder, or a model of the Hub, whose config is one of ours."""
+    from transformers import AutoConfig
+
+    from ..configuration_utils import MultiLabelConfig
+
+    folder = Path(checkpoint)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        hint = f"Did you mean {folder / inside[-1]}?" if inside else "`hf-mlrpl train` writes such folders."
+        raise FileNotFoundError(f"Folder `{checkpoint}` holds no checkpoint: there is no config.json. {hint}")
+    is_hub_name = checkpoint.count("/") == 1 and not folder.is_absolute() and not folder.parent.is_dir()
+    if not folder.is_dir() and not is_hub_name:
+        raise FileNotFoundError(f"Checkpoint `{checkpoint}` does not exist. Give a folder or the name of a Hub model.")
+    try:
+        config = AutoConfig.from_pretrained(checkpoint)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"Checkpoint `{checkpoint}` is neither a folder of ours nor on the Hub: {reason}") from error
+    if not isinstance(config, MultiLabelConfig):
+        raise ValueError(
+            f"Checkpoint `{checkpoint}` is a model of the type {config.model_type!r}, which hf-mlrpl did not make."
+        )
+
+
+def _load_processor(checkpoint: str, model: Any) -> Any:
+    """The saved image processor, or the one that the config of the model describes."""
+    from transformers import AutoImageProcessor
+
+    from ..image_processing import processor_for
+
+    if Path(checkpoint).is_dir() and not (Path(checkpoint) / "preprocessor_config.json").is_file():
+        return processor_for(model.config)
+    return AutoImageProcessor.from_pretrained(checkpoint)
+
+
+class Reader:
+    """Opens photos one after the other.
+
+    opened: photos with their images that were read, but whose labels were not shown yet; the pipeline reads a batch
+        ahead.
+    skipped: photos that could not be read, with the fault.
+    """
+
+    def __init__(self, photos: list[str], skip: bool):
+        self.photos, self.skip = photos, skip
+        self.opened: deque[tuple[str, Image]] = deque()
+        self.skipped: list[tuple[str, str]] = []
+
+    def images(self) -> "Iterator[Image]":
+        from ..data.images import BadImageError, open_image
+
+        for photo in self.photos:
+            try:
+                image = open_image(photo)
+            except BadImageError as error:
+                if not self.skip:
+                    raise
+                self.skipped.append((photo, error.fault))
+                continue
+            self.opened.append((photo, image))
+            yield image
+
+    def report(self) -> None:
+        """List what was skipped; nothing but bad photos is an error."""
+        if not self.skipped:
+            return
+        for photo, fault in self.skipped:
+            print(f"skipped {photo}: {fault}", file=sys.stderr)
+        if len(self.skipped) == len(self.photos):
+            raise ValueError(f"None of the {len(self.photos)} photos can be read.")
+        print(f"skipped {len(self.skipped)} of {len(self.photos)} photos", file=sys.stderr)
+
+
+def show_json(photo: str, tags: Tags) -> None:
+    found = [{"label": tag["label"], "score": round(tag["score"], 6)} for tag in tags]
+    print(json.dumps({"file": photo, "tags": found}, ensure_ascii=False), flush=True)
+
+
+class Table:
+    """Prints a line per label, in columns that fit all photos and labels."""
+
+    def __init__(self, photos: list[str], names: list[str]):
+        self.photo_width = min(NAME_WIDTH, max(len(name) for name in [*photos, "photo"]))
+        self.label_width = min(NAME_WIDTH, max(len(name) for name in [*names, "label"]))
+        self.block = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
+        self.is_empty = True
+
+    def __call__(self, photo: str, tags: Tags) -> None:
+        if self.is_empty:
+            self._print("photo", "label", "score")
+            self.is_empty = False
+        name = photo if len(photo) <= self.photo_width else "..." + photo[3 - self.photo_width :]
+        for tag in tags:
+            bar = self.block * round(tag["score"] * BAR_WIDTH)
+            self._print(name, tag["label"], f"{tag['score']:.2f}  {bar}")
+            name = ""
+        if not tags:
+            self._print(name, "-", "no label reaches its threshold")
+
+    def _print(self, photo: str, label: str, score: str) -> None:
+        print(f"{photo:<{self.photo_width}}  {label:<{self.label_width}}  {score}".rstrip(), flush=True)
+
+
+class Artist:
+    """Writes a picture per photo into `folder`, named after the photo."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.taken: set[str] = set()
+
+    def draw(self, photo: str, image: "Image", tags: Tags) -> None:
+        from ..visualization.attention import plot_tags
+
+        stem = Path(urlparse(photo).path).stem or "photo"
+        name, number = f"{stem}_tags.png", 2
+        while name in self.taken:  # photos of the same name in several folders
+            name, number = f"{stem}_{number}_tags.png", number + 1
+        self.taken.add(name)
+        plot_tags([image], [tags]).savefig(self.folder / name, dpi=150)

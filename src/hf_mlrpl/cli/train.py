@@ -1,0 +1,259 @@
+"""`hf-mlrpl train`: from a recipe to a checkpoint, a model card and pictures."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..modeling_utils import MultiLabelPreTrainedModel
+    from ..recipes import Recipe, Splits
+
+_DESCRIPTION = """\
+Train a method from a recipe. Without arguments: SST on scenes of handwritten digits, with 10 % of the labels known.
+
+The output folder gets the checkpoint (with the weights, its model card, the recipe and the metrics), a picture of
+attention maps, a few example photos to tag, and checkpoints to resume from.
+"""
+
+_EPILOG = """\
+examples:
+  hf-mlrpl train                                              the built-in example
+  hf-mlrpl train data.proportion=0.5 training.seed=1          the same with other settings
+  hf-mlrpl train sst/coco2014_10 data.path=/data/coco         a shipped recipe (see `hf-mlrpl list`)
+  hf-mlrpl train my_photos.yaml --output runs/my_photos       your own recipe
+  hf-mlrpl train my_photos.yaml --output runs/my_photos --resume    go on after an interruption
+  accelerate launch --num_processes 8 training/train.py sst/coco2014_10 data.path=/data/coco    on 8 GPUs
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a method from a recipe",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_recipe_arguments(parser)
+    parser.add_argument("--output", metavar="FOLDER", help="where results go (default: runs/<name of the recipe>)")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint in the output")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run in the output")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved recipe and stop")
+    parser.set_defaults(run=run)
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe (see `hf-mlrpl list`)"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="SECTION.KEY=VALUE", help="settings that replace those of the recipe"
+    )
+
+
+def load_recipe(arguments: argparse.Namespace) -> "Recipe":
+    """The recipe that was asked for; the first argument may already be an override of the default one."""
+    from ..recipes import DEFAULT_RECIPE, Recipe
+
+    recipe, overrides = arguments.recipe or DEFAULT_RECIPE, arguments.overrides
+    if "=" in recipe and not Path(recipe).is_file():
+        recipe, overrides = DEFAULT_RECIPE, [recipe, *overrides]
+    return Recipe.load(recipe, overrides)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    recipe = load_recipe(arguments)
+    if arguments.print_config:
+        import yaml
+
+        print(yaml.safe_dump(recipe.to_dict(), sort_keys=False), end="")
+        return
+    train(recipe, recipe_output(recipe, arguments.output), resume=arguments.resume, overwrite=arguments.overwrite)
+
+
+def recipe_output(recipe: "Recipe", output: str | None) -> Path:
+    return Path(output or recipe.training.get("output_dir") or Path("runs") / recipe.name)
+
+
+def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
+    """Train, evaluate on the test images, save, and say what to do next; returns the test metrics."""
+    import time
+
+    from transformers import set_seed
+    from transformers.utils import logging
+
+    from ..distributed import describe_processes
+    from ..labels import summarize_labels
+    from ..recipes import known_labels
+    from ..trainer import MultiLabelTrainer
+
+    logging.disable_progress_bar()  # of reading and writing weight files; training has its own
+    started = time.perf_counter()
+    arguments = recipe.build_arguments(str(output))
+    is_main = arguments.process_index == 0
+    say = print if is_main else _say_nothing
+    _prepare_output(output, resume=resume, overwrite=overwrite, is_main=is_main)
+    set_seed(arguments.seed)
+    say(f"{recipe.method} on {recipe.data['name']}, {describe_processes()}, results in {output}")
+
+    splits = recipe.load_data()
+    labels = known_labels(splits.train)
+    summary = summarize_labels(labels, splits.names)
+    say(str(summary).splitlines()[0])
+    for message in summary.warnings:
+        say(f"warning: {message}")
+    if not (labels != 0).any():
+        raise ValueError("All training labels are unknown: there is nothing to learn from. Check `data`.")
+
+    model = recipe.build_model(splits.names, labels)
+    trainer = MultiLabelTrainer(
+        model,
+        arguments,
+        recipe.build_objective(model.config),
+        train_dataset=recipe.build_images(splits.train, model.config, training=True, seed=arguments.seed),
+        eval_dataset=recipe.build_images(splits.validation, model.config, training=False)
+        if splits.validation is not None
+        else None,
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_averaged_weights_to_model()
+    metrics = _evaluate_test(trainer, recipe, splits)
+    metrics["train_seconds"] = round(time.perf_counter() - started, 1)
+    metrics |= _pseudo_label_metrics(trainer.state.log_history)
+    _report_bad_images(trainer, say)
+    if is_main:
+        save_results(output, recipe, splits, trainer.model, metrics)
+        _say_goodbye(output, metrics, type(model).__name__)
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
+    return metrics
+
+
+def _say_nothing(*args: Any) -> None:
+    pass
+
+
+def _prepare_output(output: Path, *, resume: bool, overwrite: bool, is_main: bool) -> None:
+    """Refuse to mix two runs in one folder."""
+    from accelerate import PartialState
+
+    used = sorted(path.name for path in output.glob("*")) if output.is_dir() else []
+    if used and not (resume or overwrite):
+        raise ValueError(
+            f"The output folder {output} has the results of an earlier run. Add --resume to go on with it, "
+            "--overwrite to start afresh, or --output for another folder."
+        )
+    PartialState().wait_for_everyone()
+    if is_main:
+        import shutil
+
+        for checkpoint in output.glob("checkpoint-*") if overwrite and not resume else []:
+            shutil.rmtree(checkpoint)
+        output.mkdir(parents=True, exist_ok=True)
+    PartialState().wait_for_everyone()
+
+
+def _evaluate_test(trainer: Any, recipe: "Recipe", splits: "Splits") -> dict[str, float]:
+    """Metrics of the test images, or of the validation part where there are none."""
+    name = "test" if splits.test is not None else "validation"
+    dataset = splits.test if splits.test is not None else splits.validation
+    if dataset is None:
+        print("There are neither test images nor a validation part (`data.validation`): nothing was measured.")
+        return {}
+    images = recipe.build_images(dataset, trainer.model.config, training=False)
+    trainer.ema = None  # the model has the averaged weights by now
+    metrics = trainer.evaluate(images, metric_key_prefix=name)
+    trainer.test_images = images
+    return {key: value for key, value in metrics.items() if key != "epoch"}
+
+
+def _pseudo_label_metrics(history: list[dict[str, float]]) -> dict[str, float]:
+    """Number and precision of pseudo-labels in the last epoch that has them."""
+    last: dict[str, float] = {}
+    for entry in history:
+        last |= {key: value for key, value in entry.items() if key.startswith("pseudo_")}
+    return last
+
+
+def _report_bad_images(trainer: Any, say: Any) -> None:
+    datasets = {"training": trainer.train_dataset, "test": getattr(trainer, "test_images", None)}
+    for name, dataset in datasets.items():
+        if dataset is not None and dataset.num_bad_images:
+            say(f"warning: {dataset.num_bad_images} unreadable {name} image(s) were skipped.")
+
+
+def save_results(
+    output: Path, recipe: "Recipe", splits: "Splits", model: "MultiLabelPreTrainedModel", metrics: dict[str, float]
+) -> None:
+    """Write the checkpoint, its card, the recipe, the metrics and the pictures."""
+    from ..hub.cards import write_model_card
+    from ..image_processing import processor_for
+
+    model.save_pretrained(output)
+    processor_for(model.config).save_pretrained(output)
+    recipe.save(output / "recipe.yaml")
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_model_card(output, recipe, model, metrics)
+    shown = splits.test if splits.test is not None else splits.validation
+    if shown is not None:
+        save_pictures(output, model, shown)
+
+
+def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any, count: int = 6) -> None:
+    """A few photos as files, and a picture of what the model looks at in them."""
+    import torch
+    from datasets import Image
+
+    from ..data.columns import IMAGE
+    from ..data.images import BadImageError, open_image
+    from ..image_processing import processor_for
+    from ..recipes import known_labels
+    from ..visualization import plot_attention
+
+    rows, images = [], []
+    for row, stored in enumerate(dataset.select(range(min(len(dataset), 4 * count))).cast_column(IMAGE, Image(decode=False))):
+        try:
+            images.append(open_image(stored[IMAGE]))
+            rows.append(row)
+        except BadImageError:
+            continue
+        if len(rows) == count:
+            break
+    if not images:
+        return
+    folder = output / "examples"
+    folder.mkdir(exist_ok=True)
+    for row, image in zip(rows, images, strict=True):
+        image.save(folder / f"{row:03d}.png")
+    pixel_values = processor_for(model.config)(images, return_tensors="pt")["pixel_values"].to(model.device)
+    model.eval()
+    with torch.inference_mode():
+        prediction = model(pixel_values, output_attention_maps=True)
+    if prediction.attention_maps is not None:
+        figure = plot_attention(
+            images,
+            prediction.attention_maps.float().cpu().numpy(),
+            prediction.logits.sigmoid().cpu().numpy(),
+            model.config.label_names,
+            labels=known_labels(dataset)[rows],
+        )
+        figure.savefig(output / "attention.png", dpi=110)
+
+
+def _say_goodbye(output: Path, metrics: dict[str, float], class_name: str) -> None:
+    from .evaluate import format_metrics
+
+    print()
+    print(format_metrics(metrics))
+    picture = output / "attention.png"
+    print(f"\nCheckpoint and model card   {output}")
+    if picture.exists():
+        print(f"Attention maps              {picture}")
+    print("\nTag photos with it:")
+    print(f"  hf-mlrpl tag {output} {output / 'examples'}")
+    print("\nUse it in Python:")
+    print(f"  from hf_mlrpl import {class_name}")
+    print(f'  model = {class_name}.from_pretrained("{output}")')
+    sys.stdout.flush()

@@ -1,0 +1,164 @@
+"""The columns every data set of this library has, and the functions that make, read and hide them.
+
+| column | type | content |
+|--------|------|---------|
+| `image` | `Image()` | a path or encoded bytes |
+| `image_id` | `Value("string")` | unique |
+| `labels` | `List(Value("int8"), length=num_labels)` | -1 absent, 0 unknown, +1 present |
+| `positives` | `List(ClassLabel(names=...))` | the labels known to be present; it carries the label names |
+| `full_labels` | like `labels` | only after `hide_labels`: the hidden truth, for measuring and never for training |
+"""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..labels import POSITIVE, UNKNOWN, check_labels
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+IMAGE, IMAGE_ID, LABELS, POSITIVES, FULL_LABELS = "image", "image_id", "labels", "positives", "full_labels"
+
+
+class SplitNotFound(ValueError):
+    """The data have no such split."""
+
+    def __init__(self, split: str, available: Iterable[str], where: object):
+        splits = list(available)
+        found = ", ".join(repr(name) for name in splits) or "none"
+        super().__init__(f"There is no split {split!r} in {where}. Available splits: {found}.")
+        self.split, self.available = split, splits
+
+
+def check_split(split: str, available: Sequence[str], where: object) -> None:
+    """Raise `SplitNotFound` unless `split` is one of `available`."""
+    if split not in available:
+        raise SplitNotFound(split, available, where)
+
+
+def make_dataset(images: Sequence, image_ids: Sequence[str], labels: np.ndarray, names: Sequence[str]) -> "Dataset":
+    """A data set with the columns of this library.
+
+    Args:
+        images: one per row: a path, encoded bytes (a whole PNG or JPEG file) or a PIL image. Paths are stored as
+            paths and read when the image is used.
+        image_ids: one per row, unique.
+        labels: `(num_images, num_labels)` in {-1, 0, +1}.
+        names: the label names, in the order of the columns of `labels`.
+    """
+    from datasets import ClassLabel, Dataset, Features, Image, List, Value
+
+    if not len(images) == len(image_ids) == len(labels):
+        raise ValueError(
+            "`images`, `image_ids` and `labels` must have one entry per image, "
+            f"got {len(images)}, {len(image_ids)} and {len(labels)}."
+        )
+    check_unique(names, "`names` must be unique label names")
+    check_unique(image_ids, "`image_ids` must be unique")
+    check_labels(labels, len(names), rows=list(image_ids))
+    features = Features(
+        {
+            IMAGE: Image(),
+            IMAGE_ID: Value("string"),
+            LABELS: List(Value("int8"), length=len(names)),
+            POSITIVES: List(ClassLabel(names=list(names))),
+        }
+    )
+    columns = {
+        IMAGE: _image_column(images),
+        IMAGE_ID: [str(image_id) for image_id in image_ids],
+        LABELS: _labels_column(labels),
+        POSITIVES: _positives_column(labels),
+    }
+    return Dataset.from_dict(columns, features=features)
+
+
+def label_names(dataset: "Dataset") -> list[str]:
+    """The label names, in the order of the columns of `labels`."""
+    feature = getattr(dataset.features.get(POSITIVES), "feature", None)
+    if getattr(feature, "names", None) is None:
+        raise ValueError(
+            f"The data set carries no label names: expected a column `{POSITIVES}` of type List(ClassLabel), found "
+            f"the columns {', '.join(dataset.column_names)}. Load it with a loader of `hf_mlrpl.data`; "
+            "`load_from_dataset` turns other data sets into one."
+        )
+    return list(feature.names)
+
+
+def label_matrix(dataset: "Dataset", column: str = LABELS) -> np.ndarray:
+    """The labels of all images, `(num_images, num_labels)` int8 in {-1, 0, +1}; a read-only view where possible."""
+    if column not in dataset.column_names:
+        hint = " It exists only after `hide_labels`." if column == FULL_LABELS else ""
+        raise ValueError(f"The data set has no column `{column}`, only {', '.join(dataset.column_names)}.{hint}")
+    table = dataset.select_columns([column]).with_format("arrow")[:]
+    flat = table.column(column).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(dataset), -1) if len(dataset) else flat.reshape(0, len(label_names(dataset)))
+
+
+def hide_labels(dataset: "Dataset", protocol: Callable[[np.ndarray], np.ndarray]) -> "Dataset":
+    """`dataset` with `labels` masked by `protocol`; the full labels move to `full_labels`.
+
+    Args:
+        protocol: full labels in, labels with unknown entries out; see `hf_mlrpl.data.protocols`.
+    """
+    labels = label_matrix(dataset)
+    if FULL_LABELS in dataset.column_names or (labels == UNKNOWN).any():
+        raise ValueError(
+            "`hide_labels` needs full labels, but some labels of the data set are hidden or unknown already. "
+            "Was it run twice? Data that come with unknown labels need no protocol."
+        )
+    hidden = protocol(labels)
+    if hidden.shape != labels.shape or ((hidden != labels) & (hidden != UNKNOWN)).any():
+        raise ValueError(f"A protocol may only replace labels by 0 (unknown), but {protocol!r} changed others.")
+    names = label_names(dataset)
+    return set_labels(dataset.rename_column(LABELS, FULL_LABELS), hidden, names)
+
+
+def check_unique(values: Sequence, message: str) -> None:
+    """Raise `ValueError` that starts with `message` and names the values that occur more than once."""
+    if len(set(values)) == len(values):
+        return
+    repeated = [f"{value!r} ({count} times)" for value, count in Counter(values).items() if count > 1]
+    more = f" and {len(repeated) - 5} more" if len(repeated) > 5 else ""
+    raise ValueError(f"{message}, but these are repeated: {', '.join(repeated[:5])}{more}.")
+
+
+def _labels_column(labels: np.ndarray) -> "pa.Array":
+    import pyarrow as pa
+
+    flat = np.ascontiguousarray(labels, dtype=np.int8).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), labels.shape[1])
+
+
+def _positives_column(labels: np.ndarray) -> "pa.Array":
+    """The column indices of the +1 entries of every row, as a list array."""
+    import pyarrow as pa
+
+    present = labels == POSITIVE
+    offsets = np.concatenate([[0], present.sum(axis=1).cumsum()]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.nonzero(present)[1].astype(np.int64)))
+
+
+def _image_column(images: Sequence) -> "pa.Array":
+    import pyarrow as pa
+
+    encoded = [_encode_image(image) for image in images]
+    return pa.array(encoded, type=pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+
+
+def _encode_image(image: Any) -> dict[str, Any]:
+    if isinstance(image, (str, Path)):
+        return {"bytes": None, "path": str(image)}
+    if isinstance(image, bytes):
+        return {"bytes": image, "path": None}
+    if not hasattr(image, "save"):
+        raise TypeError(f"An image must be a path, encoded bytes or a PIL image, got {type(image).__name__}.")
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return {"bytes": buffer.getvalue(), "path": None}

@@ -1,0 +1,182 @@
+"""Opening images: one function for every file a user may bring, and one error that names the file."""
+
+import http.client
+import io
+import os
+import struct
+import urllib.request
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = (
+    ".avif .bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # compared in lower case
+)
+DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
+MAX_DOWNLOAD_BYTES = 200_000_000
+
+# What Pillow's decoders raise on damaged files, besides `OSError`.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+_TOO_LARGE = (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError)
+
+
+class BadImageError(ValueError):
+    """An image that cannot be read. The message names the file and the row, the fault, and the way out."""
+
+    fault: str = ""  # the fault alone, for a list of many bad images
+
+
+def open_image(
+    source: str | os.PathLike | bytes | dict | Image.Image,
+    name: str | None = None,
+    *,
+    timeout: float = DOWNLOAD_TIMEOUT,
+) -> Image.Image:
+    """The image as 8 bit RGB, upright.
+
+    Animations give their first frame, transparent pixels become white, and the EXIF orientation is applied. 16 bit
+    grey is scaled by 1/257, not clipped; 32 bit grey has no fixed range and is stretched from its own minimum to its
+    own maximum. An image of more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million unless changed) is refused.
+
+    Args:
+        source: a path, an http(s) address, the bytes of a file, an undecoded row `{"path", "bytes"}` of a
+            `datasets.Image` column, or an image of PIL.
+        name: where `source` stands, for the error message: a row of a table, an image id.
+        timeout: seconds to wait for a server.
+
+    Raises:
+        BadImageError: whatever is wrong with the image.
+    """
+    label = _describe(source, name)
+    if isinstance(source, Image.Image):
+        return _decode(source, label)
+    if isinstance(source, dict):
+        source = source.get("bytes") if source.get("bytes") is not None else source.get("path")
+    if source is None:
+        raise _bad_image(label, "there is neither a path nor bytes")
+    if not isinstance(source, str | os.PathLike | bytes | bytearray):
+        raise TypeError(
+            f"An image must be a path, an address, bytes, a dict with `path` and `bytes`, or a PIL image, got "
+            f"{type(source).__name__} for {label}."
+        )
+    content = bytes(source) if isinstance(source, bytes | bytearray) else _read(source, label, timeout)
+    if not content:
+        raise _bad_image(label, "the file is empty (0 bytes)")
+    return _decode(content, label)
+
+
+def find_images(folder: str | os.PathLike) -> list[Path]:
+    """All image files in `folder` and its subfolders, sorted by path; hidden files and folders are left out."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Folder `{folder}` does not exist or is not a folder.")
+    images = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+    if not images:
+        raise FileNotFoundError(f"Folder `{folder}` holds no image. Looked for {' '.join(IMAGE_SUFFIXES)}.")
+    return sorted(images)
+
+
+def is_url(source: object) -> bool:
+    """Whether `source` is an http or https address."""
+    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
+
+
+def _read(source: str | os.PathLike, label: str, timeout: float) -> bytes:
+    if is_url(source):
+        return _download(str(source), label, timeout)
+    try:
+        return Path(source).read_bytes()
+    except FileNotFoundError:
+        raise _bad_image(label, "the file does not exist", "Check the path") from None
+    except IsADirectoryError:
+        raise _bad_image(label, "this is a folder", "Name an image file") from None
+    except (OSError, ValueError) as error:  # no permission, a name too long, a zero byte in the name
+        raise _bad_image(label, f"the file cannot be read ({error})", "Check the path") from error
+
+
+def _download(url: str, label: str, timeout: float) -> bytes:
+    advice = "Check the address and the network, or download the file yourself"
+    try:
+        request = urllib.request.Request(
+            url, headers={"User-Agent": "hf-mlrpl"}
+        )  # some sites refuse Python's own name
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            content = response.read(MAX_DOWNLOAD_BYTES + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _bad_image(label, f"the download failed ({error})", advice) from error
+    if len(content) > MAX_DOWNLOAD_BYTES:
+        raise _bad_image(label, f"the download exceeds {MAX_DOWNLOAD_BYTES / 1e6:.0f} MB", advice)
+    return content
+
+
+def _decode(source: Image.Image | bytes, label: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except _TOO_LARGE as error:
+        advice = "Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file"
+        raise _bad_image(label, f"the image is too large ({error})", advice) from error
+    except Image.UnidentifiedImageError:
+        raise _bad_image(label, "this is not an image, or of an unknown format") from None
+    except _DECODING_ERRORS as error:
+        raise _bad_image(label, f"the image is damaged or truncated ({error})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return Image.fromarray(_to_eight_bits(np.asarray(image), image.mode)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_eight_bits(grey: np.ndarray, mode: str) -> np.ndarray:
+    """Grey values of 16 or 32 bits as 8 bit, `(height, width)`; "I" also holds 16 bit files, of PGM for instance."""
+    values = np.nan_to_num(grey.astype(np.float64))
+    if mode.startswith("I;16") or (mode == "I" and values.min() >= 0 and values.max() <= 65535):
+        return np.rint(values / 257).astype(np.uint8)
+    low, high = values.min(), values.max()
+    return np.rint((values - low) / max(high - low, np.finfo(np.float64).tiny) * 255).astype(np.uint8)
+
+
+def _describe(source: object, name: str | None) -> str:
+    if isinstance(source, dict):
+        source = source.get("path") or source.get("bytes")
+    if isinstance(source, Image.Image):
+        source = getattr(source, "filename", "") or "a PIL image"
+    if isinstance(source, bytes | bytearray):
+        source = f"{len(source)} bytes in memory"
+    where = str(source) if isinstance(source, str | os.PathLike) else "image without a path"
+    return where if name is None else f"{where} ({name})"
+
+
+def _bad_image(label: str, fault: str, advice: str = "Replace or remove it") -> BadImageError:
+    skip = "`on_bad_image: skip` in a recipe, `--on-bad-image skip` for `hf-mlrpl tag`"
+    error = BadImageError(f"Bad image {label}: {fault}. {advice}, or skip bad images ({skip}).")
+    error.fault = fault
+    return error

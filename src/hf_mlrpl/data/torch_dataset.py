@@ -1,0 +1,96 @@
+"""From a table of images and labels to the batches of a training run."""
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix
+from .images import BadImageError, open_image
+from .views import View
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class PartialLabelImages(torch.utils.data.Dataset):
+    """Opens, transforms and pairs images with their labels; each item is a dictionary of tensors.
+
+    The random choices of a view depend on the seed, the epoch and the image's id alone. So they are the same whatever
+    the number of workers and processes, and after resuming in mid-epoch.
+
+    Args:
+        dataset: a data set with the columns of `hf_mlrpl.data.columns`.
+        view: maps a PIL image to a tensor `(3, height, width)`.
+        on_bad_image: "error" stops with the name of the file; "skip" replaces the image by a black one without known
+            labels, which no loss and no metric sees, and `num_bad_images` counts it.
+        with_full_labels: add the hidden labels, for measuring pseudo-labels.
+    """
+
+    def __init__(
+        self,
+        dataset: "Dataset",
+        view: View,
+        *,
+        image_size: tuple[int, int],
+        seed: int = 0,
+        on_bad_image: Literal["error", "skip"] = "error",
+        with_full_labels: bool = False,
+    ):
+        from datasets import Image
+
+        if on_bad_image not in ("error", "skip"):
+            raise ValueError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}.")
+        self._images = dataset.cast_column(IMAGE, Image(decode=False))
+        self.image_ids: list[str] = list(dataset[IMAGE_ID])
+        self.labels = label_matrix(dataset)
+        self.full_labels = None
+        if with_full_labels and FULL_LABELS in dataset.column_names:
+            self.full_labels = label_matrix(dataset, FULL_LABELS)
+        self.view, self.image_size = view, image_size
+        self.seed, self.epoch = seed, 0
+        self.on_bad_image = on_bad_image
+        self._is_bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # workers write into it
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other random views; workers started afterwards see it."""
+        self.epoch = epoch
+
+    @property
+    def num_bad_images(self) -> int:
+        """Unreadable images met so far by this process and its workers."""
+        return int(self._is_bad.sum())
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        pixels = self._pixels(index)
+        item = {"labels": torch.from_numpy(np.array(self.labels[index]))}
+        if self.full_labels is not None:
+            item[FULL_LABELS] = torch.from_numpy(np.array(self.full_labels[index]))
+        if pixels is None:
+            self._is_bad[index] = True
+            pixels = torch.zeros(3, *self.image_size)
+            item = {name: torch.zeros_like(labels) for name, labels in item.items()}
+        return {"pixel_values": pixels, **item}
+
+    def _pixels(self, index: int) -> Tensor | None:
+        stored: dict[str, Any] = self._images[index][IMAGE]
+        try:
+            image = open_image(stored, name=f"row {index} ({self.image_ids[index]})")
+        except BadImageError as error:
+            if self.on_bad_image == "skip":
+                return None
+            raise BadImageError(f"{error} `data.on_bad_image=skip` goes on without such images.") from error
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._key(index))
+            return self.view(image)
+
+    def _key(self, index: int) -> int:
+        text = f"{self.seed}/{self.epoch}/{self.image_ids[index]}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+

@@ -1,0 +1,56 @@
+"""Views: what happens to a training image between the file and the model.
+
+All random choices come from torch's global generator, which `PartialLabelImages` sets per image and epoch.
+"""
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+View = Callable[[Image.Image], Tensor]
+
+
+def plain_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Resize to `size`, (height, width), and normalise: what the image processor does at inference."""
+    return v2.Compose([_resize(size), *_to_normalized_tensor(mean, std)])
+
+
+def shift_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Resize, and move the image by up to an eighth of its side; the edge is repeated."""
+    padding = [size[1] // 8, size[0] // 8]
+    shift = v2.RandomCrop(size, padding=padding, padding_mode="edge")
+    return v2.Compose([_resize(size), shift, *_to_normalized_tensor(mean, std)])
+
+
+def crop_flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Training view of SST and SARB: at 448 px, resize to 512, crop 512, 448, 384, 320 or 256, resize, mirror."""
+    scales = (512, 448, 384, 320, 256)
+    crops = v2.RandomChoice([v2.RandomCrop(_scaled(size, scale / 448)) for scale in scales])
+    flip = v2.RandomHorizontalFlip()
+    return v2.Compose(
+        [_resize(_scaled(size, 512 / 448)), crops, _resize(size), flip, *_to_normalized_tensor(mean, std)]
+    )
+
+
+def crop_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Training view of SSGRL (ICCV 2019): at 576 px, resize to 640, crop 640, 576, 512, 384 or 320, resize."""
+    bilinear = InterpolationMode.BILINEAR
+    scales = (640, 576, 512, 384, 320)
+    crops = v2.RandomChoice([v2.RandomCrop(_scaled(size, scale / 576)) for scale in scales])
+    first, last = _resize(_scaled(size, 640 / 576), bilinear), _resize(size, bilinear)
+    return v2.Compose([first, crops, last, *_to_normalized_tensor(mean, std)])
+
+
+def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _resize(size: tuple[int, int], interpolation: InterpolationMode = InterpolationMode.BICUBIC) -> v2.Transform:
+    return v2.Resize(size, interpolation=interpolation)
+
+
+def _to_normalized_tensor(mean: list[float], std: list[float]) -> list[v2.Transform]:
+    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std), v2.ToPureTensor()]

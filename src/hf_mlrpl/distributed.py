@@ -1,0 +1,35 @@
+"""The few places where processes talk to each other."""
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather
+from torch import Tensor
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Concatenate `rows` of all processes in the order of their ranks; one process gets its own rows back.
+
+    Every process must pass the same shape, which Accelerate's `even_batches` guarantees for the rows of a batch.
+    """
+    if not torch.distributed.is_initialized():
+        return rows
+    return gather(rows.contiguous())
+
+
+def state_digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 of the names, shapes and bytes of `state`, to compare memory across processes or runs."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe_processes() -> str:
+    """One line that says how many processes really run, and on what."""
+    state = PartialState()
+    count = state.num_processes
+    return f"{count} process{'es' if count > 1 else ''} on {state.device.type} ({state.distributed_type.value})"

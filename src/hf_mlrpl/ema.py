@@ -1,0 +1,40 @@
+"""Moving average of the weights: a service of the trainer, not of a method."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+
+class WeightEma:
+    """Follows a model with `ema <- decay * ema + (1 - decay) * model` after every optimizer step."""
+
+    def __init__(self, model: nn.Module, decay: float):
+        if not 0 < decay < 1:
+            raise ValueError(f"`ema_decay` must lie in (0, 1), got {decay}. Typical values are 0.99 to 0.9999.")
+        self._average = ModelEmaV3(model, decay=decay)
+
+    def update(self, model: nn.Module) -> None:
+        self._average.update(model)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self._average.module.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._average.module.load_state_dict(state)
+
+    def copy_to(self, model: nn.Module) -> None:
+        model.load_state_dict(self.state_dict())
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Inside the block `model` has the averaged weights, afterwards its own again."""
+        own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self.copy_to(model)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                model.load_state_dict(own)

@@ -1,0 +1,93 @@
+"""Model cards: the page of the method, with the numbers and the recipe of the run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..resources import model_cards_folder
+
+if TYPE_CHECKING:
+    from ..modeling_utils import MultiLabelPreTrainedModel
+    from ..recipes import Recipe
+
+_USE = """\
+# {title}
+
+{method} trained on {dataset} ({protocol}) with `hf-mlrpl` (`{model_class}`). It tags an image with any number of
+{num_labels} labels.
+
+## Use
+
+```python
+import hf_mlrpl.auto  # registers the models and the task "image-tagging"
+from transformers import pipeline
+
+tagger = pipeline("image-tagging", model="{folder}")
+print(tagger("photo.jpg"))
+```
+
+Labels: {labels}.
+
+## Results
+
+{results}
+
+## Recipe
+
+```yaml
+{recipe}```
+
+"""
+
+
+def write_model_card(
+    output: Path, recipe: "Recipe", model: "MultiLabelPreTrainedModel", metrics: dict[str, float]
+) -> None:
+    """Write `README.md` of a checkpoint."""
+    data = recipe.data_config()
+    protocol = data.protocol if data.protocol != "none" else "its own labels"
+    if "proportion" in recipe.data:
+        protocol += f", proportion {recipe.data['proportion']}"
+    shown = {name: value for name, value in metrics.items() if name.endswith(("_map", "_map_interpolated", "_cf1", "_of1"))}
+    card_data = ModelCardData(
+        library_name="hf-mlrpl",
+        pipeline_tag="image-classification",
+        tags=["multi-label", "partial-labels", recipe.method],
+        model_name=output.name,
+        eval_results=[
+            EvalResult(
+                task_type="image-classification",
+                dataset_type=data.name,
+                dataset_name=f"{data.name} ({protocol})",
+                metric_type=name,
+                metric_name=name,
+                metric_value=round(value, 4),
+            )
+            for name, value in shown.items()
+        ]
+        or None,
+    )
+    body = _USE.format(
+        title=output.name,
+        method=recipe.method,
+        dataset=data.name,
+        protocol=protocol,
+        num_labels=model.config.num_labels,
+        model_class=type(model).__name__,
+        folder=output.name,
+        labels=", ".join(model.config.label_names),
+        results=_table(metrics),
+        recipe=yaml.safe_dump(recipe.to_dict(), sort_keys=False),
+    )
+    page = model_cards_folder() / f"{recipe.method}.md"
+    if page.is_file():
+        body += page.read_text(encoding="utf-8")
+    ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=True).save(output / "README.md")
+
+
+def _table(metrics: dict[str, float]) -> str:
+    lines = ["| metric | value |", "|---|---|"]
+    lines += [f"| {name} | {value:.4g} |" for name, value in metrics.items() if isinstance(value, int | float)]
+    return "\n".join(lines)

@@ -1,0 +1,43 @@
+"""Image processors: from an image to the `pixel_values` of a model, saved as `preprocessor_config.json`."""
+
+from transformers import PreTrainedConfig
+from transformers.image_processing_backends import PilBackend, TorchvisionBackend
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
+
+
+class _Defaults:
+    """How SSGRL, SST and SARB are evaluated: resize to one size, rescale to [0, 1], normalise.
+
+    The aspect ratio is ignored on purpose, and nothing is cropped: an object at the border is a label, too.
+    """
+
+    do_resize = True
+    size = {"height": 448, "width": 448}
+    resample = PILImageResampling.BICUBIC
+    do_convert_rgb = True
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+
+
+class MultiLabelImageProcessor(_Defaults, TorchvisionBackend):
+    """Resizes, rescales and normalises with torchvision, batches of equal size at once."""
+
+
+class MultiLabelImageProcessorPil(_Defaults, PilBackend):
+    """The same with PIL and NumPy: `AutoImageProcessor.from_pretrained(checkpoint, backend="pil")`.
+
+    Agrees with the torchvision twin up to the rounding of a resized pixel (at most two of 255 grey levels).
+    """
+
+
+def processor_for(config: PreTrainedConfig) -> MultiLabelImageProcessor:
+    """The processor of a model: its `image_size`, and `image_mean` and `image_std` where the config has them."""
+    height, width = (config.image_size, config.image_size) if isinstance(config.image_size, int) else config.image_size
+    return MultiLabelImageProcessor(
+        size={"height": height, "width": width},
+        image_mean=list(getattr(config, "image_mean", IMAGENET_DEFAULT_MEAN)),
+        image_std=list(getattr(config, "image_std", IMAGENET_DEFAULT_STD)),
+    )

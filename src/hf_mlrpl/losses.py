@@ -1,0 +1,104 @@
+"""Losses that several methods share. Logits and labels are `(batch_size, num_labels)`, labels in {-1, 0, +1}.
+
+Losses are computed in the precision of the logits: hand them `at_least_float32`, for autocast gives bfloat16.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Reduction = Literal["micro", "image_mean", "image_sum"]
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """`tensor` in float32 where it is shorter; float64 stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def known_bce(logits: Tensor, labels: Tensor, margin: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy of every entry, 0 where unknown, and the mask of the known entries.
+
+    Soft positive labels in (0, 1] are soft targets, through which gradients flow as in the published SARB code.
+
+    Args:
+        margin: labels above it count as positive, labels below minus it as negative, the rest as unknown.
+
+    Returns:
+        Two `(batch_size, num_labels)` tensors: losses, and booleans.
+    """
+    labels = labels.to(logits.dtype)
+    positive, negative = labels > margin, labels < -margin
+    targets = torch.where(positive, labels, 1 + labels)  # a label of -1 has the target 0
+    known = positive | negative
+    losses = F.binary_cross_entropy_with_logits(logits, targets.where(known, 0.5), reduction="none")
+    return losses.where(known, 0.0), known
+
+
+def partial_bce(logits: Tensor, labels: Tensor, reduction: Reduction = "micro", margin: float = 0.0) -> Tensor:
+    """Binary cross-entropy over the known labels (SST Eq. 9).
+
+    Args:
+        reduction: "micro" averages over the known entries of the batch (the authors' code), "image_mean" averages
+            the means of the images, "image_sum" sums them (the paper). Without any known label the loss is 0.
+    """
+    losses, known = known_bce(logits, labels, margin)
+    if reduction == "micro":
+        return losses.sum() / known.sum().clamp(min=1)
+    if reduction not in ("image_mean", "image_sum"):
+        raise ValueError(f"`reduction` must be one of micro, image_mean, image_sum, got {reduction!r}.")
+    per_image = losses.sum(dim=1) / known.sum(dim=1).clamp(min=1)
+    return per_image.mean() if reduction == "image_mean" else per_image.sum()
+
+
+def normalized_partial_bce(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float = -4.45,
+    beta: float = 5.45,
+    gamma: float = 1.0,
+    proportion: float | None = None,
+    denominator: Literal["labels", "known"] = "labels",
+) -> Tensor:
+    """Partial BCE of each image, weighted by its known proportion `p` with `g(p) = alpha * p^gamma + beta` (Eq. 1, Eq. 2).
+
+    Durand et al., "Learning a Deep ConvNet for Multi-label Classification with Partial Labels", CVPR 2019. An image
+    without known labels has the loss 0.
+
+    Args:
+        proportion: the same `p` for all images; by default the proportion of each image.
+        denominator: what the sum is divided by, the number of labels (the paper) or of known labels.
+
+    Returns:
+        `(batch_size,)` losses.
+    """
+    losses, known = known_bce(logits, labels)
+    num_known = known.sum(dim=1).to(losses.dtype)
+    known_proportion = num_known / logits.shape[1] if proportion is None else torch.full_like(num_known, proportion)
+    weight = alpha * known_proportion.where(num_known > 0, 1.0) ** gamma + beta
+    total = num_known.clamp(min=1) if denominator == "known" else logits.shape[1]
+    return weight * losses.sum(dim=1) / total
+
+
+def asymmetric_loss(
+    logits: Tensor,
+    positive: Tensor,
+    *,
+    gamma_positive: float,
+    gamma_negative: float,
+    clip: float = 0.05,
+    eps: float = 1e-8,
+) -> Tensor:
+    """Asymmetric loss of every entry (ASL, Ben-Baruch et al., ICCV 2021), with the focusing factor differentiated.
+
+    Negative entries see the probability `max(p - clip, 0)`; powers with the exponent 0 are 1.
+
+    Args:
+        positive: booleans of the shape of `logits`.
+    """
+    p = logits.sigmoid()
+    p_right = torch.where(positive, p, (1 - p + clip).clamp(max=1))
+    gamma = torch.where(positive, gamma_positive, gamma_negative).to(logits.dtype)
+    return -((1 - p_right) ** gamma) * p_right.clamp(min=eps).log()

@@ -1,0 +1,46 @@
+"""Partial BCE: Durand et al., "Learning a Deep ConvNet for Multi-label Classification with Partial Labels", CVPR 2019."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ..losses import at_least_float32, normalized_partial_bce
+from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..schedules import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialBceObjectiveConfig:
+    """
+    alpha, beta, gamma: of the weight `g(p) = alpha * p^gamma + beta` of an image with the known proportion p (Eq. 2).
+    proportion: one p for all images; by default that of each image.
+    denominator: the loss of an image is divided by the number of "labels" (the paper) or of "known" ones.
+    """
+
+    alpha: float = -4.45  # g(0.1) = 5, g(1) = 1
+    beta: float = 5.45
+    gamma: float = 1.0
+    proportion: float | None = None
+    denominator: Literal["labels", "known"] = "labels"
+
+
+class PartialBceObjective(Objective):
+    """BCE over the known labels of each image, weighted by their proportion (Eq. 1)."""
+
+    config_class = PartialBceObjectiveConfig
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
+        representations, _ = model.represent(batch["pixel_values"])
+        logits = at_least_float32(model.classify(representations))
+        config = self.config
+        losses = normalized_partial_bce(
+            logits,
+            batch["labels"],
+            alpha=config.alpha,
+            beta=config.beta,
+            gamma=config.gamma,
+            proportion=config.proportion,
+            denominator=config.denominator,
+        )
+        return sum_of_terms({"known": losses.mean()}, logits=logits)

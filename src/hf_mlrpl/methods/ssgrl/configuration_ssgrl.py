@@ -1,0 +1,34 @@
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from ...configuration_utils import MultiLabelConfig
+
+
+@strict
+class SsgrlConfig(MultiLabelConfig):
+    """Sizes of the baseline row of the SST tables; the ICCV 2019 model has 2048, 1024 and 2048.
+
+    representation_dim: length of the vector of each label; a 1x1 convolution brings the backbone to it.
+    attention_dim: hidden size of semantic decoupling.
+    output_dim: size of the fused vector that the classifier of each label sees.
+    word_embedding_dim: length of the word vector of each label.
+    time_steps: rounds of the graph network.
+    tie_reset_gate: the reset gate shares the update gate's recurrent matrix, as in the first SSGRL release.
+    label_embeddings: where the word vectors come from: "glove" (packaged, for the COCO and VOC names), "orthogonal", or
+        the path of a GloVe text file.
+    graph_estimator: how the label graph is counted from partial labels, "published" or "unbiased".
+    """
+
+    model_type = "ssgrl"
+
+    feature_pool: int = 2
+    trainable_backbone: list[str] | tuple[str, ...] | None = ("layer4",)
+    representation_dim: int = 1024
+    attention_dim: int = 512
+    output_dim: int = 1024
+    word_embedding_dim: int = 300
+    time_steps: int = 3
+    tie_reset_gate: bool = False
+    label_embeddings: str = "glove"
+    graph_estimator: Literal["published", "unbiased"] = "published"

@@ -1,0 +1,66 @@
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from ...modeling_utils import MultiLabelPreTrainedModel
+from ...modules.backbone import Backbone
+from ...modules.gated_gnn import GatedGnn
+from ...modules.label_classifier import LabelClassifier
+from ...modules.semantic_decoupling import SemanticDecoupling
+from ...priors.cooccurrence import cooccurrence_graph
+from ...priors.label_embeddings import label_embeddings
+from .configuration_ssgrl import SsgrlConfig
+
+
+class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
+    """Semantic decoupling, a gated graph network over the labels, and one classifier per label."""
+
+    config_class = SsgrlConfig
+    config: SsgrlConfig
+
+    def __init__(self, config: SsgrlConfig):
+        super().__init__(config)
+        dim = config.representation_dim
+        self.backbone = Backbone(config)
+        self.project: nn.Module = nn.Identity()
+        if self.backbone.num_features != dim:
+            convolution = nn.Conv2d(self.backbone.num_features, dim, kernel_size=1, bias=False)
+            self.project = nn.Sequential(convolution, nn.BatchNorm2d(dim))
+        self.decoupling = SemanticDecoupling(dim, config.word_embedding_dim, config.attention_dim)
+        self.graph_network = GatedGnn(dim, config.time_steps, config.tie_reset_gate)
+        self.fuse = nn.Linear(2 * dim, config.output_dim)
+        self.classifier = LabelClassifier(config.num_labels, config.output_dim)
+        # Persistent, so that a checkpoint needs neither the GloVe file nor the training labels.
+        self.register_buffer("word_embeddings", torch.empty(config.num_labels, config.word_embedding_dim))
+        self.register_buffer("label_graph", torch.empty(config.num_labels, config.num_labels))
+        self.post_init()
+
+    def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """One vector per label, attended from the feature map (SSGRL, Eq. 2 to Eq. 5)."""
+        features = self.project(self.backbone(pixel_values))  # (B, D, H, W)
+        return self.decoupling(features, self.word_embeddings)
+
+    def classify(self, representations: Tensor) -> Tensor:
+        """Logits after the labels exchanged messages (SSGRL, Eq. 6 to Eq. 9)."""
+        nodes = self.graph_network(representations, self.label_graph)
+        fused = torch.tanh(self.fuse(torch.cat([nodes, representations], dim=-1)))
+        return self.classifier(fused)
+
+    @torch.no_grad()
+    def set_priors(self, labels: np.ndarray | None = None) -> None:
+        """Fill the word vectors from the label names, and the label graph from the known training labels."""
+        config = self.config
+        vectors = label_embeddings(config.label_names, config.label_embeddings, config.word_embedding_dim)
+        self.word_embeddings.copy_(vectors)
+        if labels is not None:
+            graph = cooccurrence_graph(labels, estimator=config.graph_estimator, names=config.label_names)
+            self.label_graph.copy_(graph)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:  # usable without priors: unrelated words, no edges
+            vectors = label_embeddings(self.config.label_names, "orthogonal", self.config.word_embedding_dim)
+            init.copy_(self.word_embeddings, vectors)
+            init.copy_(self.label_graph, torch.eye(self.config.num_labels))

@@ -1,0 +1,28 @@
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ...losses import Reduction, at_least_float32, partial_bce
+from ...objective import Objective, ObjectiveOutput, sum_of_terms
+from ...schedules import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class SsgrlObjectiveConfig:
+    """
+    reduction: how partial BCE is averaged, see `hf_mlrpl.losses.partial_bce`.
+    """
+
+    reduction: Reduction = "micro"
+
+
+class SsgrlObjective(Objective):
+    """Partial BCE over the known labels (SST Eq. 9): SSGRL as the baseline of the partial-label tables."""
+
+    config_class = SsgrlObjectiveConfig
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
+        representations, _ = model.represent(batch["pixel_values"])
+        logits = at_least_float32(model.classify(representations))  # (B, C)
+        loss = partial_bce(logits, batch["labels"], self.config.reduction)
+        return sum_of_terms({"known": loss}, logits=logits)

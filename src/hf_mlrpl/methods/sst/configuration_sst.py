@@ -1,0 +1,22 @@
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from ..ssgrl.configuration_ssgrl import SsgrlConfig
+
+
+@strict
+class SstConfig(SsgrlConfig):
+    """SSGRL, and the head that predicts which labels occur together.
+
+    cooccurrence_dim: size of a label's vector in the co-occurrence head, `phi_intra` of Eq. 1.
+    cooccurrence_hidden_dim: size of a pair's vector there.
+    pair_classifier: "per_pair" has one linear classifier for every pair of labels (the authors' code); "shared" has a
+        single one (the paper), the only choice for thousands of labels.
+    """
+
+    model_type = "sst"
+
+    cooccurrence_dim: int = 512
+    cooccurrence_hidden_dim: int = 1024
+    pair_classifier: Literal["per_pair", "shared"] = "per_pair"

@@ -1,0 +1,287 @@
+"""Objective of SST. Equation numbers are those of the AAAI 2022 paper."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...distributed import gather_rows
+from ...losses import Reduction, asymmetric_loss, at_least_float32, partial_bce
+from ...objective import Objective, ObjectiveOutput, sum_of_terms
+from ...schedules import Progress, Ramp, StepDown
+from .configuration_sst import SstConfig
+
+_COSINE_EPS = 1e-9  # authors' code
+
+
+@dataclass(frozen=True, kw_only=True)
+class SstObjectiveConfig:
+    """Weights and rules; a weight of 0 switches a term off. Each row of the ablation table is a choice of weights.
+
+    intra_weight, cross_weight: weights of partial BCE against the labels completed inside an image and across images.
+    cooccurrence_weight: weight of the loss of the co-occurrence head, `lambda_1` of Eq. 11.
+    similarity_weight: weight of the loss on similarities across images, `lambda_2` of Eq. 11.
+    intra_threshold, cross_threshold: `theta_intra` and `theta_cross`, over the epochs.
+    ramp: factor of the two last losses in the first epochs (authors' code, not in the paper).
+    cooccurrence: "learned" by the head, or "statistical", the label graph of the training set (row "IST w/ stat").
+    vote: "mean" over the known positives (authors' code) or "sum" (paper, Eq. 2).
+    unknown_pairs: in the co-occurrence loss, a pair with an unknown label is "negative" (authors' code) or "ignore"d.
+    bank_size: representations remembered per label.
+    empty_slots: an empty slot of the bank counts as similarity 0 ("zero", authors' code) or not at all ("ignore").
+    pair_sampling: similarity loss over a sample of the negative pairs ("published", authors' code) or over "all".
+    reduction: of partial BCE, see `hf_mlrpl.losses.partial_bce`.
+    """
+
+    intra_weight: float = 1.0
+    cross_weight: float = 1.0
+    cooccurrence_weight: float = 10.0  # "Implementation Details"
+    similarity_weight: float = 0.05  # "Implementation Details"
+    intra_threshold: StepDown = field(default_factory=StepDown)
+    cross_threshold: StepDown = field(default_factory=StepDown)
+    ramp: Ramp = field(default_factory=Ramp)
+    cooccurrence: Literal["learned", "statistical"] = "learned"
+    vote: Literal["mean", "sum"] = "mean"
+    unknown_pairs: Literal["negative", "ignore"] = "negative"
+    bank_size: int = 100  # authors' code
+    empty_slots: Literal["zero", "ignore"] = "zero"
+    pair_sampling: Literal["published", "all"] = "published"
+    reduction: Reduction = "micro"
+
+
+def cooccurrence_matrix(pair_logits: Tensor, num_labels: int) -> Tensor:
+    """Probabilities of co-occurrence as symmetric matrices with a diagonal of 1 (Eq. 1).
+
+    Args:
+        pair_logits: `(batch_size, num_pairs)`, pairs (0, 1), (0, 2), ...
+
+    Returns:
+        `(batch_size, num_labels, num_labels)`.
+    """
+    matrix = torch.eye(num_labels, dtype=pair_logits.dtype, device=pair_logits.device).repeat(len(pair_logits), 1, 1)
+    first, second = torch.triu_indices(num_labels, num_labels, offset=1, device=pair_logits.device)
+    matrix[:, first, second] = matrix[:, second, first] = pair_logits.sigmoid()
+    return matrix
+
+
+def intra_image_pseudo_labels(
+    cooccurrence: Tensor, labels: Tensor, threshold: float, vote: Literal["mean", "sum"] = "mean"
+) -> Tensor:
+    """Labels completed from the known positives of the same image (Eq. 2).
+
+    Differs from the paper, follows the authors' code: the sum is divided by the number of known positives. With the
+    sum, two positives at 0.5 each already pass the threshold of 0.95.
+
+    Args:
+        cooccurrence: `(batch_size, num_labels, num_labels)`, or one matrix for all images; entry (i, j) is the
+            evidence that j gives for i.
+        labels: `(batch_size, num_labels)` in {-1, 0, +1}.
+        threshold: evidence from which an unknown label becomes positive; 1 or more selects nothing.
+
+    Returns:
+        `labels` with some zeros turned into ones.
+    """
+    positives = labels.eq(1).to(cooccurrence.dtype)
+    evidence = (cooccurrence @ positives.unsqueeze(-1)).squeeze(-1)  # (B, C)
+    if vote == "mean":
+        evidence = evidence / positives.sum(dim=1, keepdim=True).clamp(min=1)
+    return _complete(labels, evidence, threshold)
+
+
+def cross_image_pseudo_labels(
+    representations: Tensor,
+    bank: Tensor,
+    labels: Tensor,
+    threshold: float,
+    empty_slots: Literal["zero", "ignore"] = "zero",
+) -> Tensor:
+    """Labels completed from the similarity to images that are known to show the label (Eq. 5, Eq. 6).
+
+    Args:
+        representations: `(batch_size, num_labels, dim)`.
+        bank: `(num_labels, bank_size, dim)`, empty slots are zero.
+        labels: `(batch_size, num_labels)` in {-1, 0, +1}.
+        threshold: mean similarity from which an unknown label becomes positive; 1 or more selects nothing.
+
+    Returns:
+        `labels` with some zeros turned into ones.
+    """
+    return _complete(labels, mean_similarity(representations, bank, empty_slots), threshold)
+
+
+def mean_similarity(representations: Tensor, bank: Tensor, empty_slots: Literal["zero", "ignore"] = "zero") -> Tensor:
+    """Mean cosine of each representation to the bank of its label, `(batch_size, num_labels)` (Eq. 5).
+
+    The mean of cosines is the product with the mean of the unit vectors, so nothing of the size (B, C, bank) is made.
+    """
+    centers = F.normalize(bank, dim=-1, eps=_COSINE_EPS).sum(dim=1)  # (C, D)
+    if empty_slots == "zero":
+        centers = centers / bank.shape[1]
+    else:
+        centers = centers / bank.any(dim=-1).sum(dim=1, keepdim=True).clamp(min=1)
+    unit = F.normalize(representations, dim=-1, eps=_COSINE_EPS).to(centers.dtype)
+    return torch.einsum("bcd,cd->bc", unit, centers)
+
+
+def _complete(labels: Tensor, evidence: Tensor, threshold: float) -> Tensor:
+    selected = labels.eq(0) & (evidence >= threshold) if threshold < 1 else torch.zeros_like(labels, dtype=torch.bool)
+    return labels.masked_fill(selected, 1)
+
+
+def cooccurrence_loss(
+    pair_logits: Tensor, labels: Tensor, unknown_pairs: Literal["negative", "ignore"] = "negative"
+) -> Tensor:
+    """Asymmetric loss of the co-occurrence head, a mean over images and pairs (Eq. 3, Eq. 4).
+
+    Differs from the paper, follows the authors' code: the standard form of the loss, with the shift inside the
+    logarithm, too. A pair is positive when both labels are known to be present.
+    """
+    first, second = torch.triu_indices(labels.shape[1], labels.shape[1], offset=1, device=labels.device)
+    positive = labels.eq(1)
+    losses = asymmetric_loss(pair_logits, positive[:, first] & positive[:, second], gamma_positive=1, gamma_negative=2)
+    if unknown_pairs == "negative":
+        return losses.mean()
+    known = labels.ne(0)
+    absent = labels.eq(-1)
+    decided = known[:, first] & known[:, second] | absent[:, first] | absent[:, second]
+    return losses.where(decided, 0.0).sum() / decided.sum().clamp(min=1)
+
+
+def similarity_loss(
+    representations: Tensor,
+    labels: Tensor,
+    sampling: Literal["published", "all"] = "published",
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """Cosine loss over pairs of images, label by label (Eq. 7, Eq. 8).
+
+    Two images that both show the label attract each other, all other pairs with known labels repel. Differs from the
+    paper, follows the authors' code: pairs with an unknown label are left out, and with n attracting pairs each kind
+    of repelling pairs (one image shows the label; none does) is represented by 2n random pairs and the n most similar
+    ones. Nothing leaves the device: samples are ranks, not lists.
+
+    Args:
+        representations: `(batch_size, num_labels, dim)`.
+        labels: `(batch_size, num_labels)` in {-1, 0, +1}.
+
+    Returns:
+        A scalar; 0 if no pair is known.
+    """
+    first, second = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
+    similarity = image_similarities(representations)[first, second]  # (image pairs, C)
+    one, other = labels[first], labels[second]
+    known = one.ne(0) & other.ne(0)
+    attract = one.eq(1) & other.eq(1)
+    losses = torch.where(attract, 1 - similarity, 1 + similarity)
+    weights = attract.to(losses.dtype)
+    for repel in (known & one.eq(other) & ~attract, known & one.ne(other)):
+        weights = weights + (_sample(losses, repel, attract.sum()) if sampling == "published" else repel)
+    total = (weights * losses).sum()
+    return total if reduction == "sum" else total / weights.sum().clamp(min=1)
+
+
+def image_similarities(representations: Tensor) -> Tensor:
+    """Cosine of the representations of every two images, label by label.
+
+    Returns:
+        `(batch_size, batch_size, num_labels)`.
+    """
+    unit = F.normalize(representations, dim=-1, eps=_COSINE_EPS)
+    return torch.einsum("bcd,ecd->bec", unit, unit)
+
+
+def _sample(losses: Tensor, group: Tensor, num_attracting: Tensor) -> Tensor:
+    """How often each entry of `group` counts: as one of 2n random ones, and as one of the n largest."""
+    random = _ranks(random_keys(losses).masked_fill(~group, torch.inf)) < 2 * num_attracting
+    largest = _ranks((-losses.detach()).masked_fill(~group, torch.inf)) < num_attracting
+    sample = (random.to(losses.dtype) + largest) * group
+    return torch.where(num_attracting > 0, sample, group.to(losses.dtype))
+
+
+def random_keys(like: Tensor) -> Tensor:
+    """Sorting by these keys is a random order."""
+    return torch.rand_like(like)
+
+
+def _ranks(keys: Tensor) -> Tensor:
+    order = keys.flatten().argsort(stable=True)
+    ranks = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    return ranks.view_as(keys)
+
+
+class SstObjective(Objective):
+    """Sum of five terms (Eq. 10, Eq. 11); remembers `bank_size` representations per label."""
+
+    config_class = SstObjectiveConfig
+    config: SstObjectiveConfig
+    bank: Tensor
+
+    def __init__(self, config: SstObjectiveConfig, model_config: SstConfig):
+        super().__init__(config, model_config)
+        self.register_buffer(
+            "bank", torch.zeros(model_config.num_labels, config.bank_size, model_config.representation_dim)
+        )
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
+        config, labels = self.config, batch["labels"]
+        representations, _ = model.represent(batch["pixel_values"])  # (B, C, D)
+        logits = at_least_float32(model.classify(representations))  # (B, C)
+        pair_logits = model.cooccurrence_head(representations) if self.needs_cooccurrence_head else None
+        representations = at_least_float32(representations)
+        if config.cross_weight:
+            self.remember(representations, labels)
+
+        ramp = config.ramp(progress)
+        thresholds = {"intra": config.intra_threshold(progress), "cross": config.cross_threshold(progress)}
+        pseudo_labels = self.complete(model, representations, pair_logits, labels, thresholds)
+        terms = {"known": partial_bce(logits, labels, config.reduction)}  # Eq. 9
+        for name, completed in pseudo_labels.items():  # Eq. 10
+            weight = getattr(config, f"{name}_weight")
+            terms[name] = weight * partial_bce(logits, completed, config.reduction)
+        if config.cooccurrence_weight:
+            loss = cooccurrence_loss(pair_logits, labels, config.unknown_pairs)
+            terms["cooccurrence"] = config.cooccurrence_weight * ramp * loss
+        if config.similarity_weight:
+            loss = similarity_loss(representations, labels, config.pair_sampling)
+            terms["similarity"] = config.similarity_weight * ramp * loss
+        logs = {f"threshold_{name}": value for name, value in thresholds.items() if name in pseudo_labels}
+        return sum_of_terms(terms, logits=logits, pseudo_labels=pseudo_labels, logs=logs)  # Eq. 11
+
+    @property
+    def needs_cooccurrence_head(self) -> bool:
+        learned_votes = self.config.intra_weight and self.config.cooccurrence == "learned"
+        return bool(learned_votes or self.config.cooccurrence_weight)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        model: nn.Module,
+        representations: Tensor,
+        pair_logits: Tensor | None,
+        labels: Tensor,
+        thresholds: dict[str, float],
+    ) -> dict[str, Tensor]:
+        """Pseudo-labels of the rules that are switched on and have a threshold in this epoch."""
+        config, completed = self.config, {}
+        if config.intra_weight and thresholds["intra"] < math.inf:
+            if config.cooccurrence == "learned":
+                cooccurrence = cooccurrence_matrix(pair_logits, labels.shape[1])
+            else:  # entry (i, j) of the graph is P(j | i); j votes for i with P(i | j)
+                cooccurrence = model.label_graph.t()
+            completed["intra"] = intra_image_pseudo_labels(cooccurrence, labels, thresholds["intra"], config.vote)
+        if config.cross_weight and thresholds["cross"] < math.inf:
+            completed["cross"] = cross_image_pseudo_labels(
+                representations, self.bank, labels, thresholds["cross"], config.empty_slots
+            )
+        return completed
+
+    @torch.no_grad()
+    def remember(self, representations: Tensor, labels: Tensor) -> None:
+        """Put the known positives of all processes in front of the bank, drop the oldest."""
+        representations, labels = gather_rows(representations.detach()), gather_rows(labels)
+        stored = torch.cat([representations.transpose(0, 1).to(self.bank.dtype), self.bank], dim=1)  # (C, B + Q, D)
+        absent = torch.cat([labels.t().ne(1), torch.zeros_like(self.bank[..., 0], dtype=torch.bool)], dim=1)
+        order = absent.to(torch.uint8).argsort(dim=1, stable=True)[:, : self.bank.shape[1]]
+        self.bank.copy_(stored.gather(1, order.unsqueeze(-1).expand(-1, -1, stored.shape[2])))

@@ -1,0 +1,186 @@
+"""Average precision per label, over the images where the label is known.
+
+Scores may be logits or probabilities: only their order counts. Prefer logits, since the sigmoid of a large logit is
+exactly 1.0 in float32 and makes ties.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from hf_mlrpl.labels import NEGATIVE, POSITIVE, UNKNOWN, check_labels
+
+Matrix = ArrayLike | torch.Tensor
+Form = Literal["mean_precision", "interpolated", "eps"]
+Ties = Literal["grouped", "order"]
+Empty = Literal["skip", "zero", "nan"]
+
+
+def average_precision(
+    scores: Matrix, labels: Matrix, *, form: Form = "mean_precision", ties: Ties = "grouped", eps: float = 1e-8
+) -> np.ndarray:
+    """Average precision of every label, in [0, 1]; NaN for a label without a known positive, never a silent 0.
+
+    The published tables use different forms, so always say which one a number is:
+
+    - `"mean_precision"`: mean of the precision at every positive (ML-GCN, ADD-GCN; with grouped ties scikit-learn,
+      Cole et al. and LargeLoss).
+    - `"interpolated"`: precision made non-increasing in the recall, as in VOC 2012 (SSGRL, SST, SARB). Never smaller.
+    - `"eps"`: sum of the precisions over the number of positives plus `eps` (ASL, SPLC, SCPNet, DualCoOp).
+
+    Args:
+        scores: `(num_images, num_labels)`, array or tensor.
+        labels: `(num_images, num_labels)` in {-1, 0, +1}; unknown entries are left out, label by label.
+        ties: `"grouped"` counts images with equal scores together, so the order of the images cannot matter;
+            `"order"` ranks them in the order of the rows, as the code of SST and ASL does on a stable sort.
+
+    Returns:
+        `(num_labels,)`.
+    """
+    check_choice("form", form, Form)
+    check_choice("ties", ties, Ties)
+    scores, labels = as_arrays(scores, labels)
+    precisions_at_positives = _precisions_grouped if ties == "grouped" else _precisions_in_order
+    result = np.full(scores.shape[1], np.nan)
+    # A loop over labels is fast here: the work is in the sorts.
+    for label, (column, known) in enumerate(zip(scores.T.copy(), labels.T.copy(), strict=True)):
+        precisions = precisions_at_positives(column, known)  # lowest score, so highest recall, first
+        if not len(precisions):
+            continue
+        if form == "interpolated":
+            precisions = np.maximum.accumulate(precisions)
+        result[label] = precisions.sum() / (len(precisions) + (eps if form == "eps" else 0))
+    return result
+
+
+def mean_over_labels(values: np.ndarray, empty: Empty = "skip") -> float:
+    """Mean of per-label values, where NaN marks a label without known positives.
+
+    Args:
+        values: `(num_labels,)`.
+        empty: `"skip"` leaves such labels out, `"zero"` counts them as 0 (ASL, SPLC, scikit-learn), `"nan"` makes the
+            mean NaN (SST). If all are left out, the mean is NaN.
+    """
+    check_choice("empty", empty, Empty)
+    missing = np.isnan(values)
+    if empty == "nan" or not missing.any():
+        return float(np.mean(values))
+    if empty == "zero":
+        return float(np.where(missing, 0, values).mean())
+    return float(values[~missing].mean()) if not missing.all() else float("nan")
+
+
+def mean_average_precision(
+    scores: Matrix, labels: Matrix, *, form: Form = "mean_precision", ties: Ties = "grouped", empty: Empty = "skip"
+) -> float:
+    """Mean of `average_precision` over the labels, in [0, 1]."""
+    return mean_over_labels(average_precision(scores, labels, form=form, ties=ties), empty)
+
+
+@dataclass(frozen=True)
+class PartialAveragePrecision:
+    """Average precision on partly annotated test labels, as Ben-Baruch et al. 2022 (CSL, P-ASL) report it.
+
+    per_label: `(num_labels,)` in [0, 1], NaN for a label without known positives or without known negatives.
+    map: Mean over the remaining labels.
+    map_macro: Mean weighted by the number of known positives. The authors call it `map_macro`.
+    no_labels, no_positives, no_negatives: Numbers of labels left out, and why.
+    """
+
+    per_label: np.ndarray
+    map: float
+    map_macro: float
+    no_labels: int
+    no_positives: int
+    no_negatives: int
+
+
+def partial_average_precision(scores: Matrix, labels: Matrix, *, eps: float = 1e-8) -> PartialAveragePrecision:
+    """Average precision over annotated entries; labels that have only one kind of annotation are left out.
+
+    Args:
+        scores: `(num_images, num_labels)`.
+        labels: `(num_images, num_labels)` in {-1, 0, +1}. The authors' files swap unknown and absent.
+    """
+    scores, labels = as_arrays(scores, labels)
+    positives, negatives = (labels == POSITIVE).sum(axis=0), (labels == NEGATIVE).sum(axis=0)
+    usable = (positives > 0) & (negatives > 0)
+    per_label = np.where(usable, average_precision(scores, labels, form="eps", ties="order", eps=eps), np.nan)
+    weights = positives[usable]
+    return PartialAveragePrecision(
+        per_label=per_label,
+        map=mean_over_labels(per_label),
+        map_macro=float(np.average(per_label[usable], weights=weights)) if usable.any() else float("nan"),
+        no_labels=int(((positives == 0) & (negatives == 0)).sum()),
+        no_positives=int(((positives == 0) & (negatives > 0)).sum()),
+        no_negatives=int(((positives > 0) & (negatives == 0)).sum()),
+    )
+
+
+def average_over_proportions(map_by_proportion: Mapping[float, float]) -> float:
+    """The "Avg. mAP" of the tables: mean of the mAP over the proportions of known labels, usually 0.1 to 0.9."""
+    if not map_by_proportion:
+        raise ValueError("`map_by_proportion` must hold at least one proportion, got none.")
+    return float(np.mean(list(map_by_proportion.values())))
+
+
+def as_arrays(scores: Matrix, labels: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Checked arrays: float `scores` and int8 `labels`, both `(num_images, num_labels)`.
+
+    Raises `ValueError` for other shapes, values outside {-1, 0, +1} and scores that are not finite.
+    """
+    scores, labels = _as_array(scores), _as_array(labels)
+    if scores.ndim != 2 or scores.shape != labels.shape:
+        raise ValueError(
+            "`scores` and `labels` must both have the shape (num_images, num_labels), "
+            f"got {scores.shape} and {labels.shape}."
+        )
+    if scores.size == 0:
+        raise ValueError(f"`scores` must hold at least one image and one label, got the shape {scores.shape}.")
+    check_labels(labels)
+    if labels.dtype.kind == "f" and (labels != np.rint(labels)).any():
+        raise ValueError(
+            "`labels` must be -1, 0 or +1 to measure against them, got soft labels. Threshold them first."
+        )
+    if scores.dtype not in (np.float32, np.float64):
+        scores = scores.astype(np.float32)
+    if not np.isfinite(scores).all():
+        row, column = np.argwhere(~np.isfinite(scores))[0]
+        raise ValueError(
+            f"`scores` must be finite, got {scores[row, column]} in row {row}, column {column}. "
+            "Did the training diverge? Lower the learning rate, or look for broken images."
+        )
+    return scores, labels.astype(np.int8)
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Raise `ValueError` unless `value` is one of the strings of the `Literal` type `choices`."""
+    if value not in get_args(choices):
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}.")
+
+
+def _as_array(values: Matrix) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # NumPy has no bfloat16
+    return np.asarray(values)
+
+
+def _precisions_grouped(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Precision at every positive, lowest score first; all images with at least its score count."""
+    known = np.sort(scores[labels != UNKNOWN])
+    positives = np.sort(scores[labels == POSITIVE])
+    true_positives = len(positives) - np.searchsorted(positives, positives, "left")
+    return true_positives / (len(known) - np.searchsorted(known, positives, "left"))
+
+
+def _precisions_in_order(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Precision at every positive, lowest score first; among equal scores the earlier image ranks higher."""
+    known = labels != UNKNOWN
+    order = np.argsort(-scores[known], kind="stable")
+    ranks = np.flatnonzero(labels[known][order] == POSITIVE) + 1
+    return (np.arange(1, len(ranks) + 1) / ranks)[::-1]

@@ -1,0 +1,77 @@
+"""The metrics that the trainer and `hf-mlrpl evaluate` report, in one call."""
+
+import numpy as np
+from transformers.utils import logging
+
+from hf_mlrpl.labels import NEGATIVE, POSITIVE
+from hf_mlrpl.metrics.average_precision import (
+    Empty,
+    Matrix,
+    as_arrays,
+    average_precision,
+    check_choice,
+    mean_over_labels,
+)
+from hf_mlrpl.metrics.f1 import precision_recall_f1
+
+logger = logging.get_logger(__name__)
+
+
+def multi_label_metrics(
+    logits: Matrix, labels: Matrix, names: list[str] | None = None, *, empty: Empty = "skip", ref_op: bool = False
+) -> dict[str, float]:
+    """All reported numbers, in percent, over the known entries of `labels`.
+
+    - `map`: mean over labels of the average precision, as scikit-learn, ASL, SCPNet and DualCoOp define it.
+    - `map_interpolated`: the form of VOC 2012, in the tables of SSGRL, SST and SARB. Never smaller than `map`.
+    - `op`, `or`, `of1`, `cp`, `cr`, `cf1`: see `precision_recall_f1`; a label is predicted from p = 0.5 on.
+    - `op_top3`, ...: the same, with at most the three best labels of every image.
+    - `labels_without_positives`: number of labels without a known positive, for which `empty` is the rule.
+
+    Args:
+        logits: `(num_images, num_labels)`, array or tensor.
+        labels: `(num_images, num_labels)` in {-1, 0, +1}.
+        names: label names, to name labels that cannot be measured.
+        empty: labels without known positives are left out of the means (`"skip"`), count as 0 (`"zero"`), or make the
+            means NaN (`"nan"`).
+        ref_op: see `precision_recall_f1`.
+    """
+    check_choice("empty", empty, Empty)
+    logits, labels = as_arrays(logits, labels)
+    without_positives = _check_measurable(labels, names, empty)
+    fractions = {
+        "map": mean_over_labels(average_precision(logits, labels), empty),
+        "map_interpolated": mean_over_labels(average_precision(logits, labels, form="interpolated"), empty),
+        **precision_recall_f1(logits, labels, empty=empty, ref_op=ref_op),
+    }
+    top3 = precision_recall_f1(logits, labels, top_k=3, empty=empty, ref_op=ref_op)
+    fractions |= {f"{name}_top3": value for name, value in top3.items()}
+    return {name: 100 * value for name, value in fractions.items()} | {
+        "labels_without_positives": float(without_positives)
+    }
+
+
+def _check_measurable(labels: np.ndarray, names: list[str] | None, empty: Empty) -> int:
+    """Number of labels without known positives; raises if there is nothing to measure, warns if it means little."""
+    num_labels = labels.shape[1]
+    if names is not None and len(names) != num_labels:
+        raise ValueError(f"`names` must hold {num_labels} names, one per column of `labels`, got {len(names)}.")
+    without_positives = np.flatnonzero(~(labels == POSITIVE).any(axis=0))
+    if len(without_positives) == num_labels and empty == "skip":
+        raise ValueError(
+            f"None of the {num_labels} labels has a known positive (+1) in these {len(labels)} images, so there is "
+            "nothing to measure. Evaluate on images with known labels."
+        )
+    if len(without_positives):
+        shown = [str(i) if names is None else names[i] for i in without_positives[:8]]
+        more = f" and {len(without_positives) - 8} more" if len(without_positives) > 8 else ""
+        logger.warning_once(
+            f"{len(without_positives)} label(s) have no known positive in the evaluated images "
+            f'(`empty="{empty}"`): {", ".join(shown)}{more}.'
+        )
+    if not (labels == NEGATIVE).any():
+        logger.warning_once(
+            "No evaluated label is known to be absent (-1), so every precision is 100. "
+            "Labels in {0, 1} need their zeros turned into -1 before they are evaluated."
+        )
+    return len(without_positives)

@@ -1,0 +1,125 @@
+"""The base of all models: two named stages, one forward, and a door for objectives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_utils import MultiLabelConfig
+from .losses import at_least_float32, partial_bce
+from .modules.backbone import Backbone
+from .objective import Objective, ObjectiveOutput
+from .schedules import Progress
+
+
+@dataclass
+class MultiLabelOutput(ModelOutput):
+    """Output of every model.
+
+    loss: partial BCE over the known labels, when `labels` were given.
+    logits: `(batch_size, num_labels)`; scores are their sigmoid.
+    representations: one vector per label, `(batch_size, num_labels, dim)`, on request.
+    attention_maps: `(batch_size, num_labels, height, width)`, on request.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    representations: Tensor | None = None
+    attention_maps: Tensor | None = None
+
+
+class MultiLabelPreTrainedModel(PreTrainedModel):
+    """Pixels to logits in two stages.
+
+    A model defines `represent` (pixels to one vector per label) and `classify` (vectors to logits); `forward` composes
+    them. With an `objective`, `forward` hands over to it, so that DDP, autocast and gradient accumulation see one
+    ordinary forward pass, whatever a method does inside.
+    """
+
+    config_class = MultiLabelConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    base_model_prefix = "model"
+    accepts_loss_kwargs = False  # `forward` takes **views; the Trainer shall still divide by the accumulation steps
+    _no_split_modules = ["Bottleneck", "BasicBlock"]
+
+    config: MultiLabelConfig
+    backbone: Backbone
+
+    def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map `(batch_size, 3, height, width)` to representations `(batch_size, num_labels, dim)` and attention maps
+        `(batch_size, num_labels, map_height, map_width)`, or `None` where a model has no attention."""
+        raise NotImplementedError(f"{type(self).__name__} must define `represent`.")
+
+    def classify(self, representations: Tensor) -> Tensor:
+        """Map representations to logits, `(batch_size, num_labels)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `classify`.")
+
+    def set_priors(self, labels: np.ndarray | None = None) -> None:
+        """Fill the buffers that derive from the label names and from the known training labels, `(num_images,
+        num_labels)` in {-1, 0, +1}. Called once, before training; a checkpoint carries the result."""
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        objective: Objective | None = None,
+        progress: Progress | None = None,
+        output_attention_maps: bool = False,
+        output_representations: bool = False,
+        return_dict: bool | None = None,
+        **views: Tensor,
+    ) -> MultiLabelOutput | ObjectiveOutput | tuple:
+        """
+        Args:
+            pixel_values: `(batch_size, 3, height, width)`, normalised.
+            labels: `(batch_size, num_labels)` in {-1, 0, +1}.
+            objective: what to minimise; hands over to it, for training.
+            views: further tensors of the batch that an objective asks for.
+        """
+        if objective is not None:
+            return objective(self, {"pixel_values": pixel_values, "labels": labels, **views}, progress)
+        representations, attention_maps = self.represent(pixel_values)
+        logits = at_least_float32(self.classify(representations))
+        output = MultiLabelOutput(
+            loss=None if labels is None else partial_bce(logits, labels),
+            logits=logits,
+            representations=representations if output_representations else None,
+            attention_maps=attention_maps if output_attention_maps else None,
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def train(self, mode: bool = True):
+        """Frozen parts of the backbone keep their stored batch statistics (the Trainer calls this at every step)."""
+        super().train(mode)
+        self.backbone.keep_frozen_parts_in_evaluation_mode()
+        return self
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Torch's own initialisation everywhere, instead of the N(0, 0.02) of language models.
+
+        `reset_parameters` goes through functions that transformers patches to leave loaded tensors alone.
+        """
+        if getattr(module, "_keeps_own_init", False):
+            if hasattr(module, "init_non_persistent_buffers"):
+                module.init_non_persistent_buffers()
+        elif hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Load a checkpoint; a file without some backbone weights is an error, not a random backbone."""
+        asked_for_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        missing = sorted(key for key in info["missing_keys"] if key.startswith("backbone."))
+        if missing:
+            raise ValueError(
+                f"The checkpoint {str(pretrained_model_name_or_path)!r} lacks {len(missing)} backbone weights "
+                f"({', '.join(missing[:3])}, ...). It was made for another model than {cls.__name__} with the backbone "
+                f"{model.config.backbone!r}."
+            )
+        return (model, info) if asked_for_info else model

@@ -1,0 +1,94 @@
+"""Any timm backbone that gives a feature map."""
+
+from difflib import get_close_matches
+
+import timm
+import torch.nn.functional as F
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from ..configuration_utils import MultiLabelConfig
+
+
+class Backbone(nn.Module):
+    """A timm network up to its last feature map, with frozen and trained parts (methods "SSGRL" and "SST": ResNet-101).
+
+    Weights are random after construction; `load_weights` brings pretrained ones, and `from_pretrained` of the model
+    those of a checkpoint.
+    """
+
+    def __init__(self, config: MultiLabelConfig):
+        super().__init__()
+        self.network = _create(config)
+        self.num_features: int = self.network.feature_info.channels()[-1]
+        self.feature_pool = config.feature_pool
+        self.name = config.backbone
+        for module in self.network.modules():
+            module._keeps_own_init = True  # `post_init` of transformers would reset timm's initialisation
+        self.frozen_parts = self._freeze(config.trainable_backbone)
+
+    def _freeze(self, trainable: list[str] | tuple[str, ...] | None) -> list[str]:
+        parts = dict(self.network.named_children())
+        if trainable is None:
+            return []
+        unknown = sorted(set(trainable) - set(parts))
+        if unknown:
+            raise ValueError(
+                f"`trainable_backbone` names {', '.join(unknown)}, which {self.name} does not have. Its parts are "
+                f"{', '.join(parts)}; `null` trains all of them."
+            )
+        frozen = [name for name in parts if name not in trainable]
+        for name in frozen:
+            parts[name].requires_grad_(False)
+        return frozen
+
+    def keep_frozen_parts_in_evaluation_mode(self) -> None:
+        for name in self.frozen_parts:
+            self.network.get_submodule(name).eval()
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Map `(batch_size, 3, height, width)` to `(batch_size, num_features, map_height, map_width)`."""
+        features = self.network(pixel_values)[-1]
+        if self.feature_pool > 1:
+            features = F.avg_pool2d(features, self.feature_pool)
+        return features
+
+    def load_weights(self, file: str | None = None) -> None:
+        """Load pretrained weights: those that timm has under the name of this backbone (from the Hub), or a local file.
+
+        Args:
+            file: path of a safetensors or PyTorch file with the names of timm or torchvision; a classifier in it is
+                ignored. PyTorch files are read with `weights_only=True`.
+        """
+        if file is None:
+            source = timm.create_model(self.name, pretrained=True, features_only=True, out_indices=(-1,))
+            state = source.state_dict()
+        else:
+            state = load_state_dict(file, use_ema=False, weights_only=True)
+        own = self.network.state_dict()
+        missing = sorted(key for key in own if key not in state)
+        wrong = sorted(key for key in own if key in state and own[key].shape != state[key].shape)
+        if missing or wrong:
+            raise ValueError(
+                f"{file or 'The pretrained weights'} do not fit the backbone {self.name}: {len(missing)} missing "
+                f"({', '.join(missing[:3])}), {len(wrong)} of another shape ({', '.join(wrong[:3])})."
+            )
+        self.network.load_state_dict({key: state[key] for key in own})
+
+
+def _create(config: MultiLabelConfig) -> nn.Module:
+    options = {} if config.output_stride is None else {"output_stride": config.output_stride}
+    architecture = config.backbone.split(".")[0].split("/")[-1]
+    if not timm.is_model(architecture):
+        close = get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"Did you mean {', '.join(close)}?" if close else "`timm.list_models()` lists all names."
+        raise ValueError(f"`backbone` must be the name of a timm model, got {config.backbone!r}. {hint}")
+    try:
+        return timm.create_model(
+            config.backbone, pretrained=False, features_only=True, out_indices=(-1,), **options
+        )
+    except (TypeError, RuntimeError, AssertionError, AttributeError) as error:
+        raise ValueError(
+            f"The backbone {config.backbone!r} with {options or 'its own stride'} gives no feature map: {error}. "
+            "Choose a convolutional network, or leave `output_stride` out."
+        ) from error

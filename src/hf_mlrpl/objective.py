@@ -1,0 +1,60 @@
+"""What a method minimises: an `Objective` visits the model inside its forward pass."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+from .schedules import Progress
+
+
+@dataclass
+class ObjectiveOutput(ModelOutput):
+    """What one training step of a method gives.
+
+    loss: scalar to minimise, a mean over the micro-batch.
+    logits: `(batch_size, num_labels)` of the plain classification.
+    terms: the summands of the loss, detached, each logged by its name.
+    logs: further numbers to log, for example thresholds.
+    pseudo_labels: labels completed by each rule, `(batch_size, num_labels)` in {-1, 0, +1}; the trainer counts them.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    terms: dict[str, Tensor] | None = None
+    logs: dict[str, float] | None = None
+    pseudo_labels: dict[str, Tensor] | None = None
+
+
+class Objective(nn.Module):
+    """Base of all objectives.
+
+    An objective has no parameters (what is trained belongs to the model, where DDP averages it); what it remembers
+    are persistent buffers, which the trainer saves beside the optimizer and restores.
+
+    Attributes:
+        config_class: frozen dataclass with the settings; a recipe's section `objective` fills it.
+    """
+
+    config_class: type
+
+    def __init__(self, config: Any, model_config: Any):
+        """
+        Args:
+            config: an instance of `config_class`.
+            model_config: config of the model to train, for sizes such as `num_labels`.
+        """
+        super().__init__()
+        self.config = config
+
+    def forward(self, model: nn.Module, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
+        """Compute the loss of `batch` with the stages `represent` and `classify` of `model`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
+
+
+def sum_of_terms(terms: dict[str, Tensor], **fields: Any) -> ObjectiveOutput:
+    """Add up `terms` into the loss and log each of them."""
+    loss = torch.stack(list(terms.values())).sum()
+    return ObjectiveOutput(loss=loss, terms={name: term.detach() for name, term in terms.items()}, **fields)

@@ -1,0 +1,186 @@
+"""The pipeline "image-tagging": from photos to the labels they show."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import AutoModelForImageClassification, ImageClassificationPipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from ..data.images import DOWNLOAD_TIMEOUT, find_images, is_url, open_image
+from ..image_processing import processor_for
+
+TASK = "image-tagging"
+
+Thresholds = float | Mapping[str, float] | Sequence[float]
+
+
+class ImageTaggingPipeline(ImageClassificationPipeline):
+    """Finds the labels of images.
+
+    ```python
+    >>> import hf_mlrpl.auto
+    >>> from transformers import pipeline
+
+    >>> tagger = pipeline("image-tagging", model="runs/sst")
+    >>> tagger("photo.jpg")
+    [{'label': 'person', 'score': 0.98}, {'label': 'dog', 'score': 0.73}]
+    ```
+
+    Takes also checkpoints without `preprocessor_config.json`: the processor is then made from the model's config.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.image_processor is None:
+            self.image_processor = processor_for(self.model.config)
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Tag one image, or many.
+
+        Args:
+            inputs: one image (a path, an http(s) address, a PIL image) gives one list of labels; a list of images, or
+                a folder, gives a list of such lists, a folder in the order of `hf_mlrpl.data.images.find_images`. A
+                generator of images, or a `datasets.Dataset` with a column `image`, gives an iterator over them.
+            threshold: score from which a label is returned: one number, a list with one per label, or a dict from
+                label names to numbers (other labels keep the model's threshold). Without it, `config.thresholds`.
+            top_k: return at most so many labels. `threshold=0.0` returns all of them.
+            attention_maps: also return `attention_map` for every label: `(height, width)`, sums to one.
+            timeout: seconds to wait for a server.
+            batch_size: images per forward pass.
+
+        Returns:
+            Per image a list of `{"label", "score"}`, the highest score first.
+        """
+        if isinstance(inputs, str | os.PathLike) and not is_url(inputs) and Path(inputs).is_dir():
+            inputs = find_images(inputs)
+        elif isinstance(inputs, tuple):
+            inputs = list(inputs)
+        elif hasattr(inputs, "cast_column"):
+            inputs = _Rows(inputs)
+        if isinstance(inputs, list | _Rows) and len(inputs) == 0:
+            return []
+        return super().__call__(inputs, **kwargs)
+
+    @property
+    def has_attention_maps(self) -> bool:
+        """Whether the model attends to places of the image for each label."""
+        if not hasattr(self.model, "represent"):
+            return False
+        blank = self.image_processor(torch.zeros(3, 8, 8, dtype=torch.uint8), return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            return self.model.represent(blank.to(self.device, self.dtype))[1] is not None
+
+    def _sanitize_parameters(
+        self,
+        threshold: Thresholds | None = None,
+        top_k: int | None = None,
+        attention_maps: bool | None = None,
+        timeout: float | None = None,
+    ) -> tuple[dict, dict, dict]:
+        preprocess: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        forward: dict[str, Any] = {} if attention_maps is None else {"attention_maps": attention_maps}
+        postprocess: dict[str, Any] = {}
+        if threshold is not None:
+            postprocess["thresholds"] = label_thresholds(threshold, self.model.config)
+        if top_k is not None:
+            if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+                raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
+            postprocess["top_k"] = top_k
+        return preprocess, forward, postprocess
+
+    def preprocess(self, image: Any, timeout: float = DOWNLOAD_TIMEOUT) -> dict[str, Tensor]:
+        name = None
+        if isinstance(image, Mapping) and "image" in image:  # a row of a data set
+            image, name = image["image"], image.get("image_id")
+        image = open_image(image, name, timeout=timeout)
+        return self.image_processor(images=image, return_tensors="pt").to(self.dtype)
+
+    def _forward(self, model_inputs: dict[str, Tensor], attention_maps: bool = False) -> dict[str, Tensor]:
+        if not attention_maps:
+            return {"logits": self.model(**model_inputs).logits}
+        maps = None
+        if hasattr(self.model, "represent"):  # one of ours, which can be asked for maps
+            outputs = self.model(**model_inputs, output_attention_maps=True)
+            maps = outputs.attention_maps
+        if maps is None:
+            raise ValueError(f"`attention_maps` must be False for a {type(self.model).__name__}: it has no attention.")
+        return {"logits": outputs.logits, "attention_maps": maps}
+
+    def postprocess(
+        self, outputs: dict[str, Tensor], thresholds: Tensor | None = None, top_k: int | None = None
+    ) -> list[dict[str, Any]]:
+        config = self.model.config
+        if thresholds is None:
+            thresholds = label_thresholds(getattr(config, "thresholds", 0.5), config)
+        scores = outputs["logits"][0].float().sigmoid()  # (C,)
+        order = scores.argsort(descending=True, stable=True)
+        chosen = order[scores[order] >= thresholds[order]][:top_k].tolist()
+        tags = [{"label": config.id2label[i], "score": scores[i].item()} for i in chosen]
+        if "attention_maps" in outputs:
+            for i, tag in zip(chosen, tags, strict=True):
+                tag["attention_map"] = outputs["attention_maps"][0, i].float().numpy()  # (H, W)
+        return tags
+
+
+class _Rows(Dataset):
+    """Rows of a `datasets.Dataset` with undecoded images, so that a bad file is named by `open_image`."""
+
+    def __init__(self, dataset: Any):
+        from datasets import Image
+
+        if "image" not in dataset.column_names:
+            raise ValueError(f"The data set needs a column `image`, found {', '.join(dataset.column_names)}.")
+        self.dataset = dataset.cast_column("image", Image(decode=False))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        row = self.dataset[i]
+        return {"image": row["image"], "image_id": f"row {i}" + (f", {row['image_id']}" if "image_id" in row else "")}
+
+
+def label_thresholds(threshold: Thresholds, config: Any) -> Tensor:
+    """One threshold per label, `(num_labels,)`.
+
+    Args:
+        threshold: one number, a list with one number per label, or a dict from label names to numbers; labels that a
+            dict does not name keep the threshold of `config`.
+        config: of the model; `id2label` gives the names, `thresholds` the defaults.
+    """
+    names = [config.id2label[i] for i in range(config.num_labels)]
+    if isinstance(threshold, Mapping):
+        _check_names(threshold, names)
+        defaults = label_thresholds(getattr(config, "thresholds", 0.5), config).tolist()
+        threshold = [threshold.get(name, default) for name, default in zip(names, defaults, strict=True)]
+    elif not isinstance(threshold, Sequence):
+        threshold = [threshold] * len(names)
+    if len(threshold) != len(names):
+        raise ValueError(f"`threshold` must have one number for each of {len(names)} labels, got {len(threshold)}.")
+    for name, value in zip(names, threshold, strict=True):
+        if not isinstance(value, int | float) or not (0 <= value <= 1 or value == math.inf):  # inf: never
+            raise ValueError(f"`threshold` must lie in [0, 1], got {value!r} for {name!r}. Fifty percent is 0.5.")
+    return torch.tensor(threshold, dtype=torch.float32)
+
+
+def register() -> None:
+    """Make `transformers.pipeline("image-tagging", ...)` known; calling it again changes nothing."""
+    if TASK not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(
+            TASK, ImageTaggingPipeline, pt_model=AutoModelForImageClassification, type="image"
+        )
+
+
+def _check_names(threshold: Mapping[str, float], names: list[str]) -> None:
+    unknown = [name for name in threshold if name not in names]
+    if unknown:
+        close = get_close_matches(str(unknown[0]), names, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Its labels: {', '.join(names[:20])}."
+        raise ValueError(f"`threshold` names {unknown[0]!r}, which the model does not know. {hint}")

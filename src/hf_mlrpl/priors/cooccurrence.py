@@ -1,0 +1,62 @@
+"""Co-occurrence of labels in the training set, the graph of SSGRL and its descendants."""
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.utils import logging
+
+from hf_mlrpl.labels import POSITIVE, UNKNOWN, check_labels
+
+logger = logging.get_logger(__name__)
+
+Estimator = Literal["published", "unbiased"]
+
+
+def cooccurrence_graph(
+    labels: np.ndarray | Tensor,
+    *,
+    estimator: Estimator = "published",
+    names: list[str] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Probability that label j is present if label i is, from known training labels; row i, column j.
+
+    The rows do not sum to 1 and the matrix is not symmetric. Its diagonal is 1. The row of a label that is never
+    present is 0 besides the diagonal, with a warning; the authors' code makes it NaN, and the training with it.
+
+    Args:
+        labels: `(num_images, num_labels)` in {-1, 0, +1}, of the training images only.
+        estimator: `"published"` divides the images with i and j by the images with i, as the code of SST does. With a
+            known proportion p, this shrinks the off-diagonal by about p. `"unbiased"` divides by the images with i
+            where j is known; a pair never known together gets 0.
+        names: label names, for the warning.
+
+    Returns:
+        `(num_labels, num_labels)`.
+    """
+    if estimator not in get_args(Estimator):
+        raise ValueError(f"`estimator` must be one of {', '.join(get_args(Estimator))}, got {estimator!r}.")
+    labels = torch.as_tensor(labels)
+    check_labels(labels)
+    positive = labels.eq(POSITIVE).float()  # (N, C); counts are exact in float32 up to 16 million images
+    counts = (positive.T @ positive).to(dtype)
+    present = counts.diagonal()
+    if estimator == "published":
+        out_of = present[:, None].expand_as(counts)
+    else:
+        out_of = (positive.T @ labels.ne(UNKNOWN).float()).to(dtype)
+    _warn_never_present(present, names)
+    return (counts / out_of.clamp(min=1)).fill_diagonal_(1)
+
+
+def _warn_never_present(present: Tensor, names: list[str] | None) -> None:
+    missing = present.eq(0).nonzero().flatten().tolist()
+    if missing:
+        shown = [str(i) if names is None else names[i] for i in missing[:8]]
+        more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+        logger.warning(
+            f"{len(missing)} label(s) are never known to be present in the training images and get an empty row in "
+            f"the co-occurrence graph: {', '.join(shown)}{more}."
+        )

@@ -1,0 +1,270 @@
+"""Recipes: a method, its data and its settings in one YAML file, checked before anything is loaded."""
+
+import dataclasses
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import yaml
+
+from .data.columns import LABELS, SplitNotFound, hide_labels, label_matrix, label_names
+from .registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
+from .resources import recipe_names, recipes_folder
+from .settings import check_keys, check_values, field_types, from_mapping, parse_yaml
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from .data.torch_dataset import PartialLabelImages
+    from .modeling_utils import MultiLabelPreTrainedModel
+    from .objective import Objective
+    from .training_args import MultiLabelTrainingArguments
+
+DEFAULT_RECIPE = "sst/digit_scenes_10"
+SECTIONS = ("data", "model", "objective", "training")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Section `data`. Further keys go to the protocol and to the loader of the data set.
+
+    name: a data set of `hf-mlrpl list`.
+    protocol: rule that hides labels of training images, or "none".
+    validation: part of the training images, in [0, 1), that is held out for model selection. They keep the labels
+        that the data came with, as in the literature; the test images are never used to select.
+    view: what happens to a training image, see `hf-mlrpl list`.
+    on_bad_image: "error" stops at an unreadable image, "skip" goes on without it and counts it.
+    """
+
+    name: str
+    protocol: str = "none"
+    validation: float = 0.0
+    view: str = "crop_flip"
+    on_bad_image: Literal["error", "skip"] = "error"
+
+    def __post_init__(self):
+        lookup(DATASETS, self.name, "data set")
+        lookup(VIEWS, self.view, "view")
+        if self.protocol != "none":
+            lookup(PROTOCOLS, self.protocol, "protocol")
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"`data.validation` must lie in [0, 1), got {self.validation}. Ten percent is 0.1.")
+
+
+@dataclass
+class Splits:
+    """Data of a run: `validation` and `test` are `None` where there are none."""
+
+    train: "Dataset"
+    validation: "Dataset | None"
+    test: "Dataset | None"
+
+    @property
+    def names(self) -> list[str]:
+        return label_names(self.train)
+
+
+@dataclass
+class Recipe:
+    """A checked recipe; the four sections keep what the file says, without the defaults.
+
+    name: file name without suffix, used for the output folder.
+    """
+
+    method: str
+    data: dict[str, Any]
+    model: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    name: str = "recipe"
+
+    # ---- reading and checking ----
+
+    @classmethod
+    def load(cls, path: str | Path = DEFAULT_RECIPE, overrides: list[str] | None = None) -> "Recipe":
+        """Read a file, or a shipped recipe by its name.
+
+        Args:
+            path: a path, or a name such as `sst/coco2014_10`.
+            overrides: texts `section.key=value`, where values are YAML.
+        """
+        file = _find(path)
+        content = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+        if not isinstance(content, dict):
+            raise ValueError(f"{file} must be a mapping with the keys method, {', '.join(SECTIONS)}.")
+        for override in overrides or []:
+            _apply(content, override)
+        shipped = file.resolve().is_relative_to(recipes_folder().resolve())
+        return cls.from_dict(content, name=f"{file.parent.name}-{file.stem}" if shipped else file.stem)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], name: str = "recipe") -> "Recipe":
+        """Check `content` as far as possible without loading data or weights."""
+        check_keys(content, ("method", *SECTIONS), "top level")
+        for key in ("method", "data"):
+            if key not in content:
+                raise ValueError(f"The recipe has no `{key}`. It needs at least `method` and `data.name`.")
+        lookup(METHODS, content["method"], "method")
+        sections = {section: content.get(section) or {} for section in SECTIONS}
+        for section, values in sections.items():
+            if not isinstance(values, dict):
+                raise ValueError(f"Recipe section `{section}` must be a mapping of keys to values, got {values!r}.")
+        recipe = cls(method=content["method"], name=name, **sections)
+        recipe._check()
+        return recipe
+
+    def _check(self) -> None:
+        self._split_data_section()
+        self.objective_config()
+        config_class = load(METHODS[self.method].model).config_class
+        check_values(self.model, _model_settings(config_class) | {"pretrained": bool | str}, "model")
+        check_values(self.training, field_types(load("training_args:MultiLabelTrainingArguments")), "training")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"method": self.method, **{section: getattr(self, section) for section in SECTIONS}}
+
+    def save(self, path: str | Path) -> None:
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+
+    def _split_data_section(self) -> tuple[DataConfig, dict[str, Any], dict[str, Any]]:
+        """The section's own keys, those of the loader, and those of the protocol."""
+        if "name" not in self.data:
+            raise ValueError(f"The recipe has no `data.name`. Available: {', '.join(DATASETS)}.")
+        own = {f.name for f in dataclasses.fields(DataConfig)}
+        config = from_mapping(DataConfig, {k: v for k, v in self.data.items() if k in own}, "data")
+        protocol_keys: set[str] = set()
+        if config.protocol != "none":
+            protocol_keys = {f.name for f in dataclasses.fields(load(PROTOCOLS[config.protocol].target))}
+        loader_keys = set(inspect.signature(load(DATASETS[config.name].target)).parameters) - {"split"}
+        check_keys(self.data, own | protocol_keys | loader_keys, "data")
+        protocol = {k: v for k, v in self.data.items() if k in protocol_keys - own}
+        loader = {k: v for k, v in self.data.items() if k in loader_keys - own - protocol_keys}
+        return config, loader, protocol
+
+    # ---- building ----
+
+    def data_config(self) -> DataConfig:
+        return self._split_data_section()[0]
+
+    def load_split(self, split: str) -> "Dataset":
+        """The images and labels of "train" or "test" as they come, nothing hidden."""
+        config, loader, _ = self._split_data_section()
+        loader_function = load(DATASETS[config.name].target)
+        try:
+            inspect.signature(loader_function).bind(**loader, split=split)
+        except TypeError as error:
+            raise ValueError(f"Recipe section `data`, data set {config.name!r}: {error}.") from error
+        return loader_function(**loader, split=split)
+
+    def load_data(self) -> Splits:
+        """Load, hide labels of the training images, and hold out the validation part."""
+        config, _, protocol = self._split_data_section()
+        images = self.load_split("train")
+        train = images
+        if config.protocol != "none":
+            rule = from_mapping(load(PROTOCOLS[config.protocol].target), protocol, "data")
+            train = hide_labels(images, rule)
+        validation = None
+        if num_validation := round(config.validation * len(images)):
+            order = np.random.RandomState(0).permutation(len(images))
+            train = train.select(np.sort(order[num_validation:]))
+            validation = images.select(np.sort(order[:num_validation]))  # with the labels that they came with
+        try:
+            test = self.load_split("test")
+        except SplitNotFound:
+            test = None
+        if test is not None and label_names(test) != label_names(train):
+            raise ValueError(
+                "Training and test images have different labels: "
+                f"{_difference(label_names(train), label_names(test))}. Give both the same label set and order."
+            )
+        return Splits(train, validation, test)
+
+    def build_model(self, names: list[str], train_labels: np.ndarray) -> "MultiLabelPreTrainedModel":
+        """A model for `names`, with its priors from the known training labels and its pretrained backbone."""
+        model_class = load(METHODS[self.method].model)
+        settings = {key: value for key, value in self.model.items() if key != "pretrained"}
+        config = model_class.config_class(
+            **settings, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}
+        )
+        model = model_class(config)
+        model.set_priors(train_labels)
+        pretrained = self.model.get("pretrained", True)
+        if pretrained:
+            model.backbone.load_weights(None if pretrained is True else pretrained)
+        return model
+
+    def objective_config(self) -> Any:
+        return from_mapping(load(METHODS[self.method].objective).config_class, self.objective, "objective")
+
+    def build_objective(self, model_config: Any) -> "Objective":
+        return load(METHODS[self.method].objective)(self.objective_config(), model_config)
+
+    def build_arguments(self, output_dir: str) -> "MultiLabelTrainingArguments":
+        settings = {"output_dir": output_dir, **self.training}
+        if self.data_config().validation == 0:
+            settings.setdefault("eval_strategy", "no")
+        return load("training_args:MultiLabelTrainingArguments")(**settings)
+
+    def build_images(
+        self, dataset: "Dataset", model_config: Any, *, training: bool, seed: int = 0
+    ) -> "PartialLabelImages":
+        """Images of a split as the model sees them; random views only where `training`."""
+        from .data.torch_dataset import PartialLabelImages
+
+        config = self.data_config()
+        size = model_config.height_and_width
+        view = load(VIEWS[config.view if training else "plain"].target)
+        return PartialLabelImages(
+            dataset,
+            view(size, list(model_config.image_mean), list(model_config.image_std)),
+            image_size=size,
+            seed=seed,
+            on_bad_image=config.on_bad_image,
+            with_full_labels=training,
+        )
+
+
+def known_labels(dataset: "Dataset") -> np.ndarray:
+    """`(num_images, num_labels)` in {-1, 0, +1}: what training may see."""
+    return label_matrix(dataset, LABELS)
+
+
+def _model_settings(config_class: type) -> dict[str, Any]:
+    """Types of the settings of a model, without those of transformers."""
+    from transformers import PreTrainedConfig
+
+    inherited = field_types(PreTrainedConfig)
+    return {name: kind for name, kind in field_types(config_class).items() if name not in inherited}
+
+
+def _find(path: str | Path) -> Path:
+    candidates = [Path(path), recipes_folder() / f"{path}.yaml", recipes_folder() / path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"There is no recipe {str(path)!r}, neither as a file nor among the shipped ones: {', '.join(recipe_names())}."
+    )
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    parts = key.split(".")
+    if not separator or not all(parts):
+        raise ValueError(f"An override must look like section.key=value, got {override!r}.")
+    target = content
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise ValueError(f"The override {override!r} needs `{part}` to be a section, but it is a value.")
+    target[parts[-1]] = parse_yaml(value, f"The override {override!r}")
+
+
+def _difference(ours: list[str], theirs: list[str]) -> str:
+    missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
+    if missing or extra:
+        return f"{', '.join(missing) or 'none'} only in training, {', '.join(extra) or 'none'} only in test"
+    return "the same names in another order"

@@ -1,0 +1,51 @@
+"""Values that depend on the position in training: pure functions of `Progress`, so resuming needs no state for them."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Position in training.
+
+    step: optimizer steps done. max_steps: steps of the whole run.
+    epoch: epochs done, fractional; `floor(epoch)` is the index of the running epoch.
+    """
+
+    step: int
+    max_steps: int
+    epoch: float
+
+    @classmethod
+    def from_state(cls, state) -> "Progress":
+        """Read a `transformers.TrainerState`."""
+        return cls(step=state.global_step, max_steps=state.max_steps, epoch=state.epoch or 0.0)
+
+
+@dataclass(frozen=True)
+class StepDown:
+    """Off (infinite) before `start_epoch`, then `first`, lowered by `decrement` every epoch until `floor`.
+
+    The threshold of SST: 0.95 in epoch 5, 0.75 from epoch 13 on ("Implementation Details").
+    """
+
+    start_epoch: int = 5
+    first: float = 0.95
+    decrement: float = 0.025
+    floor: float = 0.75
+
+    def __call__(self, progress: Progress) -> float:
+        epochs_since_start = math.floor(progress.epoch) - self.start_epoch
+        if epochs_since_start < 0:
+            return math.inf  # not 1.0: a saturated sigmoid equals 1.0 and would pass `>= 1.0`
+        return max(self.floor, self.first - self.decrement * epochs_since_start)
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """Rises linearly from 0 to 1 over the first `epochs` epochs; with `epochs=0` it is 1 at once."""
+
+    epochs: float = 1.0
+
+    def __call__(self, progress: Progress) -> float:
+        return 1.0 if progress.epoch >= self.epochs else progress.epoch / self.epochs

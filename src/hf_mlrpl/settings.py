@@ -1,0 +1,98 @@
+"""Dataclasses filled from YAML, with errors that name the key."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: 1e-5 is a number, too."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse YAML without running anything."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not valid YAML: {error}") from error
+
+
+def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise `ValueError` for the first key that is not known, with the closest one that is."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            close = get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean `{close[0]}`?" if close else f" Available: {', '.join(sorted(known))}."
+            raise ValueError(f"Recipe section `{where}` has no key `{key}`.{hint}")
+
+
+def from_mapping(cls: type, values: Mapping[str, Any] | None, where: str) -> Any:
+    """Make an instance of the dataclass `cls`; nested dataclasses are nested mappings.
+
+    Raises:
+        ValueError: for an unknown key, or a value of another type than the field's annotation.
+    """
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping):
+        raise ValueError(f"Recipe section `{where}` must be a mapping of keys to values, got {values!r}.")
+    return cls(**check_values(values, field_types(cls), where))
+
+
+def field_types(cls: type) -> dict[str, Any]:
+    """Annotations of the fields of a dataclass; one that is only a text cannot be checked and becomes `Any`."""
+    fields = [f for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    return {f.name: Any if isinstance(f.type, str) else f.type for f in fields}
+
+
+def check_values(values: Mapping[str, Any], types: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Check keys and values of a section."""
+    check_keys(values, types, where)
+    return {key: check_value(value, types[key], f"{where}.{key}") for key, value in values.items()}
+
+
+def check_value(value: Any, annotation: Any, where: str) -> Any:
+    """Return `value` if it fits `annotation`, with integers accepted as floats, or raise `ValueError`."""
+    if dataclasses.is_dataclass(annotation):
+        return from_mapping(annotation, value, where)  # type: ignore[arg-type]
+    if not _fits(value, annotation):
+        raise ValueError(f"Recipe key `{where}` must be {_describe(annotation)}, got {value!r}.")
+    return float(value) if annotation is float else value
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if annotation is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, choice) for choice in get_args(annotation))
+    if origin is Literal:
+        return value in get_args(annotation)
+    kind = origin or annotation
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is tuple:
+        return isinstance(value, list | tuple)
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _describe(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(_describe(choice) for choice in get_args(annotation))
+    names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", NoneType: "null"}
+    return names.get(annotation, str(annotation))

@@ -1,0 +1,277 @@
+"""One `Trainer` for all methods."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback
+from transformers.utils import logging
+
+from .distributed import gather_rows
+from .ema import WeightEma
+from .labels import POSITIVE, UNKNOWN
+from .metrics.multi_label import multi_label_metrics
+from .objective import Objective, ObjectiveOutput
+from .schedules import Progress
+from .training_args import MultiLabelTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+OBJECTIVE_NAME = "objective.safetensors"
+EMA_NAME = "ema.safetensors"
+_SHOWN_LOGS = {"loss": "loss", "learning_rate": "learning rate", "eval_map": "validation mAP"}
+
+
+class MultiLabelTrainer(Trainer):
+    """Runs any objective, logs its terms and its pseudo-labels, and saves its memory with each checkpoint.
+
+    Args:
+        objective: what to minimise. It may have buffers, which are saved, but no parameters.
+        train_dataset: items with `pixel_values`, `labels`, and optionally `full_labels`, which only the count of
+            correct pseudo-labels sees.
+    """
+
+    loss_is_scaled_for_ga = False  # objectives return a mean over the micro-batch
+    args: MultiLabelTrainingArguments
+
+    def __init__(self, model: nn.Module, args: MultiLabelTrainingArguments, objective: Objective, **kwargs: Any):
+        parameters = [name for name, _ in objective.named_parameters()]
+        if parameters:
+            raise ValueError(
+                f"An objective must not have parameters, got {', '.join(parameters)}. DDP would not average them: "
+                "move them to the model."
+            )
+        if args.channels_last:
+            model.to(memory_format=torch.channels_last)
+        kwargs.setdefault("compute_metrics", compute_metrics)
+        super().__init__(model=model, args=args, **kwargs)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1:
+            raise ValueError(
+                "This trainer runs one process per device with DDP; FSDP, DeepSpeed and `DataParallel` are not "
+                "supported. Start it with `accelerate launch` or `torchrun --nproc_per_node <number of devices>`."
+            )
+        self.objective = objective.to(self.args.device)
+        self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
+        self._means = _RunningMeans()
+        self.add_callback(_EpochAndEma(self))
+        if not args.disable_tqdm:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(_ConciseProgress)
+
+    # ---- one step ----
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ):
+        full_labels = inputs.pop("full_labels", None)
+        if self.model.training:
+            outputs = model(**inputs, objective=self.objective, progress=Progress.from_state(self.state))
+            self._means.add(outputs, inputs["labels"], full_labels)
+        else:  # the same plain loss for every method, so that `eval_loss` can be compared
+            outputs = model(inputs["pixel_values"], labels=inputs["labels"])
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs.update(self._means.pop())
+        super().log(logs, *args, **kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Adam with L2 on all trained parameters, as published, or what `optimizer` names."""
+        if self.optimizer is None:
+            args = self.args
+            parameters = [p for p in (model or self.model).parameters() if p.requires_grad]
+            options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
+            if args.optimizer == "sgd":
+                self.optimizer = torch.optim.SGD(parameters, momentum=args.momentum, **options)
+            else:
+                options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+                optimizer = torch.optim.Adam if args.optimizer == "adam" else torch.optim.AdamW
+                self.optimizer = optimizer(parameters, **options)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        if self.lr_scheduler is None and self.args.lr_schedule != "transformers":
+            optimizer = self.optimizer if optimizer is None else optimizer
+            if self.args.lr_schedule == "one_cycle":
+                self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
+                    optimizer,
+                    self.args.learning_rate,
+                    total_steps=num_training_steps,
+                    pct_start=0.2,
+                    cycle_momentum=self.args.optimizer != "sgd",
+                )
+            else:
+                steps = num_training_steps / self.args.num_train_epochs * self.args.lr_step_epochs
+                factor = self.args.lr_step_factor
+                self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                    optimizer, lambda step: factor ** int((step + 1e-6) // steps)
+                )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate the averaged weights where there are any, else the model's own."""
+        with self.ema.applied_to(self.model) if self.ema else nullcontext():
+            return super().evaluate(*args, **kwargs)
+
+    # ---- checkpoints ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+        """Train; `resume_from_checkpoint=True` goes on from the newest complete checkpoint of `output_dir`."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = latest_checkpoint(self.args.output_dir)
+            logger.info("Resuming from %s", resume_from_checkpoint or "the beginning: there is no complete checkpoint")
+        elif resume_from_checkpoint and not is_complete_checkpoint(resume_from_checkpoint):
+            raise ValueError(
+                f"{resume_from_checkpoint} is not a complete checkpoint: writing it was interrupted. Resume from an "
+                "older one, or with `True` from the newest complete one."
+            )
+        return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def save_averaged_weights_to_model(self) -> None:
+        """After training: give the model the averaged weights, where there are any."""
+        if self.ema:
+            self.ema.copy_to(self.model)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        # A pickle of the arguments, which nothing here reads: the recipe is kept instead.
+        (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            for name, state in self._states().items():
+                save_file({key: tensor.contiguous().cpu() for key, tensor in state.items()}, Path(output_dir) / name)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The trainer state is written next and completes the checkpoint: all processes must be done with their part.
+        self.accelerator.wait_for_everyone()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        for name, state in self._states().items():
+            path = Path(checkpoint) / name
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"{path} is missing: the checkpoint cannot be resumed exactly. Was it written by another method?"
+                )
+            (self.objective if name == OBJECTIVE_NAME else self.ema).load_state_dict(load_file(path))
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self.ema:
+            self.ema.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / EMA_NAME))
+
+    def _states(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint holds beside the Trainer's own files, by file name."""
+        states = {OBJECTIVE_NAME: self.objective.state_dict()}
+        if self.ema:
+            states[EMA_NAME] = self.ema.state_dict()
+        return {name: state for name, state in states.items() if state}
+
+
+class _EpochAndEma(TrainerCallback):
+    """Tells the training images their epoch, and updates the averaged weights."""
+
+    def __init__(self, trainer: MultiLabelTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if hasattr(self.trainer.train_dataset, "set_epoch"):
+            self.trainer.train_dataset.set_epoch(int((state.epoch or 0) + 1e-6))
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        if self.trainer.ema:
+            self.trainer.ema.update(self.trainer.model)
+
+
+class _ConciseProgress(ProgressCallback):
+    """The Trainer's progress bar, with one short line per log in place of a dictionary."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero and self.training_bar is not None:
+            shown = {name: value for name, value in (logs or {}).items() if name in _SHOWN_LOGS}
+            if shown:
+                values = "  ".join(f"{_SHOWN_LOGS[name]} {value:.4g}" for name, value in shown.items())
+                self.training_bar.write(f"epoch {state.epoch:.2f}/{args.num_train_epochs:g}  {values}")
+
+
+class _RunningMeans:
+    """Sums of what objectives report, on the device; read once per log."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    @torch.no_grad()
+    def add(self, outputs: ObjectiveOutput, labels: Tensor, full_labels: Tensor | None) -> None:
+        self._steps += 1
+        for name, term in (outputs.terms or {}).items():
+            self._accumulate(f"loss_{name}", term)
+        for name, value in (outputs.logs or {}).items():
+            self._accumulate(name, value)
+        for name, completed in (outputs.pseudo_labels or {}).items():
+            added = labels.eq(UNKNOWN) & completed.eq(POSITIVE)
+            self._accumulate(f"pseudo_labels_{name}", added.sum())
+            if full_labels is not None:
+                self._accumulate(f"correct_{name}", (added & full_labels.eq(POSITIVE)).sum())
+
+    def _accumulate(self, name: str, value: Tensor | float) -> None:
+        value = torch.as_tensor(value, dtype=torch.float64)
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def pop(self) -> dict[str, float]:
+        """Means per step over all processes; the number of pseudo-labels as a total, and their precision in percent."""
+        if not self._steps:
+            return {}
+        device = next(iter(self._sums.values())).device
+        sums = torch.stack([total.to(device) for total in self._sums.values()])
+        gathered = gather_rows(sums.unsqueeze(0))  # (processes, numbers)
+        totals = dict(zip(self._sums, gathered.sum(dim=0).tolist(), strict=True))
+        steps = self._steps * len(gathered)
+        self._sums, self._steps = {}, 0
+        logs = {}
+        for name, total in totals.items():
+            if name.startswith("correct_"):
+                rule = name.removeprefix("correct_")
+                added = totals[f"pseudo_labels_{rule}"]
+                if added:
+                    logs[f"pseudo_precision_{rule}"] = 100 * total / added
+            else:
+                logs[name] = total if name.startswith("pseudo_labels_") else total / steps
+        return logs
+
+
+def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """All metrics of `hf_mlrpl.metrics`, in percent, over the known labels."""
+    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    labels = prediction.label_ids[0] if isinstance(prediction.label_ids, tuple) else prediction.label_ids
+    return multi_label_metrics(np.asarray(logits), np.asarray(labels))
+
+
+def is_complete_checkpoint(folder: str | Path) -> bool:
+    """Whether writing `folder` came to its end: the trainer state is written last, after all processes met."""
+    try:
+        json.loads((Path(folder) / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def latest_checkpoint(output_dir: str | Path) -> str | None:
+    """The newest complete `checkpoint-<step>` of `output_dir`, or `None`."""
+    folders = sorted(Path(output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))
+    complete = [path for path in folders if is_complete_checkpoint(path)]
+    return str(complete[-1]) if complete else None
+
+

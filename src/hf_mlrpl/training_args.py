@@ -1,0 +1,56 @@
+"""Training arguments: every default that differs from the Trainer's, with the reason."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from transformers import TrainingArguments
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+LrSchedule = Literal["step", "one_cycle", "transformers"]
+
+
+def _field(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class MultiLabelTrainingArguments(TrainingArguments):
+    """The published settings of SST and SARB, on top of `transformers.TrainingArguments`."""
+
+    optimizer: str = _field("adam", "adam (L2 added to the gradient, as published), adamw (decoupled decay) or sgd.")
+    momentum: float = _field(0.9, "Momentum of sgd.")
+    lr_schedule: str = _field(
+        "step", "step (published), one_cycle (also cycles Adam's beta1), or transformers: then `lr_scheduler_type` rules."
+    )
+    lr_step_epochs: float = _field(10, "Schedule `step`: the learning rate falls every so many epochs.")
+    lr_step_factor: float = _field(0.1, "Schedule `step`: the learning rate falls by this factor.")
+    ema_decay: float | None = _field(None, "Evaluate and save a moving average of the weights with this decay.")
+    channels_last: bool = _field(True, "Memory format of convolutions: faster on CPU and on GPU with bf16.")
+
+    # Published: Adam at 1e-5, decay 5e-4 on all trained parameters, 20 epochs of batch 32, no clipping.
+    learning_rate: float = _field(1e-5, "Highest learning rate.")
+    weight_decay: float = _field(5e-4, "L2 weight decay, on biases and norms, too.")
+    num_train_epochs: float = _field(20, "Epochs.")
+    per_device_train_batch_size: int = _field(32, "Images per step on each device.")
+    per_device_eval_batch_size: int = _field(64, "Images per evaluation step on each device.")
+    max_grad_norm: float = _field(0.0, "Clip gradients to this norm; 0 does not clip.")
+
+    remove_unused_columns: bool = _field(False, "Images reach the model through a transform, not through a column.")
+    logging_nan_inf_filter: bool = _field(False, "A loss that is not a number shall be seen, not averaged away.")
+    report_to: str | list[str] | None = _field("tensorboard", "Where logs go: tensorboard, wandb, none, ...")
+    eval_strategy: str = _field("epoch", "When to evaluate on the validation part.")
+    save_strategy: str = _field("epoch", "When to save a checkpoint to resume from.")
+    save_total_limit: int | None = _field(2, "Checkpoints to keep.")
+    metric_for_best_model: str | None = _field("map", "Validation metric for `load_best_model_at_end`.")
+    greater_is_better: bool | None = _field(True, "Whether a larger value of that metric is better.")
+
+    def __post_init__(self):
+        for name, choices in (("optimizer", Optimizer), ("lr_schedule", LrSchedule)):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}."
+                )
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # without it transformers refuses bf16 on machines without a GPU
+        super().__post_init__()

@@ -1,0 +1,153 @@
+"""Pictures of predictions: the photo, its labels, and where the model looked for each of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ..data.images import open_image
+from ..labels import NEGATIVE, POSITIVE, check_labels
+from .canvas import BLACK, GREEN, GREY, ORANGE, RED, Canvas, Line, cell_height, shorten, write_lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CELL = 2.2  # inches, side of a photo or map
+GAP = 0.12  # inches between cells
+TITLE = 0.24  # inches above each row
+FONT_SIZE, SPACING = 8.5, 12.5  # points
+CHARACTER = 0.078  # inches, width of a letter
+CHARACTERS = 22  # of a label name
+COLOURS = {"correct": GREEN, "wrong": RED, "missed": ORANGE, "truth unknown": GREY}
+
+Tags = Sequence[Mapping[str, Any]]
+
+
+def plot_attention(
+    images: Sequence[Any],
+    attention_maps: np.ndarray | None,
+    scores: np.ndarray,
+    names: Sequence[str],
+    labels: np.ndarray | None = None,
+    *,
+    thresholds: float | Sequence[float] = 0.5,
+    max_maps: int = 4,
+    title: str | None = None,
+) -> "Figure":
+    """One row per image: the photo, its predicted and true labels, and the attention of the best predictions.
+
+    Args:
+        images: whatever `open_image` opens.
+        attention_maps: `(num_images, num_labels, map_height, map_width)`; `None` for a model without attention.
+        scores: `(num_images, num_labels)` in [0, 1].
+        labels: the truth, `(num_images, num_labels)` in {-1, 0, +1}; with it, green is right and red is wrong.
+        thresholds: score from which a label is predicted: one number, or one per label.
+        max_maps: maps per row at most.
+        title: above the whole picture.
+    """
+    scores = np.asarray(scores)
+    if labels is not None:
+        check_labels(labels, len(names))
+    for what, value in (("scores", scores), ("labels", labels), ("attention_maps", attention_maps)):
+        if value is not None and tuple(value.shape[:2]) != (len(images), len(names)):
+            expected = (len(images), len(names))
+            raise ValueError(f"`{what}` must start with (num_images, num_labels) = {expected}, got {value.shape}.")
+    predicted = scores >= np.asarray(thresholds)
+    tags = []
+    for i in range(len(images)):
+        order = [c for c in np.argsort(-scores[i], kind="stable") if predicted[i, c]]
+        tags.append([{"label": names[c], "score": float(scores[i, c])} for c in order])
+        for tag, c in zip(tags[i], order, strict=True):
+            tag["attention_map"] = None if attention_maps is None else np.asarray(attention_maps[i][c])
+    truths = None if labels is None else [dict(zip(names, row.tolist(), strict=True)) for row in np.asarray(labels)]
+    return plot_tags(images, tags, truths, max_maps=max_maps, title=title)
+
+
+def plot_tags(
+    images: Sequence[Any],
+    tags: Sequence[Tags],
+    truths: Sequence[Mapping[str, int]] | None = None,
+    *,
+    max_maps: int = 4,
+    title: str | None = None,
+) -> "Figure":
+    """The same for what the pipeline "image-tagging" returns.
+
+    Args:
+        images: whatever `open_image` opens.
+        tags: per image a list of `{"label", "score"}`, with `attention_map` where there is one.
+        truths: per image the true label values, from label name to -1, 0 or +1.
+    """
+    if not len(images) or len(images) != len(tags):
+        raise ValueError(f"`images` and `tags` must have one entry per image, got {len(images)} and {len(tags)}.")
+    pictures = [open_image(image) for image in images]
+    lines = [_describe(row, None if truths is None else truths[i]) for i, row in enumerate(tags)]
+    maps = [[tag for tag in row if tag.get("attention_map") is not None][:max_maps] for row in tags]
+    heights = [
+        max(cell_height(image, CELL), len(rows) * SPACING / 72) for image, rows in zip(pictures, lines, strict=True)
+    ]
+    text_width = max(len(text) for rows in lines for text, _ in rows) * CHARACTER
+    maps_start = CELL + text_width + 3 * GAP
+
+    top, bottom = (0.5 if title else GAP), (GAP if truths is None else 0.35)
+    width = maps_start + max(len(row) for row in maps) * (CELL + GAP)
+    canvas = Canvas(width, top + sum(heights) + len(images) * (TITLE + GAP) + bottom)
+    if title:
+        canvas.write(GAP, 0.15, title, fontsize=12, color=BLACK)
+    y = top
+    for i, image in enumerate(pictures):
+        y += TITLE
+        canvas.cell(GAP, y, CELL, heights[i]).imshow(image)
+        write_lines(canvas.cell(2 * GAP + CELL, y, text_width, heights[i]), lines[i], FONT_SIZE, SPACING)
+        for j, tag in enumerate(maps[i]):
+            axes = canvas.cell(maps_start + j * (CELL + GAP), y, CELL, heights[i])
+            draw_attention(axes, image, tag["attention_map"])
+            text = f"{shorten(tag['label'], CHARACTERS)}  {tag['score']:.2f}"
+            axes.set_title(
+                text, fontsize=9, color=_colour(tag["label"], truths and truths[i]), pad=3, parse_math=False
+            )
+        y += heights[i] + GAP
+    if truths is not None:
+        _write_legend(canvas, y + 0.08)
+    return canvas.figure
+
+
+def draw_attention(axes: "Axes", image: Image.Image, attention_map: np.ndarray) -> None:
+    """Lay `attention_map`, `(map_height, map_width)`, over the greyed `image`; even attention stays dark."""
+    attention_map = np.asarray(attention_map, np.float32)
+    low, high = attention_map.min(), attention_map.max()
+    heat = (attention_map - low) / max(high - low, attention_map.mean(), np.finfo(np.float32).tiny)
+    heat = np.asarray(Image.fromarray(heat).resize(image.size, Image.Resampling.BICUBIC)).clip(0, 1)
+    axes.imshow(image.convert("L"), cmap="gray", vmin=0, vmax=255)
+    axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.6 * heat)
+
+
+def _describe(tags: Tags, truth: Mapping[str, int] | None) -> list[Line]:
+    """The list of labels beside a photo: what is predicted, then what is missed."""
+    lines = [
+        (f"{tag['score']:.2f}  {shorten(tag['label'], CHARACTERS)}", _colour(tag["label"], truth)) for tag in tags
+    ]
+    if not tags:
+        lines.append(("nothing found", GREY))
+    if truth is not None:
+        found = {tag["label"] for tag in tags}
+        missed = [name for name, value in truth.items() if value == POSITIVE and name not in found]
+        lines += [(f"missed  {shorten(name, CHARACTERS)}", COLOURS["missed"]) for name in missed]
+    room = int(CELL * 72 // SPACING)
+    return lines if len(lines) <= room else lines[: room - 1] + [(f"and {len(lines) - room + 1} more", GREY)]
+
+
+def _colour(name: str, truth: Mapping[str, int] | None) -> str:
+    """Colour of a predicted label."""
+    if truth is None:
+        return BLACK
+    return COLOURS[{POSITIVE: "correct", NEGATIVE: "wrong"}.get(truth[name], "truth unknown")]
+
+
+def _write_legend(canvas: Canvas, y: float) -> None:
+    x = GAP
+    for name, colour in COLOURS.items():
+        canvas.write(x, y, f"■ {name}", color=colour, fontsize=FONT_SIZE)
+        x += 0.35 + CHARACTER * len(name)

@@ -1,0 +1,116 @@
+"""Our modules with golden weights: loading them, running them, and the gradients under the golden names."""
+
+import torch
+from golden_files import Golden
+from torch import Tensor, nn
+
+from hf_mlrpl.methods.sst.configuration_sst import SstConfig
+
+# Golden name: our name, and the block of rows where one matrix of ours holds several.
+PLACES = {
+    "sd.fc_image": ("decoupling.fc_image", 0),
+    "sd.fc_word": ("decoupling.fc_word", 0),
+    "sd.fc_joint": ("decoupling.fc_joint", 0),
+    "sd.fc_score": ("decoupling.fc_score", 0),
+    "ggnn.update.neighbour": ("graph_network.neighbour", 0),
+    "ggnn.reset.neighbour": ("graph_network.neighbour", 1),
+    "ggnn.candidate.neighbour": ("graph_network.neighbour", 2),
+    "ggnn.update.self": ("graph_network.self_gates", 0),
+    "ggnn.reset.self": ("graph_network.self_gates", 1),  # does not exist where the reset gate is tied
+    "ggnn.candidate.self": ("graph_network.self_candidate", 0),
+    "head.fuse": ("fuse", 0),
+    "head.classifier": ("classifier", 0),
+    "pair.reduce": ("cooccurrence_head.reduce", 0),
+    "pair.hidden": ("cooccurrence_head.hidden", 0),
+    "pair.out": ("cooccurrence_head.out", 0),
+    "pair.classifier": ("cooccurrence_head.classifier", 0),
+}
+
+
+class FeatureMap(nn.Identity):
+    """In the place of a backbone: the input is the feature map."""
+
+    def keep_frozen_parts_in_evaluation_mode(self) -> None:
+        pass
+
+
+def build_model(golden: Golden, model_class: type, dtype: torch.dtype, **settings) -> nn.Module:
+    """A model of the sizes of `golden`, with its weights and priors and without a backbone."""
+    weights = golden.weights(dtype=dtype)
+    words, graph = golden.tensors["in.word_vectors"], golden.tensors["in.in_matrix"]
+    sizes = {
+        "num_labels": len(words),
+        "word_embedding_dim": words.shape[1],
+        "representation_dim": golden.tensors["in.feature_map"].shape[1],
+        "attention_dim": len(weights["sd.fc_image.weight"]),
+        "output_dim": len(weights["head.fuse.weight"]),
+        "time_steps": golden.hparams["time_steps"],
+    }
+    if issubclass(model_class.config_class, SstConfig):
+        sizes["cooccurrence_dim"] = len(weights["pair.reduce.weight"])
+        sizes["cooccurrence_hidden_dim"] = len(weights["pair.hidden.weight"])
+    config = model_class.config_class(backbone="test_resnet", trainable_backbone=None, **sizes, **settings)
+    model = model_class(config)
+    model.backbone, model.project = FeatureMap(), nn.Identity()
+    model.to(dtype)
+    load_weights(model, weights)
+    model.word_embeddings.copy_(words)
+    model.label_graph.copy_(graph)
+    return model
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], prefix: str = "") -> None:
+    """Fill every parameter of `module`, whose place in a model is `prefix`, with golden weights."""
+    parameters = {prefix + name: parameter for name, parameter in module.named_parameters()}
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.fill_(torch.nan)
+        for name, weight in weights.items():
+            _block(parameters, name, weight).copy_(weight[: len(_block(parameters, name, weight))])
+    empty = [name for name, parameter in parameters.items() if parameter.isnan().any()]
+    assert not empty, f"The golden file has no weights for {', '.join(empty)}"
+
+
+def weight_gradients(module: nn.Module, weights: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Gradients as `grad.w.<golden name>`; zero where a parameter is frozen or does not exist."""
+    gradients = {
+        prefix + name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, parameter in module.named_parameters()
+    }
+    result = {}
+    for name, weight in weights.items():
+        block = _block(gradients, name, weight)
+        result[f"grad.w.{name}"] = block if len(block) else torch.zeros_like(weight)
+    return result
+
+
+def _block(tensors: dict[str, Tensor], golden_name: str, like: Tensor) -> Tensor:
+    layer, _, kind = golden_name.rpartition(".")
+    place, index = PLACES[layer]
+    return tensors[f"{place}.{kind}"][index * len(like) : (index + 1) * len(like)]
+
+
+def leaf(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy in `dtype` that collects its gradient."""
+    return tensor.to(dtype, copy=True).requires_grad_()
+
+
+def cotangent_sum(outputs: dict[str, Tensor], tensors: dict[str, Tensor]) -> Tensor:
+    """The scalar of the golden gradients: outputs times their `cot.*`, summed."""
+    names = sorted(name.removeprefix("cot.") for name in tensors if name.startswith("cot."))
+    return torch.stack([(outputs[name] * tensors[f"cot.{name}"].to(outputs[name])).sum() for name in names]).sum()
+
+
+def check_case(golden: Golden, sub_case: str, actual: dict[str, Tensor]) -> None:
+    """Compare everything that the file holds for `sub_case`; what `actual` lacks is a failure.
+
+    Args:
+        actual: outputs by their name after `out.` or `out64.`, gradients by their name with `grad.`.
+    """
+    names = sorted(golden.outputs(sub_case))
+    assert names, f"{golden.name} has nothing to compare in {sub_case!r}"
+    for name in names:
+        kind = name.rpartition("/")[2]
+        key = kind if kind.startswith("grad.") else kind.partition(".")[2]
+        assert key in actual, f"{golden.name} {name} was not computed"
+        golden.check(name, actual[key])
