@@ -106,7 +106,7 @@ def test_normalized_partial_bce_of_the_paper():
 def test_normalized_partial_bce_with_gamma_minus_one_is_the_mean_over_known_labels():
     labels = torch.cat([LABELS[:1], torch.zeros_like(LABELS[:1])])  # the second image has none
     losses = normalized_partial_bce(LOGITS, labels, alpha=1.0, beta=0.0, gamma=-1.0)
-    torch.testing.assert_close(losses, torch.tensor([0.547222, 0.0]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(losses, torch.tensor([0.547231, 0.0]), rtol=1e-5, atol=0)
 
 
 def test_asymmetric_loss_of_pairs():

@@ -33,3 +33,10 @@ def describe_processes() -> str:
     state = PartialState()
     count = state.num_processes
     return f"{count} process{'es' if count > 1 else ''} on {state.device.type} ({state.distributed_type.value})"
+
+
+def end_processes() -> None:
+    """Leave together; gloo aborts now and then when one process exits while another still talks to it."""
+    state = PartialState()
+    state.wait_for_everyone()
+    state.destroy_process_group()

@@ -128,6 +128,16 @@ class Recipe:
     def save(self, path: str | Path) -> None:
         Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
 
+    def differences(self, other: "Recipe") -> list[str]:
+        """Settings that `other` has otherwise, as texts; those of `training` do not count."""
+        found = [] if self.method == other.method else [f"method is {self.method!r} and was {other.method!r}"]
+        for section in ("data", "model", "objective"):
+            ours, theirs = getattr(self, section), getattr(other, section)
+            for key in sorted(ours.keys() | theirs.keys()):
+                if ours.get(key) != theirs.get(key):
+                    found.append(f"{section}.{key} is {ours.get(key)!r} and was {theirs.get(key)!r}")
+        return found
+
     def _split_data_section(self) -> tuple[DataConfig, dict[str, Any], dict[str, Any]]:
         """The section's own keys, those of the loader, and those of the protocol."""
         if "name" not in self.data:

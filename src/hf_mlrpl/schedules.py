@@ -34,6 +34,10 @@ class StepDown:
     decrement: float = 0.025
     floor: float = 0.75
 
+    def __post_init__(self):
+        if self.floor > self.first:
+            raise ValueError(f"`floor` must not lie above `first`, got {self.floor} and {self.first}. Lower both.")
+
     def __call__(self, progress: Progress) -> float:
         epochs_since_start = math.floor(progress.epoch) - self.start_epoch
         if epochs_since_start < 0:

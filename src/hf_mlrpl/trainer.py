@@ -1,12 +1,15 @@
 """One `Trainer` for all methods."""
 
 import json
+import re
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback
@@ -15,6 +18,7 @@ from transformers.utils import logging
 from .distributed import gather_rows
 from .ema import WeightEma
 from .labels import POSITIVE, UNKNOWN
+from .losses import partial_bce
 from .metrics.multi_label import multi_label_metrics
 from .objective import Objective, ObjectiveOutput
 from .schedules import Progress
@@ -59,6 +63,7 @@ class MultiLabelTrainer(Trainer):
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
         self._means = _RunningMeans()
         self.add_callback(_EpochAndEma(self))
+        self.add_callback(_SaveLast())
         if not args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(_ConciseProgress)
@@ -120,6 +125,19 @@ class MultiLabelTrainer(Trainer):
         with self.ema.applied_to(self.model) if self.ema else nullcontext():
             return super().evaluate(*args, **kwargs)
 
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any):
+        """The Trainer's loop, with the loss over all images at once.
+
+        The Trainer's own is a mean of batches, in which the padding of the last one counts, and which depends on the
+        number of processes.
+        """
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if output.predictions is not None and output.label_ids is not None:
+            logits, labels = _logits_and_labels(output)
+            loss = partial_bce(torch.from_numpy(logits).double(), torch.from_numpy(labels))
+            output.metrics[f"{metric_key_prefix}_loss"] = loss.item()
+        return output
+
     # ---- checkpoints ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
@@ -127,12 +145,42 @@ class MultiLabelTrainer(Trainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = latest_checkpoint(self.args.output_dir)
             logger.info("Resuming from %s", resume_from_checkpoint or "the beginning: there is no complete checkpoint")
-        elif resume_from_checkpoint and not is_complete_checkpoint(resume_from_checkpoint):
-            raise ValueError(
-                f"{resume_from_checkpoint} is not a complete checkpoint: writing it was interrupted. Resume from an "
-                "older one, or with `True` from the newest complete one."
-            )
+            self._remove_half_written_checkpoints()
+        if resume_from_checkpoint:
+            missing = missing_from_checkpoint(resume_from_checkpoint)
+            if missing:
+                raise ValueError(
+                    f"{resume_from_checkpoint} is not a complete checkpoint: {', '.join(missing)} is missing or cut "
+                    "off. Resume from an older one, or with `True` from the newest complete one."
+                )
+            _check_same_model(self.model, Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+
+    def _remove_half_written_checkpoints(self) -> None:
+        """What an interruption left behind; it would count when the Trainer deletes old checkpoints."""
+        if self.args.should_save:
+            for folder in _checkpoint_folders(self.args.output_dir):
+                if not _has_trainer_state(folder):
+                    shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
+
+    def _init_training_state(self, max_steps: int, steps_per_epoch: int, num_epochs: int, *args: Any):
+        """Epochs and steps to skip; the Trainer would go one step further than a run that ended in mid-epoch."""
+        position = super()._init_training_state(max_steps, steps_per_epoch, num_epochs, *args)
+        return (num_epochs, 0) if self.state.global_step >= max_steps else position
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save and folder.exists():
+            shutil.rmtree(folder)  # its old trainer state would make a half-written checkpoint look complete
+        self.accelerator.wait_for_everyone()
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise OSError(
+                f"The checkpoint {folder} could not be written: {error}. Is the disk full? Earlier checkpoints are as "
+                "they were; make room and resume."
+            ) from error
 
     def save_averaged_weights_to_model(self) -> None:
         """After training: give the model the averaged weights, where there are any."""
@@ -180,6 +228,22 @@ class MultiLabelTrainer(Trainer):
         return {name: state for name, state in states.items() if state}
 
 
+class _SaveLast(TrainerCallback):
+    """Puts a checkpoint behind the logs and the evaluation of its step, so that a resumed run misses neither."""
+
+    _postponed = False
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if control.should_save and (state.epoch == int(state.epoch) or control.should_training_stop):
+            control.should_save, self._postponed = False, True  # the evaluation at the end of the epoch comes first
+        control.should_log |= control.should_save or control.should_evaluate
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        control.should_save |= self._postponed
+        control.should_log |= control.should_save or control.should_evaluate
+        self._postponed = False
+
+
 class _EpochAndEma(TrainerCallback):
     """Tells the training images their epoch, and updates the averaged weights."""
 
@@ -211,11 +275,10 @@ class _RunningMeans:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._steps: dict[str, int] = {}
 
     @torch.no_grad()
     def add(self, outputs: ObjectiveOutput, labels: Tensor, full_labels: Tensor | None) -> None:
-        self._steps += 1
         for name, term in (outputs.terms or {}).items():
             self._accumulate(f"loss_{name}", term)
         for name, value in (outputs.logs or {}).items():
@@ -229,17 +292,18 @@ class _RunningMeans:
     def _accumulate(self, name: str, value: Tensor | float) -> None:
         value = torch.as_tensor(value, dtype=torch.float64)
         self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._steps[name] = self._steps.get(name, 0) + 1
 
     def pop(self) -> dict[str, float]:
         """Means per step over all processes; the number of pseudo-labels as a total, and their precision in percent."""
-        if not self._steps:
+        if not self._sums:
             return {}
         device = next(iter(self._sums.values())).device
         sums = torch.stack([total.to(device) for total in self._sums.values()])
         gathered = gather_rows(sums.unsqueeze(0))  # (processes, numbers)
         totals = dict(zip(self._sums, gathered.sum(dim=0).tolist(), strict=True))
-        steps = self._steps * len(gathered)
-        self._sums, self._steps = {}, 0
+        steps = {name: count * len(gathered) for name, count in self._steps.items()}
+        self._sums, self._steps = {}, {}
         logs = {}
         for name, total in totals.items():
             if name.startswith("correct_"):
@@ -248,30 +312,56 @@ class _RunningMeans:
                 if added:
                     logs[f"pseudo_precision_{rule}"] = 100 * total / added
             else:
-                logs[name] = total if name.startswith("pseudo_labels_") else total / steps
+                logs[name] = total if name.startswith("pseudo_labels_") else total / steps[name]
         return logs
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """All metrics of `hf_mlrpl.metrics`, in percent, over the known labels."""
-    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    labels = prediction.label_ids[0] if isinstance(prediction.label_ids, tuple) else prediction.label_ids
-    return multi_label_metrics(np.asarray(logits), np.asarray(labels))
+    return multi_label_metrics(*_logits_and_labels(prediction))
 
 
-def is_complete_checkpoint(folder: str | Path) -> bool:
-    """Whether writing `folder` came to its end: the trainer state is written last, after all processes met."""
+def _logits_and_labels(output: Any) -> tuple[np.ndarray, np.ndarray]:
+    logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+    labels = output.label_ids[0] if isinstance(output.label_ids, tuple) else output.label_ids
+    return np.asarray(logits), np.asarray(labels)
+
+
+def missing_from_checkpoint(folder: str | Path) -> list[str]:
+    """Files that `folder` lacks to resume from it; the trainer state is written last, after all processes met."""
+    patterns = ("model*.safetensors", "optimizer.pt", "scheduler.pt", "rng_state*.pth")
+    missing = [pattern for pattern in patterns if not any(Path(folder).glob(pattern))]
+    return missing if _has_trainer_state(Path(folder)) else [*missing, "trainer_state.json"]
+
+
+def latest_checkpoint(output_dir: str | Path) -> str | None:
+    """The newest complete `checkpoint-<step>` of `output_dir`, or `None`."""
+    complete = [folder for folder in _checkpoint_folders(output_dir) if not missing_from_checkpoint(folder)]
+    return str(complete[-1]) if complete else None
+
+
+def _checkpoint_folders(output_dir: str | Path) -> list[Path]:
+    found = [path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def _has_trainer_state(folder: Path) -> bool:
     try:
-        json.loads((Path(folder) / "trainer_state.json").read_text())
+        json.loads((folder / "trainer_state.json").read_text())
     except (OSError, ValueError):
         return False
     return True
 
 
-def latest_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest complete `checkpoint-<step>` of `output_dir`, or `None`."""
-    folders = sorted(Path(output_dir).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))
-    complete = [path for path in folders if is_complete_checkpoint(path)]
-    return str(complete[-1]) if complete else None
-
-
+def _check_same_model(model: nn.Module, checkpoint: Path) -> None:
+    """Raise `ValueError` if `checkpoint` holds another model, other sizes or other labels."""
+    theirs = json.loads((checkpoint / "config.json").read_text())
+    ours = json.loads(model.config.to_json_string())
+    incidental = ("architectures", "dtype", "transformers_version")
+    different = [
+        f"`{key}` is {str(theirs.get(key))[:200]} there and {str(ours.get(key))[:200]} here"
+        for key in sorted((theirs.keys() | ours.keys()) - {*incidental})
+        if theirs.get(key) != ours.get(key)
+    ]
+    if different:
+        raise ValueError(f"{checkpoint} cannot be resumed, it holds another model: {'; '.join(different)}.")

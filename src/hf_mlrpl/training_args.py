@@ -51,6 +51,11 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}."
                 )
+        if self.dataloader_persistent_workers:
+            raise ValueError(
+                "`dataloader_persistent_workers` must be false: such workers never hear of the next epoch, so every "
+                "epoch would show the same random views. `dataloader_num_workers` may be any number."
+            )
         if not torch.accelerator.is_available():
             self.use_cpu = True  # without it transformers refuses bf16 on machines without a GPU
         super().__post_init__()

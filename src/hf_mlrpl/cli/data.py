@@ -72,7 +72,7 @@ def save_examples(dataset, path: Path, count: int) -> None:
 
     from ..data.columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix, label_names
     from ..data.images import open_image
-    from ..visualization import plot_examples
+    from ..visualization.examples import plot_examples
 
     shown = dataset.select(range(min(count, len(dataset)))).cast_column(IMAGE, Image(decode=False))
     images = [open_image(row[IMAGE], name=str(row[IMAGE_ID])) for row in shown]

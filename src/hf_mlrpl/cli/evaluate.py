@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     import tempfile
 
     from .. import auto  # noqa: F401 - registers the models
+    from ..distributed import end_processes
     from ..recipes import Recipe
     from ..trainer import MultiLabelTrainer
     from .tag import load_checkpoint
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(metrics) if arguments.json else format_metrics(metrics))
         if images.num_bad_images:
             print(f"warning: {images.num_bad_images} unreadable image(s) were skipped.")
+    end_processes()
 
 
 def _load_images(recipe, split: str):

@@ -93,9 +93,10 @@ def list_photos(sources: list[str]) -> list[str]:
 def load_tagger(checkpoint: str, device: str | None = None) -> "ImageTaggingPipeline":
     """The pipeline of a checkpoint, or an error that says what is wrong with the checkpoint."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForImageClassification, pipeline
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    from .. import auto  # noqa: F401  makes the models and the pipeline known
+    from .. import auto  # noqa: F401  makes the models known
+    from ..pipelines.image_tagging import ImageTaggingPipeline
 
     _check_device(device)
     _check_checkpoint(checkpoint)
@@ -103,7 +104,10 @@ def load_tagger(checkpoint: str, device: str | None = None) -> "ImageTaggingPipe
         model = AutoModelForImageClassification.from_pretrained(checkpoint, use_safetensors=True)
     except SafetensorError as error:
         raise ValueError(f"The weights of {checkpoint!r} are damaged ({error}). Copy or train them again.") from error
-    return pipeline("image-tagging", model=model, image_processor=_load_processor(checkpoint, model), device=device)
+    folder = Path(checkpoint)
+    has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
+    processor = AutoImageProcessor.from_pretrained(checkpoint) if has_processor else None  # made from the config
+    return ImageTaggingPipeline(model=model, image_processor=processor, device=device)
 
 
 def _check_device(device: str | None) -> None:
@@ -139,22 +143,12 @@ def _check_checkpoint(checkpoint: str) -> None:
         config = AutoConfig.from_pretrained(checkpoint)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"Checkpoint `{checkpoint}` is neither a folder of ours nor on the Hub: {reason}") from error
+        raise ValueError(f"Checkpoint `{checkpoint}` cannot be read: {reason}") from error
     if not isinstance(config, MultiLabelConfig):
         raise ValueError(
-            f"Checkpoint `{checkpoint}` is a model of the type {config.model_type!r}, which hf-mlrpl did not make."
+            f"Checkpoint `{checkpoint}` is a model of the type {config.model_type!r}, not of hf-mlrpl. Use one that "
+            "`hf-mlrpl train` has written."
         )
-
-
-def _load_processor(checkpoint: str, model: Any) -> Any:
-    """The saved image processor, or the one that the config of the model describes."""
-    from transformers import AutoImageProcessor
-
-    from ..image_processing import processor_for
-
-    if Path(checkpoint).is_dir() and not (Path(checkpoint) / "preprocessor_config.json").is_file():
-        return processor_for(model.config)
-    return AutoImageProcessor.from_pretrained(checkpoint)
 
 
 class Reader:

@@ -84,7 +84,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     from transformers import set_seed
     from transformers.utils import logging
 
-    from ..distributed import describe_processes
+    from ..distributed import describe_processes, end_processes
     from ..labels import summarize_labels
     from ..recipes import known_labels
     from ..trainer import MultiLabelTrainer
@@ -94,7 +94,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     arguments = recipe.build_arguments(str(output))
     is_main = arguments.process_index == 0
     say = print if is_main else _say_nothing
-    _prepare_output(output, resume=resume, overwrite=overwrite, is_main=is_main)
+    _prepare_output(output, recipe, resume=resume, overwrite=overwrite, is_main=is_main)
     set_seed(arguments.seed)
     say(f"{recipe.method} on {recipe.data['name']}, {describe_processes()}, results in {output}")
 
@@ -119,15 +119,14 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     )
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_averaged_weights_to_model()
-    metrics = _evaluate_test(trainer, recipe, splits)
+    metrics = _evaluate_test(trainer, recipe, splits, say)
     metrics["train_seconds"] = round(time.perf_counter() - started, 1)
-    metrics |= _pseudo_label_metrics(trainer.state.log_history)
+    metrics |= _training_metrics(trainer.state.log_history)
     _report_bad_images(trainer, say)
     if is_main:
         save_results(output, recipe, splits, trainer.model, metrics)
         _say_goodbye(output, metrics, type(model).__name__)
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
+    end_processes()
     return metrics
 
 
@@ -135,32 +134,48 @@ def _say_nothing(*args: Any) -> None:
     pass
 
 
-def _prepare_output(output: Path, *, resume: bool, overwrite: bool, is_main: bool) -> None:
+def _prepare_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bool, is_main: bool) -> None:
     """Refuse to mix two runs in one folder."""
+    import shutil
+
     from accelerate import PartialState
 
-    used = sorted(path.name for path in output.glob("*")) if output.is_dir() else []
+    used = output.is_dir() and any(output.iterdir())
     if used and not (resume or overwrite):
         raise ValueError(
             f"The output folder {output} has the results of an earlier run. Add --resume to go on with it, "
             "--overwrite to start afresh, or --output for another folder."
         )
+    if resume:
+        _check_same_recipe(recipe, output / "recipe.yaml")
     PartialState().wait_for_everyone()
     if is_main:
-        import shutil
-
-        for checkpoint in output.glob("checkpoint-*") if overwrite and not resume else []:
-            shutil.rmtree(checkpoint)
         output.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            for checkpoint in output.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
+            (output / "metrics.json").unlink(missing_ok=True)
+        recipe.save(output / "recipe.yaml")
     PartialState().wait_for_everyone()
 
 
-def _evaluate_test(trainer: Any, recipe: "Recipe", splits: "Splits") -> dict[str, float]:
+def _check_same_recipe(recipe: "Recipe", saved: Path) -> None:
+    from ..recipes import Recipe
+
+    differences = recipe.differences(Recipe.load(saved)) if saved.is_file() else []
+    if differences:
+        raise ValueError(
+            f"The run in {saved.parent} cannot be resumed with other settings: {', '.join(differences)}. Use the "
+            "settings of the run (only those of `training` may change), or --overwrite to start afresh."
+        )
+
+
+def _evaluate_test(trainer: Any, recipe: "Recipe", splits: "Splits", say: Any) -> dict[str, float]:
     """Metrics of the test images, or of the validation part where there are none."""
     name = "test" if splits.test is not None else "validation"
     dataset = splits.test if splits.test is not None else splits.validation
     if dataset is None:
-        print("There are neither test images nor a validation part (`data.validation`): nothing was measured.")
+        say("There are neither test images nor a validation part (`data.validation`): nothing was measured.")
         return {}
     images = recipe.build_images(dataset, trainer.model.config, training=False)
     trainer.ema = None  # the model has the averaged weights by now
@@ -169,11 +184,13 @@ def _evaluate_test(trainer: Any, recipe: "Recipe", splits: "Splits") -> dict[str
     return {key: value for key, value in metrics.items() if key != "epoch"}
 
 
-def _pseudo_label_metrics(history: list[dict[str, float]]) -> dict[str, float]:
-    """Number and precision of pseudo-labels in the last epoch that has them."""
+def _training_metrics(history: list[dict[str, float]]) -> dict[str, float]:
+    """The last validation mAP, and number and precision of the last pseudo-labels that were logged."""
     last: dict[str, float] = {}
     for entry in history:
         last |= {key: value for key, value in entry.items() if key.startswith("pseudo_")}
+        if "eval_map" in entry:
+            last["validation_map"] = entry["eval_map"]
     return last
 
 
@@ -193,7 +210,6 @@ def save_results(
 
     model.save_pretrained(output)
     processor_for(model.config).save_pretrained(output)
-    recipe.save(output / "recipe.yaml")
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     write_model_card(output, recipe, model, metrics)
     shown = splits.test if splits.test is not None else splits.validation
@@ -210,7 +226,7 @@ def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any
     from ..data.images import BadImageError, open_image
     from ..image_processing import processor_for
     from ..recipes import known_labels
-    from ..visualization import plot_attention
+    from ..visualization.attention import plot_attention
 
     rows, images = [], []
     for row, stored in enumerate(dataset.select(range(min(len(dataset), 4 * count))).cast_column(IMAGE, Image(decode=False))):

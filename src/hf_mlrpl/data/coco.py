@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 
@@ -80,7 +80,9 @@ def _annotation_file(folder: Path, split: str, year: str) -> Path:
     if existing:
         raise SplitNotFound(split, existing, f"{folder} ({files[split]} is missing)")
     others = sorted(file.name for file in annotations.glob("instances_*.json"))
-    hint = f"The folder has {shorten(others)}: choose with `year`." if others else "Is this the folder of the data set?"
+    hint = (
+        f"The folder has {shorten(others)}: choose with `year`." if others else "Is this the folder of the data set?"
+    )
     raise FileNotFoundError(f"The COCO annotation file {files[split]} does not exist. {hint}")
 
 
@@ -111,7 +113,7 @@ def _parse_with_json(file: Path, content: bytes) -> _Instances:
             if not keys.keys() <= entry.keys():
                 lacking = ", ".join(sorted(keys.keys() - entry.keys()))
                 raise ValueError(f"{file}: entry {position} of `{section}` lacks {lacking}.")
-    return instances
+    return cast(_Instances, instances)
 
 
 def _check_instances(file: Path, categories: list[_Category], images: list[_Image]) -> None:

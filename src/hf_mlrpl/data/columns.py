@@ -81,14 +81,20 @@ def make_dataset(images: Sequence, image_ids: Sequence[str], labels: np.ndarray,
 
 def label_names(dataset: "Dataset") -> list[str]:
     """The label names, in the order of the columns of `labels`."""
-    feature = getattr(dataset.features.get(POSITIVES), "feature", None)
-    if getattr(feature, "names", None) is None:
+    names = class_names(dataset.features.get(POSITIVES))
+    if names is None:
         raise ValueError(
             f"The data set carries no label names: expected a column `{POSITIVES}` of type List(ClassLabel), found "
             f"the columns {', '.join(dataset.column_names)}. Load it with a loader of `hf_mlrpl.data`; "
             "`load_from_dataset` turns other data sets into one."
         )
-    return list(feature.names)
+    return names
+
+
+def class_names(feature: Any) -> list[str] | None:
+    """The names of a column of type List(ClassLabel); `None` for another type."""
+    names = getattr(getattr(feature, "feature", None), "names", None)
+    return None if names is None else list(names)
 
 
 def label_matrix(dataset: "Dataset", column: str = LABELS) -> np.ndarray:
@@ -98,7 +104,10 @@ def label_matrix(dataset: "Dataset", column: str = LABELS) -> np.ndarray:
         raise ValueError(f"The data set has no column `{column}`, only {', '.join(dataset.column_names)}.{hint}")
     table = dataset.select_columns([column]).with_format("arrow")[:]
     flat = table.column(column).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(dataset), -1) if len(dataset) else flat.reshape(0, len(label_names(dataset)))
+    num_labels = len(label_names(dataset))
+    if len(flat) != len(dataset) * num_labels:
+        raise ValueError(f"`{column}` must have {num_labels} labels in every row, got {dataset.features[column]}.")
+    return flat.reshape(len(dataset), num_labels)
 
 
 def hide_labels(dataset: "Dataset", protocol: Callable[[np.ndarray], np.ndarray]) -> "Dataset":
@@ -118,6 +127,19 @@ def hide_labels(dataset: "Dataset", protocol: Callable[[np.ndarray], np.ndarray]
         raise ValueError(f"A protocol may only replace labels by 0 (unknown), but {protocol!r} changed others.")
     names = label_names(dataset)
     return set_labels(dataset.rename_column(LABELS, FULL_LABELS), hidden, names)
+
+
+def set_labels(dataset: "Dataset", labels: np.ndarray, names: Sequence[str]) -> "Dataset":
+    """`dataset` with `labels`, and `positives` made from them, as its last two columns; no image is touched."""
+    from datasets import ClassLabel, List, Value
+
+    check_unique(names, "`names` must be unique label names")
+    check_labels(labels, len(names))
+    dataset = dataset.remove_columns([name for name in (LABELS, POSITIVES) if name in dataset.column_names])
+    labels_feature = List(Value("int8"), length=len(names))
+    dataset = dataset.add_column(LABELS, _labels_column(labels), feature=labels_feature)
+    positives_feature = List(ClassLabel(names=list(names)))
+    return dataset.add_column(POSITIVES, _positives_column(labels), feature=positives_feature)
 
 
 def check_unique(values: Sequence, message: str) -> None:

@@ -14,11 +14,18 @@ def missing_files(paths: Sequence[str]) -> list[int]:
     for i, path in enumerate(paths):
         folder, name = os.path.split(path)
         if folder not in listed:
-            listed[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+            listed[folder] = _file_names(folder)
         # A listing knows nothing of ".." or of a file system that ignores case: ask for what it lacks.
         if name not in listed[folder] and not os.path.isfile(path):
             missing.append(i)
     return missing
+
+
+def _file_names(folder: str) -> set[str]:
+    if not os.path.isdir(folder or "."):
+        return set()
+    with os.scandir(folder or ".") as entries:
+        return {entry.name for entry in entries if entry.is_file()}
 
 
 def shorten(items: Sequence, shown: int = SHOWN) -> str:

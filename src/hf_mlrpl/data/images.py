@@ -8,6 +8,7 @@ import urllib.request
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -65,16 +66,17 @@ def open_image(
     label = _describe(source, name)
     if isinstance(source, Image.Image):
         return _decode(source, label)
+    file: Any = source
     if isinstance(source, dict):
-        source = source.get("bytes") if source.get("bytes") is not None else source.get("path")
-    if source is None:
+        file = source.get("path") if source.get("bytes") is None else source["bytes"]
+    if file is None:
         raise _bad_image(label, "there is neither a path nor bytes")
-    if not isinstance(source, str | os.PathLike | bytes | bytearray):
+    if not isinstance(file, str | os.PathLike | bytes | bytearray):
         raise TypeError(
             f"An image must be a path, an address, bytes, a dict with `path` and `bytes`, or a PIL image, got "
-            f"{type(source).__name__} for {label}."
+            f"{type(file).__name__} for {label}."
         )
-    content = bytes(source) if isinstance(source, bytes | bytearray) else _read(source, label, timeout)
+    content = bytes(file) if isinstance(file, bytes | bytearray) else _read(file, label, timeout)
     if not content:
         raise _bad_image(label, "the file is empty (0 bytes)")
     return _decode(content, label)

@@ -1,7 +1,7 @@
 """From the columns of a table to labels in {-1, 0, +1}.
 
-Two layouts. One column per label holds 1 (present), 0 or -1 (absent), or nothing (unknown). List columns `positive` (or
-`labels`) and `negative` hold label names; what they do not list is unknown, or absent on request.
+Two layouts. One column per label holds 1 (present), 0 or -1 (absent), or nothing (unknown). List columns `positive`
+(or `labels`) and `negative` hold label names; what they do not list is unknown, or absent on request.
 """
 
 import re
@@ -51,7 +51,9 @@ def find_label_names(tables: Sequence[Table], reserved: Iterable[str]) -> list[s
         reserved: columns that are no labels.
     """
     if any(_list_columns(table) for table in tables):
-        names = sorted({name for table in tables for column in _list_columns(table) for name in _listed(table, column)})
+        names = sorted(
+            {name for table in tables for column in _list_columns(table) for name in _listed(table, column)}
+        )
         _check_separators(names, tables)
     else:
         names = _common_label_columns(tables, set(reserved))
@@ -173,8 +175,8 @@ def _check_one_kind_of_absent(table: Table, names: Sequence[str]) -> None:
         (zero_name, zero_row), (minus_name, minus_row) = first[0], first[-1]
         raise ValueError(
             f"{table.source} has both 0 ({table.unit} {table.numbers[zero_row]}, column `{zero_name}`) and -1 "
-            f"({table.unit} {table.numbers[minus_row]}, column `{minus_name}`), and each alone would mean absent. If 0 "
-            "means unknown here, leave these cells empty; if it means absent, write it in both places."
+            f"({table.unit} {table.numbers[minus_row]}, column `{minus_name}`), and each alone would mean absent. If "
+            "0 means unknown here, leave these cells empty; if it means absent, write it in both places."
         )
 
 

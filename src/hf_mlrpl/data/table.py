@@ -184,7 +184,9 @@ def _image_ids(table: Table) -> list[str]:
     column = IMAGE_ID if IMAGE_ID in table.columns else _image_column(table)
     for row, value in enumerate(table.columns[column]):
         if is_empty(value):
-            raise ValueError(f"{table.where(row)}: the column `{column}` is empty. Every image needs one, or none at all.")
+            raise ValueError(
+                f"{table.where(row)}: the column `{column}` is empty. Every image needs one, or none at all."
+            )
     ids = [str(value).strip() for value in table.columns[column]]
     _check_no_repetition(table, ids, f"`{column}`")
     return ids

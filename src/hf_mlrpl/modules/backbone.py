@@ -84,9 +84,7 @@ def _create(config: MultiLabelConfig) -> nn.Module:
         hint = f"Did you mean {', '.join(close)}?" if close else "`timm.list_models()` lists all names."
         raise ValueError(f"`backbone` must be the name of a timm model, got {config.backbone!r}. {hint}")
     try:
-        return timm.create_model(
-            config.backbone, pretrained=False, features_only=True, out_indices=(-1,), **options
-        )
+        return timm.create_model(config.backbone, pretrained=False, features_only=True, out_indices=(-1,), **options)
     except (TypeError, RuntimeError, AssertionError, AttributeError) as error:
         raise ValueError(
             f"The backbone {config.backbone!r} with {options or 'its own stride'} gives no feature map: {error}. "

@@ -32,5 +32,5 @@ class GatedGnn(nn.Module):
             update = torch.sigmoid(update + own_update)
             reset = torch.sigmoid(reset + own_reset)
             candidate = torch.tanh(candidate + self.self_candidate(reset * nodes))
-            nodes = torch.lerp(nodes, candidate, update)
+            nodes = nodes + update * (candidate - nodes)
         return nodes

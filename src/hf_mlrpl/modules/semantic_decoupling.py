@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}  # of a chunk (B, M, words, J): fits the cache of a core; fills a GPU
+from ..losses import at_least_float32
+
+_CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}  # of a chunk (c, N, J): stays in the caches of a CPU, fills a GPU
 
 
 class _BilinearScores(torch.autograd.Function):
-    """`tanh(image * word) . weight` for all positions and words, without keeping the `(B, M, C, J)` products.
+    """`tanh(image * word) . weight` for all positions and words, without keeping the `(C, N, J)` products.
 
     A chunk of words is computed at a time, and again in the backward pass.
     """
@@ -19,25 +21,22 @@ class _BilinearScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image: Tensor, words: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(image, words, weight)
-        scores = [torch.tanh(image.unsqueeze(2) * chunk) @ weight for chunk in _chunks(image, words)]
-        return torch.cat(scores, dim=-1)  # (B, M, C)
+        scores = [torch.tanh_(image * chunk.unsqueeze(1)) @ weight for chunk in _chunks(image, words)]
+        return torch.cat(scores)  # (C, N)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image, words, weight = ctx.saved_tensors
-        exact = torch.promote_types(image.dtype, torch.float32)  # sums over chunks are not rounded to bfloat16
-        grad_image, grad_words = torch.zeros_like(image, dtype=exact), []
-        grad_weight = torch.zeros_like(weight, dtype=exact)
+        grad_image, grad_weight, grad_words = torch.zeros_like(image), torch.zeros_like(weight), []
         chunks = _chunks(image, words)
-        for chunk, grad in zip(chunks, grad_scores.split([len(c) for c in chunks], dim=-1), strict=True):
-            products = torch.tanh(image.unsqueeze(2) * chunk)  # (B, M, c, J)
-            grad_weight += grad.reshape(-1) @ products.flatten(0, 2)
-            slope = products.square_().neg_().add_(1).mul_(grad.unsqueeze(-1))
-            grad_image += torch.einsum("bmcj,cj->bmj", slope, chunk)
-            grad_words.append(torch.einsum("bmcj,bmj->cj", slope, image))
-        grad_image = (grad_image * weight).to(image.dtype)
-        return grad_image, torch.cat(grad_words) * weight, grad_weight.to(weight.dtype)
+        for chunk, grad in zip(chunks, grad_scores.split([len(c) for c in chunks]), strict=True):
+            products = torch.tanh_(image * chunk.unsqueeze(1))  # (c, N, J)
+            grad_weight += grad.flatten() @ products.flatten(0, 1)
+            slope = torch.ops.aten.tanh_backward(grad.unsqueeze(-1), products)
+            grad_words.append((slope * image).sum(dim=1))
+            grad_image += slope.mul_(chunk.unsqueeze(1)).sum(dim=0)
+        return grad_image * weight, torch.cat(grad_words) * weight, grad_weight
 
 
 def _chunks(image: Tensor, words: Tensor) -> tuple[Tensor, ...]:
@@ -73,9 +72,14 @@ class SemanticDecoupling(nn.Module):
             width)`, which sum to 1 over the positions.
         """
         positions = features.flatten(2).transpose(1, 2)  # (B, M, D)
-        weight = (self.fc_score.weight @ self.fc_joint.weight).squeeze(0)  # (J,)
         image, words = self.fc_image(positions), self.fc_word(word_embeddings)
-        scores = _BilinearScores.apply(image, words.to(image.dtype), weight.to(image.dtype))
-        attention = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=1)
-        representations = attention.transpose(1, 2).to(positions.dtype) @ positions  # (B, C, D)
-        return representations, attention.transpose(1, 2).unflatten(2, features.shape[-2:])
+        scores = self._scores(image.flatten(0, 1), words).unflatten(1, positions.shape[:2])  # (C, B, M)
+        attention = scores.softmax(dim=-1).transpose(0, 1)  # (B, C, M)
+        representations = attention.to(positions.dtype) @ positions  # (B, C, D)
+        return representations, attention.unflatten(2, features.shape[-2:])
+
+    def _scores(self, image: Tensor, words: Tensor) -> Tensor:
+        """Attention scores of `image`, `(N, J)`, for `words`, `(C, J)`, in float32 also under autocast: `(C, N)`."""
+        with torch.autocast(image.device.type, enabled=False):
+            weight = (self.fc_score.weight @ self.fc_joint.weight).squeeze(0)  # (J,)
+            return _BilinearScores.apply(*map(at_least_float32, (image, words, weight)))

@@ -36,12 +36,15 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
     Takes also checkpoints without `preprocessor_config.json`: the processor is then made from the model's config.
     """
 
+    model: Any
+    image_processor: Any
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.image_processor is None:
             self.image_processor = processor_for(self.model.config)
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Tag one image, or many.
 
         Args:
@@ -77,7 +80,7 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
         with torch.no_grad():
             return self.model.represent(blank.to(self.device, self.dtype))[1] is not None
 
-    def _sanitize_parameters(
+    def _sanitize_parameters(  # type: ignore[override]
         self,
         threshold: Thresholds | None = None,
         top_k: int | None = None,
@@ -95,14 +98,14 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
             postprocess["top_k"] = top_k
         return preprocess, forward, postprocess
 
-    def preprocess(self, image: Any, timeout: float = DOWNLOAD_TIMEOUT) -> dict[str, Tensor]:
+    def preprocess(self, image: Any, timeout: float = DOWNLOAD_TIMEOUT) -> dict[str, Any]:  # type: ignore[override]
         name = None
         if isinstance(image, Mapping) and "image" in image:  # a row of a data set
             image, name = image["image"], image.get("image_id")
         image = open_image(image, name, timeout=timeout)
         return self.image_processor(images=image, return_tensors="pt").to(self.dtype)
 
-    def _forward(self, model_inputs: dict[str, Tensor], attention_maps: bool = False) -> dict[str, Tensor]:
+    def _forward(self, model_inputs: dict[str, Any], attention_maps: bool = False) -> Any:  # type: ignore[override]
         if not attention_maps:
             return {"logits": self.model(**model_inputs).logits}
         maps = None
@@ -113,7 +116,7 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
             raise ValueError(f"`attention_maps` must be False for a {type(self.model).__name__}: it has no attention.")
         return {"logits": outputs.logits, "attention_maps": maps}
 
-    def postprocess(
+    def postprocess(  # type: ignore[override]
         self, outputs: dict[str, Tensor], thresholds: Tensor | None = None, top_k: int | None = None
     ) -> list[dict[str, Any]]:
         config = self.model.config

@@ -38,7 +38,7 @@ def cooccurrence_graph(
     """
     if estimator not in get_args(Estimator):
         raise ValueError(f"`estimator` must be one of {', '.join(get_args(Estimator))}, got {estimator!r}.")
-    labels = torch.as_tensor(labels)
+    labels = labels if isinstance(labels, Tensor) else torch.tensor(labels)  # a copy: data sets give read-only views
     check_labels(labels)
     positive = labels.eq(POSITIVE).float()  # (N, C); counts are exact in float32 up to 16 million images
     counts = (positive.T @ positive).to(dtype)

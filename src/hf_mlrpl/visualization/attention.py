@@ -83,7 +83,8 @@ def plot_tags(
     if not len(images) or len(images) != len(tags):
         raise ValueError(f"`images` and `tags` must have one entry per image, got {len(images)} and {len(tags)}.")
     pictures = [open_image(image) for image in images]
-    lines = [_describe(row, None if truths is None else truths[i]) for i, row in enumerate(tags)]
+    known = [None] * len(images) if truths is None else truths
+    lines = [_describe(row, truth) for row, truth in zip(tags, known, strict=True)]
     maps = [[tag for tag in row if tag.get("attention_map") is not None][:max_maps] for row in tags]
     heights = [
         max(cell_height(image, CELL), len(rows) * SPACING / 72) for image, rows in zip(pictures, lines, strict=True)
@@ -105,9 +106,7 @@ def plot_tags(
             axes = canvas.cell(maps_start + j * (CELL + GAP), y, CELL, heights[i])
             draw_attention(axes, image, tag["attention_map"])
             text = f"{shorten(tag['label'], CHARACTERS)}  {tag['score']:.2f}"
-            axes.set_title(
-                text, fontsize=9, color=_colour(tag["label"], truths and truths[i]), pad=3, parse_math=False
-            )
+            axes.set_title(text, fontsize=9, color=_colour(tag["label"], known[i]), pad=3, parse_math=False)
         y += heights[i] + GAP
     if truths is not None:
         _write_legend(canvas, y + 0.08)

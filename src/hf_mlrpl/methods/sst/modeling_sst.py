@@ -19,11 +19,11 @@ class CooccurrenceHead(nn.Module):
     def __init__(self, config: SstConfig):
         super().__init__()
         dim = config.cooccurrence_hidden_dim
-        self.num_pairs = config.num_labels * (config.num_labels - 1) // 2
         self.reduce = nn.Linear(config.representation_dim, config.cooccurrence_dim)
         self.hidden = nn.Linear(2 * config.cooccurrence_dim, dim)
         self.out = nn.Linear(dim, dim)
-        self.classifier = LabelClassifier(1 if config.pair_classifier == "shared" else self.num_pairs, dim)
+        num_pairs = config.num_labels * (config.num_labels - 1) // 2
+        self.classifier = LabelClassifier(1 if config.pair_classifier == "shared" else num_pairs, dim)
 
     def forward(self, representations: Tensor) -> Tensor:
         """Map `(batch_size, num_labels, dim)` to logits `(batch_size, num_pairs)`, pairs (0, 1), (0, 2), ..."""
@@ -31,9 +31,9 @@ class CooccurrenceHead(nn.Module):
         left_weight, right_weight = self.hidden.weight.chunk(2, dim=1)
         left = F.linear(reduced, left_weight, self.hidden.bias)  # (B, C, O)
         right = F.linear(reduced, right_weight)
-        weight = (self.classifier.weight @ self.out.weight).expand(self.num_pairs, -1)  # (P, O)
+        weight = self.classifier.weight @ self.out.weight  # (P, O), or (1, O) when shared
         bias = self.classifier.weight @ self.out.bias + self.classifier.bias
-        return at_least_float32(pair_scores(left, right, weight)) + bias
+        return pair_scores(*map(at_least_float32, (left, right, weight))) + bias
 
 
 class SstForMultiLabelClassification(SsgrlForMultiLabelClassification):

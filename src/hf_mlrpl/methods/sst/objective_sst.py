@@ -141,11 +141,10 @@ def cooccurrence_loss(
     first, second = torch.triu_indices(labels.shape[1], labels.shape[1], offset=1, device=labels.device)
     positive = labels.eq(1)
     losses = asymmetric_loss(pair_logits, positive[:, first] & positive[:, second], gamma_positive=1, gamma_negative=2)
-    if unknown_pairs == "negative":
-        return losses.mean()
-    known = labels.ne(0)
-    absent = labels.eq(-1)
-    decided = known[:, first] & known[:, second] | absent[:, first] | absent[:, second]
+    decided = torch.ones_like(losses, dtype=torch.bool)
+    if unknown_pairs == "ignore":
+        known, absent = labels.ne(0), labels.eq(-1)
+        decided = known[:, first] & known[:, second] | absent[:, first] | absent[:, second]
     return losses.where(decided, 0.0).sum() / decided.sum().clamp(min=1)
 
 

@@ -1,0 +1,18 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def coco_mini() -> Path:
+    """The folder of a small set of real COCO photos; `HF_MLRPL_COCO_MINI` names another place."""
+    beside_the_project = Path(__file__).parents[1].parent / "shared" / "data" / "coco_mini"
+    folder = Path(os.environ.get("HF_MLRPL_COCO_MINI", beside_the_project))
+    assert (folder / "annotations").is_dir(), (
+        f"The tests need the photos of coco_mini, but there is no folder {folder / 'annotations'}. "
+        "Set the environment variable HF_MLRPL_COCO_MINI to the folder."
+    )
+    return folder
