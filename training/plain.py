@@ -17,7 +17,7 @@ from hf_mlrpl.modules.semantic_decoupling import SemanticDecoupling
 
 
 def decouple(module: SemanticDecoupling, features: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-    """Semantic decoupling with a vector for every image, position and label (SSGRL, Eq. 2 to Eq. 5)."""
+    """Semantic decoupling with a vector for every image, position and label (SSGRL)."""
     batch_size, dim, height, width = features.shape
     num_labels, positions = len(words), height * width
     x = features.permute(0, 2, 3, 1).reshape(batch_size * positions, dim)
@@ -32,7 +32,7 @@ def decouple(module: SemanticDecoupling, features: Tensor, words: Tensor) -> tup
 
 
 def update_nodes(module: GatedGnn, nodes: Tensor, label_graph: Tensor) -> Tensor:
-    """The gated graph network with a copy of the graph for every image and one layer per gate (SSGRL, Eq. 6 to 8)."""
+    """The gated graph network with a copy of the graph for every image and one layer per gate (SSGRL)."""
     batch_size, num_labels, dim = nodes.shape
     graph_in = label_graph.repeat(batch_size, 1, 1)  # (B, C, C)
     graph_out = label_graph.t().repeat(batch_size, 1, 1)
@@ -50,7 +50,7 @@ def update_nodes(module: GatedGnn, nodes: Tensor, label_graph: Tensor) -> Tensor
 
 
 def classify(model, representations: Tensor) -> Tensor:
-    """Logits of the labels (SSGRL, Eq. 9)."""
+    """Logits of the labels (SSGRL)."""
     nodes = update_nodes(model.graph_network, representations, model.label_graph)
     fused = torch.tanh(model.fuse(torch.cat([nodes, representations], dim=-1)))
     return (fused * model.classifier.weight).sum(dim=-1) + model.classifier.bias

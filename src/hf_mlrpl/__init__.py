@@ -37,7 +37,7 @@ _NAMES = {
     "label_names": "data.columns",
     "load_coco": "data.coco",
     "load_digit_scenes": "data.digit_scenes",
-    "load_from_dataset": "data.table",
+    "load_from_dataset": "data.from_dataset",
     "load_metric": "metrics",
     "load_table": "data.table",
     "load_voc": "data.voc",

@@ -18,7 +18,7 @@ def register() -> None:
         config_class = model_class.config_class
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModelForImageClassification.register(config_class, model_class, exist_ok=True)
-        processors = {"torchvision": MultiLabelImageProcessor, "pil": MultiLabelImageProcessorPil}
+        processors: dict[str, type] = {"torchvision": MultiLabelImageProcessor, "pil": MultiLabelImageProcessorPil}
         AutoImageProcessor.register(config_class, image_processor_classes=processors, exist_ok=True)
     register_pipeline()
 

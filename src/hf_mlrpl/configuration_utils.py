@@ -1,5 +1,7 @@
 """The settings that all models share."""
 
+from typing import TYPE_CHECKING
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -20,6 +22,11 @@ class MultiLabelConfig(PreTrainedConfig):
     image_mean, image_std: normalisation of pixels in [0, 1], per channel.
     thresholds: score from which a label counts as present: one number, or one per label.
     """
+
+    if TYPE_CHECKING:  # never `None` here
+        num_labels: int
+        id2label: dict[int, str]
+        label2id: dict[str, int]
 
     keys_to_ignore_at_inference = ["representations", "attention_maps"]
 

@@ -3,7 +3,7 @@
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -16,15 +16,25 @@ def gather_rows(rows: Tensor) -> Tensor:
     return gather(rows.contiguous())
 
 
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the buffers of the first one; DDP does so only when the next training step begins.
+
+    Until then each process has the batch statistics of its own images.
+    """
+    if torch.distributed.is_initialized():
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
 def state_digest(state: dict[str, Tensor]) -> str:
     """SHA-256 of the names, shapes and bytes of `state`, to compare memory across processes or runs."""
     import hashlib
 
     digest = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
+        tensor = state[name].detach().cpu()
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.numpy().tobytes())
+        digest.update(tensor.flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -32,7 +42,7 @@ def describe_processes() -> str:
     """One line that says how many processes really run, and on what."""
     state = PartialState()
     count = state.num_processes
-    return f"{count} process{'es' if count > 1 else ''} on {state.device.type} ({state.distributed_type.value})"
+    return f"{count} process{'es' if count > 1 else ''} on {state.device.type}"
 
 
 def end_processes() -> None:

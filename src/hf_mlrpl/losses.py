@@ -62,7 +62,7 @@ def normalized_partial_bce(
     proportion: float | None = None,
     denominator: Literal["labels", "known"] = "labels",
 ) -> Tensor:
-    """Partial BCE of each image, weighted by its known proportion `p` with `g(p) = alpha * p^gamma + beta` (Eq. 1, Eq. 2).
+    """Partial BCE of each image, weighted by its known proportion `p` with `g(p) = alpha * p^gamma + beta`.
 
     Durand et al., "Learning a Deep ConvNet for Multi-label Classification with Partial Labels", CVPR 2019. An image
     without known labels has the loss 0.

@@ -1,10 +1,11 @@
 """The base of all models: two named stages, one forward, and a door for objectives."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -41,7 +42,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
 
     config_class = MultiLabelConfig
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = "image"
     base_model_prefix = "model"
     accepts_loss_kwargs = False  # `forward` takes **views; the Trainer shall still divide by the accumulation steps
     _no_split_modules = ["Bottleneck", "BasicBlock"]
@@ -99,7 +100,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         return self
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
+    def _init_weights(self, module: Any) -> None:
         """Torch's own initialisation everywhere, instead of the N(0, 0.02) of language models.
 
         `reset_parameters` goes through functions that transformers patches to leave loaded tensors alone.
@@ -114,12 +115,13 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """Load a checkpoint; a file without some backbone weights is an error, not a random backbone."""
         asked_for_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        both: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, info = both
         missing = sorted(key for key in info["missing_keys"] if key.startswith("backbone."))
         if missing:
             raise ValueError(
                 f"The checkpoint {str(pretrained_model_name_or_path)!r} lacks {len(missing)} backbone weights "
-                f"({', '.join(missing[:3])}, ...). It was made for another model than {cls.__name__} with the backbone "
-                f"{model.config.backbone!r}."
+                f"({', '.join(missing[:3])}, ...). It was made for another model than {cls.__name__} with the "
+                f"backbone {model.config.backbone!r}."
             )
         return (model, info) if asked_for_info else model

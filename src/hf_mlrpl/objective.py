@@ -49,8 +49,12 @@ class Objective(nn.Module):
         super().__init__()
         self.config = config
 
-    def forward(self, model: nn.Module, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
-        """Compute the loss of `batch` with the stages `represent` and `classify` of `model`."""
+    def forward(self, model: Any, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
+        """Compute the loss of `batch` with the stages `represent` and `classify` of `model`.
+
+        Args:
+            model: a `MultiLabelPreTrainedModel`; an objective that needs more of it names the class.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
 
 

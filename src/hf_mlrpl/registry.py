@@ -45,7 +45,9 @@ DATASETS: dict[str, Entry] = {
     "coco": Entry("data.coco:load_coco", "COCO 2014, 2017, or any folder in that layout"),
     "voc": Entry("data.voc:load_voc", "PASCAL VOC 2007 or 2012 devkit"),
     "table": Entry("data.table:load_table", "your photos, with a CSV, JSON Lines or Parquet table"),
-    "dataset": Entry("data.table:load_from_dataset", "a datasets.Dataset folder, an imagefolder, or a name on the Hub"),
+    "dataset": Entry(
+        "data.from_dataset:load_from_dataset", "a saved datasets.Dataset, an imagefolder, or a name on the Hub"
+    ),
 }
 
 PROTOCOLS: dict[str, Entry] = {
@@ -55,7 +57,7 @@ PROTOCOLS: dict[str, Entry] = {
 
 VIEWS: dict[str, Entry] = {
     "plain": Entry("data.views:plain_view", "resize, nothing random"),
-    "shift": Entry("data.views:shift_view", "move by up to an eighth of the side; for scenes that must not be mirrored"),
+    "shift": Entry("data.views:shift_view", "move by up to an eighth of the side; not mirrored"),
     "crop_flip": Entry("data.views:crop_flip_view", "resize, one of five square crops, mirror (SST, SARB)"),
     "crop": Entry("data.views:crop_view", "resize, one of five square crops (SSGRL, ICCV 2019)"),
 }

@@ -1,4 +1,4 @@
-"""Values that depend on the position in training: pure functions of `Progress`, so resuming needs no state for them."""
+"""Values that depend on the position in training: pure functions of `Progress`, so resuming needs no state."""
 
 import math
 from dataclasses import dataclass

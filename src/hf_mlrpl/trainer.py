@@ -12,10 +12,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback
+from tqdm.auto import tqdm
+from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from transformers.utils import logging
 
-from .distributed import gather_rows
+from .distributed import gather_rows, share_buffers
 from .ema import WeightEma
 from .labels import POSITIVE, UNKNOWN
 from .losses import partial_bce
@@ -42,6 +43,10 @@ class MultiLabelTrainer(Trainer):
 
     loss_is_scaled_for_ga = False  # objectives return a mean over the micro-batch
     args: MultiLabelTrainingArguments
+    model: Any  # a `MultiLabelPreTrainedModel`
+    objective: Objective
+    train_dataset: Any
+    lr_scheduler: Any
 
     def __init__(self, model: nn.Module, args: MultiLabelTrainingArguments, objective: Objective, **kwargs: Any):
         parameters = [name for name, _ in objective.named_parameters()]
@@ -64,9 +69,8 @@ class MultiLabelTrainer(Trainer):
         self._means = _RunningMeans()
         self.add_callback(_EpochAndEma(self))
         self.add_callback(_SaveLast())
-        if not args.disable_tqdm:
-            self.remove_callback(ProgressCallback)
-            self.add_callback(_ConciseProgress)
+        self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
+        self.add_callback(_ConciseLog if args.disable_tqdm else _ConciseProgress)
 
     # ---- one step ----
 
@@ -102,7 +106,7 @@ class MultiLabelTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         if self.lr_scheduler is None and self.args.lr_schedule != "transformers":
-            optimizer = self.optimizer if optimizer is None else optimizer
+            optimizer = optimizer or self.create_optimizer()
             if self.args.lr_schedule == "one_cycle":
                 self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
                     optimizer,
@@ -123,24 +127,25 @@ class MultiLabelTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate the averaged weights where there are any, else the model's own."""
         with self.ema.applied_to(self.model) if self.ema else nullcontext():
+            share_buffers(self.model)
             return super().evaluate(*args, **kwargs)
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any):
+    def evaluation_loop(self, *args: Any, **kwargs: Any):
         """The Trainer's loop, with the loss over all images at once.
 
         The Trainer's own is a mean of batches, in which the padding of the last one counts, and which depends on the
         number of processes.
         """
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        if output.predictions is not None and output.label_ids is not None:
+        output = super().evaluation_loop(*args, **kwargs)
+        if output.metrics is not None and output.predictions is not None and output.label_ids is not None:
             logits, labels = _logits_and_labels(output)
             loss = partial_bce(torch.from_numpy(logits).double(), torch.from_numpy(labels))
-            output.metrics[f"{metric_key_prefix}_loss"] = loss.item()
+            output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = loss.item()
         return output
 
     # ---- checkpoints ----
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any):
         """Train; `resume_from_checkpoint=True` goes on from the newest complete checkpoint of `output_dir`."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = latest_checkpoint(self.args.output_dir)
@@ -154,7 +159,7 @@ class MultiLabelTrainer(Trainer):
                     "off. Resume from an older one, or with `True` from the newest complete one."
                 )
             _check_same_model(self.model, Path(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+        return super().train(resume_from_checkpoint or None, *args, **kwargs)
 
     def _remove_half_written_checkpoints(self) -> None:
         """What an interruption left behind; it would count when the Trainer deletes old checkpoints."""
@@ -207,17 +212,18 @@ class MultiLabelTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        for name, state in self._states().items():
+        for name in self._states():
             path = Path(checkpoint) / name
             if not path.exists():
                 raise FileNotFoundError(
                     f"{path} is missing: the checkpoint cannot be resumed exactly. Was it written by another method?"
                 )
-            (self.objective if name == OBJECTIVE_NAME else self.ema).load_state_dict(load_file(path))
+            owner: Any = self.objective if name == OBJECTIVE_NAME else self.ema
+            owner.load_state_dict(load_file(path))
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
-        if self.ema:
+        if self.ema and self.state.best_model_checkpoint:
             self.ema.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / EMA_NAME))
 
     def _states(self) -> dict[str, dict[str, Tensor]]:
@@ -259,15 +265,17 @@ class _EpochAndEma(TrainerCallback):
             self.trainer.ema.update(self.trainer.model)
 
 
-class _ConciseProgress(ProgressCallback):
-    """The Trainer's progress bar, with one short line per log in place of a dictionary."""
+class _ConciseLog(TrainerCallback):
+    """One short line per log in place of a dictionary."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if state.is_world_process_zero and self.training_bar is not None:
-            shown = {name: value for name, value in (logs or {}).items() if name in _SHOWN_LOGS}
-            if shown:
-                values = "  ".join(f"{_SHOWN_LOGS[name]} {value:.4g}" for name, value in shown.items())
-                self.training_bar.write(f"epoch {state.epoch:.2f}/{args.num_train_epochs:g}  {values}")
+        shown = [f"{label} {logs[name]:.4g}" for name, label in _SHOWN_LOGS.items() if name in (logs or {})]
+        if shown and state.is_world_process_zero:
+            tqdm.write(f"epoch {state.epoch:.2f}/{args.num_train_epochs:g}  {'  '.join(shown)}")
+
+
+class _ConciseProgress(_ConciseLog, ProgressCallback):
+    """The Trainer's progress bar, with these lines above it."""
 
 
 class _RunningMeans:
@@ -295,7 +303,7 @@ class _RunningMeans:
         self._steps[name] = self._steps.get(name, 0) + 1
 
     def pop(self) -> dict[str, float]:
-        """Means per step over all processes; the number of pseudo-labels as a total, and their precision in percent."""
+        """Means per step over all processes; pseudo-labels as a total number, and their precision in percent."""
         if not self._sums:
             return {}
         device = next(iter(self._sums.values())).device
@@ -353,7 +361,7 @@ def _has_trainer_state(folder: Path) -> bool:
     return True
 
 
-def _check_same_model(model: nn.Module, checkpoint: Path) -> None:
+def _check_same_model(model: Any, checkpoint: Path) -> None:
     """Raise `ValueError` if `checkpoint` holds another model, other sizes or other labels."""
     theirs = json.loads((checkpoint / "config.json").read_text())
     ours = json.loads(model.config.to_json_string())

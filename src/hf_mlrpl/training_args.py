@@ -18,10 +18,11 @@ def _field(default: Any, help: str) -> Any:
 class MultiLabelTrainingArguments(TrainingArguments):
     """The published settings of SST and SARB, on top of `transformers.TrainingArguments`."""
 
+    output_dir: str = _field("runs/recipe", "Where results go; the command line names it after the recipe.")
     optimizer: str = _field("adam", "adam (L2 added to the gradient, as published), adamw (decoupled decay) or sgd.")
     momentum: float = _field(0.9, "Momentum of sgd.")
     lr_schedule: str = _field(
-        "step", "step (published), one_cycle (also cycles Adam's beta1), or transformers: then `lr_scheduler_type` rules."
+        "step", "step (published), one_cycle (also cycles Adam's beta1), or transformers: `lr_scheduler_type` rules."
     )
     lr_step_epochs: float = _field(10, "Schedule `step`: the learning rate falls every so many epochs.")
     lr_step_factor: float = _field(0.1, "Schedule `step`: the learning rate falls by this factor.")

@@ -365,3 +365,22 @@ def test_known_positives_vote_with_their_mean(row, label, vote):
     cooccurrence = cooccurrence_matrix(torch.linspace(-2, 2, 20).view(2, 10), 5)
     for threshold, expected in ((vote - 1e-4, 1), (vote + 1e-4, 0)):
         assert intra_image_pseudo_labels(cooccurrence, labels, threshold)[row, label] == expected
+
+
+def test_autocast_rounds_no_loss_no_logits_and_no_threshold():
+    """The matrix products are bfloat16; what is compared with thresholds, ranked or added up is float32."""
+    torch.manual_seed(0)
+    config = SstConfig(backbone="test_resnet", num_labels=5, representation_dim=16, word_embedding_dim=8)
+    model = SstForMultiLabelClassification(config)
+    objective = SstObjective(SstObjectiveConfig(bank_size=4), config)
+    pixel_values, labels = torch.randn(4, 3, 64, 64), torch.randint(-1, 2, (4, 5))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(pixel_values, labels, objective=objective, progress=Progress(0, 1, epoch=13.0))
+        assert model(pixel_values).logits.dtype == torch.float32
+    output.loss.backward()
+    assert output.loss.dtype == output.logits.dtype == torch.float32
+    assert all(term.dtype == torch.float32 and term.isfinite() for term in output.terms.values())
+    assert not torch.equal(output.logits, output.logits.bfloat16().float())
+    assert not torch.equal(objective.bank, torch.zeros_like(objective.bank))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained)

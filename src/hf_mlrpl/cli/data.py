@@ -20,7 +20,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", nargs="?", metavar="DATA", help="a data set, or a recipe (see `hf-mlrpl list`)")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, for example path=photos/labels.csv")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as path=photos/labels.csv")
     parser.add_argument("--split", choices=("train", "test"), default="train", help="default: train")
     parser.add_argument("--picture", metavar="FILE", default="examples.png", help="default: examples.png")
     parser.add_argument("--examples", type=int, default=12, metavar="N", help="images in the picture (default: 12)")
@@ -53,7 +53,7 @@ def _recipe(source: str | None, overrides: list[str]):
     from ..settings import parse_yaml
 
     if source is not None and "=" in source and not Path(source).is_file():
-        source, overrides = None, [source, *overrides]
+        overrides, source = [source, *overrides], None
     if source in DATASETS:
         data = {"name": source}
         for override in overrides:

@@ -31,14 +31,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import tempfile
 
-    from .. import auto  # noqa: F401 - registers the models
     from ..distributed import end_processes
+    from ..objective import Objective
     from ..recipes import Recipe
     from ..trainer import MultiLabelTrainer
-    from .tag import load_checkpoint
+    from .checkpoint import load_model
 
     checkpoint = Path(arguments.checkpoint)
-    model = load_checkpoint(arguments.checkpoint)
+    model = load_model(arguments.checkpoint)
     saved = checkpoint / "recipe.yaml"
     if arguments.recipe is None and not saved.is_file():
         raise FileNotFoundError(f"{checkpoint} has no recipe.yaml. Say with --recipe which data to evaluate on.")
@@ -48,11 +48,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         recipe.training |= {"report_to": "none", "eval_strategy": "no", "load_best_model_at_end": False}
-        trainer = MultiLabelTrainer(
-            model, recipe.build_arguments(scratch), recipe.build_objective(model.config)
-        )
+        nothing_to_minimise = Objective(None, model.config)
+        trainer = MultiLabelTrainer(model, recipe.build_arguments(scratch), nothing_to_minimise)
         images = recipe.build_images(dataset, model.config, training=False)
         metrics = trainer.evaluate(images, metric_key_prefix=arguments.split)
+    for name in ("epoch", f"{arguments.split}_model_preparation_time"):
+        metrics.pop(name, None)
     if trainer.args.process_index == 0:
         print(json.dumps(metrics) if arguments.json else format_metrics(metrics))
         if images.num_bad_images:

@@ -92,18 +92,13 @@ def list_photos(sources: list[str]) -> list[str]:
 
 def load_tagger(checkpoint: str, device: str | None = None) -> "ImageTaggingPipeline":
     """The pipeline of a checkpoint, or an error that says what is wrong with the checkpoint."""
-    from safetensors import SafetensorError
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
+    from transformers import AutoImageProcessor
 
-    from .. import auto  # noqa: F401  makes the models known
     from ..pipelines.image_tagging import ImageTaggingPipeline
+    from .checkpoint import load_model
 
     _check_device(device)
-    _check_checkpoint(checkpoint)
-    try:
-        model = AutoModelForImageClassification.from_pretrained(checkpoint, use_safetensors=True)
-    except SafetensorError as error:
-        raise ValueError(f"The weights of {checkpoint!r} are damaged ({error}). Copy or train them again.") from error
+    model = load_model(checkpoint)
     folder = Path(checkpoint)
     has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
     processor = AutoImageProcessor.from_pretrained(checkpoint) if has_processor else None  # made from the config
@@ -122,32 +117,6 @@ def _check_device(device: str | None) -> None:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"`--device {device}` needs a GPU, but torch finds none. Leave it out, or use `--device cpu`."
-        )
-
-
-def _check_checkpoint(checkpoint: str) -> None:
-    """Raise unless `checkpoint` is a folder, or a model of the Hub, whose config is one of ours."""
-    from transformers import AutoConfig
-
-    from ..configuration_utils import MultiLabelConfig
-
-    folder = Path(checkpoint)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
-        hint = f"Did you mean {folder / inside[-1]}?" if inside else "`hf-mlrpl train` writes such folders."
-        raise FileNotFoundError(f"Folder `{checkpoint}` holds no checkpoint: there is no config.json. {hint}")
-    is_hub_name = checkpoint.count("/") == 1 and not folder.is_absolute() and not folder.parent.is_dir()
-    if not folder.is_dir() and not is_hub_name:
-        raise FileNotFoundError(f"Checkpoint `{checkpoint}` does not exist. Give a folder or the name of a Hub model.")
-    try:
-        config = AutoConfig.from_pretrained(checkpoint)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"Checkpoint `{checkpoint}` cannot be read: {reason}") from error
-    if not isinstance(config, MultiLabelConfig):
-        raise ValueError(
-            f"Checkpoint `{checkpoint}` is a model of the type {config.model_type!r}, not of hf-mlrpl. Use one that "
-            "`hf-mlrpl train` has written."
         )
 
 

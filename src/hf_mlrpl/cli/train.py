@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_recipe_arguments(parser)
     parser.add_argument("--output", metavar="FOLDER", help="where results go (default: runs/<name of the recipe>)")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint in the output")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint there")
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run in the output")
     parser.add_argument("--print-config", action="store_true", help="print the resolved recipe and stop")
     parser.set_defaults(run=run)
@@ -46,7 +46,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe (see `hf-mlrpl list`)"
+        "recipe", nargs="?", metavar="RECIPE", help="a YAML file, or the name of a shipped one (see `hf-mlrpl list`)"
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="SECTION.KEY=VALUE", help="settings that replace those of the recipe"
@@ -229,7 +229,8 @@ def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any
     from ..visualization.attention import plot_attention
 
     rows, images = [], []
-    for row, stored in enumerate(dataset.select(range(min(len(dataset), 4 * count))).cast_column(IMAGE, Image(decode=False))):
+    first = dataset.select(range(min(len(dataset), 4 * count))).cast_column(IMAGE, Image(decode=False))
+    for row, stored in enumerate(first):
         try:
             images.append(open_image(stored[IMAGE]))
             rows.append(row)

@@ -50,7 +50,8 @@ def write_model_card(
     protocol = data.protocol if data.protocol != "none" else "its own labels"
     if "proportion" in recipe.data:
         protocol += f", proportion {recipe.data['proportion']}"
-    shown = {name: value for name, value in metrics.items() if name.endswith(("_map", "_map_interpolated", "_cf1", "_of1"))}
+    endings = ("_map", "_map_interpolated", "_cf1", "_of1")
+    shown = {name: value for name, value in metrics.items() if name.endswith(endings)}
     card_data = ModelCardData(
         library_name="hf-mlrpl",
         pipeline_tag="image-classification",

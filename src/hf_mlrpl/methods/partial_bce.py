@@ -1,11 +1,12 @@
-"""Partial BCE: Durand et al., "Learning a Deep ConvNet for Multi-label Classification with Partial Labels", CVPR 2019."""
+"""Learning a Deep ConvNet for Multi-label Classification with Partial Labels (Durand et al., CVPR 2019)."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..losses import at_least_float32, normalized_partial_bce
+from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, sum_of_terms
 from ..schedules import Progress
 
@@ -13,7 +14,7 @@ from ..schedules import Progress
 @dataclass(frozen=True, kw_only=True)
 class PartialBceObjectiveConfig:
     """
-    alpha, beta, gamma: of the weight `g(p) = alpha * p^gamma + beta` of an image with the known proportion p (Eq. 2).
+    alpha, beta, gamma: of the weight `g(p) = alpha * p^gamma + beta` of an image with the known proportion p.
     proportion: one p for all images; by default that of each image.
     denominator: the loss of an image is divided by the number of "labels" (the paper) or of "known" ones.
     """
@@ -26,11 +27,13 @@ class PartialBceObjectiveConfig:
 
 
 class PartialBceObjective(Objective):
-    """BCE over the known labels of each image, weighted by their proportion (Eq. 1)."""
+    """BCE over the known labels of each image, weighted by their proportion."""
 
     config_class = PartialBceObjectiveConfig
 
-    def forward(self, model: nn.Module, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
+    def forward(
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
         representations, _ = model.represent(batch["pixel_values"])
         logits = at_least_float32(model.classify(representations))
         config = self.config

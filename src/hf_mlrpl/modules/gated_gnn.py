@@ -1,4 +1,4 @@
-"""Gated graph neural network over the labels (SSGRL, Eq. 6 to Eq. 8)."""
+"""Gated graph neural network over the labels: the semantic interaction of SSGRL."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ class GatedGnn(nn.Module):
     The three gates share their input, so their projections are one matrix: rows [update, reset, candidate].
 
     Args:
-        tie_reset_gate: let the reset gate use the recurrent matrix of the update gate, as the first SSGRL release does.
+        tie_reset_gate: the reset gate uses the recurrent matrix of the update gate, as in the first SSGRL release.
     """
 
     def __init__(self, dim: int, time_steps: int = 3, tie_reset_gate: bool = False):

@@ -8,7 +8,7 @@ from transformers import initialization as init
 
 
 class LabelClassifier(nn.Module):
-    """The logit of label c is the product of its vector with row c, plus a bias (SSGRL, Eq. 9)."""
+    """The logit of label c is the product of its vector with row c, plus a bias (SSGRL)."""
 
     def __init__(self, num_labels: int, dim: int):
         super().__init__()
@@ -23,4 +23,5 @@ class LabelClassifier(nn.Module):
 
     def forward(self, representations: Tensor) -> Tensor:
         """Map `(batch_size, num_labels, dim)` to `(batch_size, num_labels)`."""
-        return torch.einsum("bcd,cd->bc", representations, self.weight.to(representations.dtype)) + self.bias
+        # No einsum: autocast would round the logits to bfloat16, and so make ties.
+        return (representations * self.weight).sum(dim=-1) + self.bias

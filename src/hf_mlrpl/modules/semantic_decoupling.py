@@ -1,4 +1,4 @@
-"""Semantic decoupling: word vectors attend over the feature map and give one vector per label (SSGRL, Eq. 2 to Eq. 5).
+"""Semantic decoupling: word vectors attend over the feature map and give one vector per label.
 
 Chen et al., "Learning Semantic-Specific Graph Representation for Multi-Label Image Recognition", ICCV 2019.
 """

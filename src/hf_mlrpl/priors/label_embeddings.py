@@ -26,7 +26,7 @@ def label_embeddings(names: Sequence[str], source: str | Path = "glove", dim: in
     Args:
         names: label names in the order of the label columns.
         source: `"glove"`, the packaged vectors of the COCO and VOC names in any order and selection;
-            `"orthogonal"`, fixed orthonormal vectors that know nothing of the names; or the path of a GloVe text
+            `"orthogonal"`, fixed orthogonal vectors that know nothing of the names; or the path of a GloVe text
             file, where names of several words get the mean of their words.
         dim: length of a vector; 300 for the packaged ones, and the width of the file for a GloVe text file.
     """
@@ -42,7 +42,9 @@ def label_embeddings(names: Sequence[str], source: str | Path = "glove", dim: in
 
 
 def orthogonal_embeddings(num_labels: int, dim: int = 300) -> Tensor:
-    """Unit vectors that are orthogonal, `(num_labels, dim)`: the same on every machine, whatever the random seed.
+    """Orthogonal vectors, `(num_labels, dim)`: the same on every machine, whatever the random seed.
+
+    Their entries have the mean square 1, the scale at which a freshly initialised linear layer works best.
 
     These are rows of the discrete cosine transform. There are only `dim` of them; more labels get random directions
     from a fixed seed instead, which are nearly orthogonal.
@@ -53,7 +55,7 @@ def orthogonal_embeddings(num_labels: int, dim: int = 300) -> Tensor:
         frequency = torch.arange(num_labels, dtype=torch.float64)[:, None]
         position = torch.arange(dim, dtype=torch.float64) + 0.5
         vectors = torch.cos(math.pi / dim * frequency * position)
-    return (vectors / vectors.norm(dim=1, keepdim=True)).float()
+    return (vectors * (math.sqrt(dim) / vectors.norm(dim=1, keepdim=True))).float()
 
 
 def read_glove(names: Sequence[str], path: str | Path, dim: int = 300) -> Tensor:

@@ -1,1 +1,1 @@
-"""SSGRL: Chen et al., "Learning Semantic-Specific Graph Representation for Multi-Label Image Recognition", ICCV 2019."""
+"""Learning Semantic-Specific Graph Representation for Multi-Label Image Recognition (Chen et al., ICCV 2019)."""

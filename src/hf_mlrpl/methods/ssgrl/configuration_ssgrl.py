@@ -15,8 +15,8 @@ class SsgrlConfig(MultiLabelConfig):
     word_embedding_dim: length of the word vector of each label.
     time_steps: rounds of the graph network.
     tie_reset_gate: the reset gate shares the update gate's recurrent matrix, as in the first SSGRL release.
-    label_embeddings: where the word vectors come from: "glove" (packaged, for the COCO and VOC names), "orthogonal", or
-        the path of a GloVe text file.
+    label_embeddings: where the word vectors come from: "glove" (packaged, for the COCO and VOC names), "orthogonal",
+        or the path of a GloVe text file.
     graph_estimator: how the label graph is counted from partial labels, "published" or "unbiased".
     """
 

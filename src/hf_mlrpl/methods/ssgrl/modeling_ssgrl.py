@@ -18,6 +18,8 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
 
     config_class = SsgrlConfig
     config: SsgrlConfig
+    word_embeddings: Tensor
+    label_graph: Tensor
 
     def __init__(self, config: SsgrlConfig):
         super().__init__(config)
@@ -37,12 +39,12 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
         self.post_init()
 
     def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """One vector per label, attended from the feature map (SSGRL, Eq. 2 to Eq. 5)."""
+        """One vector per label, attended from the feature map: semantic decoupling."""
         features = self.project(self.backbone(pixel_values))  # (B, D, H, W)
         return self.decoupling(features, self.word_embeddings)
 
     def classify(self, representations: Tensor) -> Tensor:
-        """Logits after the labels exchanged messages (SSGRL, Eq. 6 to Eq. 9)."""
+        """Logits after the labels exchanged messages: semantic interaction."""
         nodes = self.graph_network(representations, self.label_graph)
         fused = torch.tanh(self.fuse(torch.cat([nodes, representations], dim=-1)))
         return self.classifier(fused)

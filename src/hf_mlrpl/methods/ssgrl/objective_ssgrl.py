@@ -1,8 +1,9 @@
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...losses import Reduction, at_least_float32, partial_bce
+from ...modeling_utils import MultiLabelPreTrainedModel
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
 from ...schedules import Progress
 
@@ -21,7 +22,9 @@ class SsgrlObjective(Objective):
 
     config_class = SsgrlObjectiveConfig
 
-    def forward(self, model: nn.Module, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
+    def forward(
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
         representations, _ = model.represent(batch["pixel_values"])
         logits = at_least_float32(model.classify(representations))  # (B, C)
         loss = partial_bce(logits, batch["labels"], self.config.reduction)

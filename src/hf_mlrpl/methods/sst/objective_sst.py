@@ -6,13 +6,14 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...distributed import gather_rows
 from ...losses import Reduction, asymmetric_loss, at_least_float32, partial_bce
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
 from ...schedules import Progress, Ramp, StepDown
 from .configuration_sst import SstConfig
+from .modeling_sst import SstForMultiLabelClassification
 
 _COSINE_EPS = 1e-9  # authors' code
 
@@ -223,12 +224,26 @@ class SstObjective(Objective):
             "bank", torch.zeros(model_config.num_labels, config.bank_size, model_config.representation_dim)
         )
 
-    def forward(self, model: nn.Module, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
-        config, labels = self.config, batch["labels"]
+    def forward(
+        self, model: SstForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
         representations, _ = model.represent(batch["pixel_values"])  # (B, C, D)
         logits = at_least_float32(model.classify(representations))  # (B, C)
         pair_logits = model.cooccurrence_head(representations) if self.needs_cooccurrence_head else None
-        representations = at_least_float32(representations)
+        with torch.autocast(logits.device.type, enabled=False):  # similarities and votes meet thresholds
+            representations = at_least_float32(representations)
+            return self.losses(model, representations, logits, pair_logits, batch["labels"], progress)
+
+    def losses(
+        self,
+        model: SstForMultiLabelClassification,
+        representations: Tensor,
+        logits: Tensor,
+        pair_logits: Tensor | None,
+        labels: Tensor,
+        progress: Progress,
+    ) -> ObjectiveOutput:
+        config = self.config
         if config.cross_weight:
             self.remember(representations, labels)
 
@@ -239,7 +254,7 @@ class SstObjective(Objective):
         for name, completed in pseudo_labels.items():  # Eq. 10
             weight = getattr(config, f"{name}_weight")
             terms[name] = weight * partial_bce(logits, completed, config.reduction)
-        if config.cooccurrence_weight:
+        if config.cooccurrence_weight and pair_logits is not None:
             loss = cooccurrence_loss(pair_logits, labels, config.unknown_pairs)
             terms["cooccurrence"] = config.cooccurrence_weight * ramp * loss
         if config.similarity_weight:
@@ -256,7 +271,7 @@ class SstObjective(Objective):
     @torch.no_grad()
     def complete(
         self,
-        model: nn.Module,
+        model: SstForMultiLabelClassification,
         representations: Tensor,
         pair_logits: Tensor | None,
         labels: Tensor,
@@ -265,7 +280,7 @@ class SstObjective(Objective):
         """Pseudo-labels of the rules that are switched on and have a threshold in this epoch."""
         config, completed = self.config, {}
         if config.intra_weight and thresholds["intra"] < math.inf:
-            if config.cooccurrence == "learned":
+            if config.cooccurrence == "learned" and pair_logits is not None:
                 cooccurrence = cooccurrence_matrix(pair_logits, labels.shape[1])
             else:  # entry (i, j) of the graph is P(j | i); j votes for i with P(i | j)
                 cooccurrence = model.label_graph.t()

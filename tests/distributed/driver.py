@@ -1,0 +1,72 @@
+"""What every process of `test_two_processes.py` does: `torchrun ... driver.py FOLDER` writes FOLDER/<rank>.json."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch.distributed as dist
+from safetensors.torch import save_file
+from tiny import make_trainer, memory, tiny_recipe, weights, without_clock
+from transformers import TrainerCallback
+
+from hf_mlrpl.distributed import describe_processes, end_processes
+from hf_mlrpl.recipes import Recipe
+from hf_mlrpl.trainer import MultiLabelTrainer
+
+SST = tiny_recipe(training={"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2})
+
+
+class Interruption(Exception):
+    pass
+
+
+class Stop(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 5:
+            raise Interruption
+
+
+def image_mean_recipe(method: str, **training) -> Recipe:
+    """A loss that is a mean over images, and no batch norm that would see the batch."""
+    objective = {"reduction": "image_mean"} if method == "ssgrl" else {}
+    width = {"representation_dim": 96} if method == "ssgrl" else {}  # the backbone's own: no projection
+    settings = {"optimizer": "sgd", "learning_rate": 0.05, "eval_strategy": "no", "save_strategy": "no"}
+    return tiny_recipe(
+        method, model={"trainable_backbone": [], **width}, objective=objective, training=settings | training
+    )
+
+
+def loss_curve(trainer: MultiLabelTrainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def outcome(trainer: MultiLabelTrainer) -> dict:
+    logs = [without_clock(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
+    return {"weights": weights(trainer), "memory": memory(trainer), "logs": logs}
+
+
+def run(folder: Path) -> dict:
+    unbroken = make_trainer(SST, folder / "unbroken")
+    unbroken.train()
+    try:
+        make_trainer(SST, folder / "stopped", callbacks=[Stop()]).train()
+    except Interruption:
+        resumed = make_trainer(SST, folder / "stopped")
+        resumed.train(resume_from_checkpoint=True)
+    curves = {}
+    for method in ("ssgrl", "partial_bce"):
+        trainer = make_trainer(image_mean_recipe(method, per_device_train_batch_size=4), folder / method)
+        trainer.train()
+        curves[method] = loss_curve(trainer)
+        if dist.get_rank() == 0:
+            state = {name: tensor.contiguous() for name, tensor in trainer.model.state_dict().items()}
+            save_file(state, folder / f"{method}.safetensors")
+    processes = describe_processes()
+    return {"processes": processes, "unbroken": outcome(unbroken), "resumed": outcome(resumed), "curves": curves}
+
+
+if __name__ == "__main__":
+    output = Path(sys.argv[1])
+    report = run(output)
+    (output / f"{dist.get_rank()}.json").write_text(json.dumps(report))
+    end_processes()

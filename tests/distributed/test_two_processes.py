@@ -1,0 +1,154 @@
+"""Two processes on the CPU, started the way a user starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from driver import image_mean_recipe, loss_curve
+from safetensors.torch import load_file
+from test_resume import results
+from tiny import make_trainer, without_clock, write_recipe
+from torch.testing import assert_close
+
+from hf_mlrpl.cli.main import main
+
+pytestmark = pytest.mark.slow
+
+PROJECT = Path(__file__).parents[2]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file")
+
+
+def launch(*command: object) -> subprocess.CompletedProcess:
+    paths = [str(PROJECT / "tests"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [str(part) for part in command]
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def succeed(*command: object) -> str:
+    """The standard output of a command that must end well."""
+    process = launch(*command)
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process.stdout
+
+
+# ---- the library, in both processes ----
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where `driver.py` has put what it saw."""
+    folder = tmp_path_factory.mktemp("driver")
+    succeed(*TORCHRUN, Path(__file__).with_name("driver.py"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reports(folder) -> list[dict]:
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_weights_bank_and_logs_are_the_same_in_both_processes(reports):
+    first, second = reports
+    assert first["processes"] == second["processes"] == "2 processes on cpu"
+    assert first["unbroken"] == second["unbroken"]
+    assert any(entry.get("pseudo_labels_intra", 0) > 0 for entry in first["unbroken"]["logs"])
+
+
+def test_two_processes_resume_exactly(reports):
+    for report in reports:
+        assert report["resumed"] == report["unbroken"]
+
+
+@pytest.mark.parametrize("method", ["ssgrl", "partial_bce"])
+def test_one_batch_two_small_ones_and_two_processes_train_alike(method, folder, reports, tmp_path):
+    """For a loss that is a mean over images."""
+    whole = make_trainer(image_mean_recipe(method, per_device_train_batch_size=8), tmp_path)
+    whole.train()
+    halves = image_mean_recipe(method, per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    accumulated = make_trainer(halves, tmp_path)
+    accumulated.train()
+    curve, initial = loss_curve(whole), make_trainer(halves, tmp_path).model.state_dict()
+    assert len(curve) == 12 and len(set(curve)) == 12
+    assert any(not value.equal(initial[name]) for name, value in whole.model.state_dict().items())
+    closely = {"rtol": 1e-5, "atol": 1e-6}
+    assert_close(loss_curve(accumulated), curve, **closely)
+    assert_close(reports[0]["curves"][method], curve, **closely)
+    assert_close(dict(accumulated.model.state_dict()), dict(whole.model.state_dict()), **closely)
+    assert_close(load_file(folder / f"{method}.safetensors"), dict(whole.model.state_dict()), **closely)
+
+
+# ---- the commands ----
+
+SETTINGS = {
+    "per_device_train_batch_size": 8,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "dataloader_num_workers": 1,
+    "ema_decay": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> str:
+    return write_recipe(tmp_path_factory.mktemp("recipe"), training=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, tmp_path_factory) -> tuple[Path, str]:
+    """A run of `training/train.py` with torchrun, and what it printed."""
+    output = tmp_path_factory.mktemp("run") / "run"
+    return output, succeed(*TORCHRUN, "training/train.py", recipe, "--output", output)
+
+
+def test_torchrun_starts_two_processes_and_says_so_once(trained):
+    output, printed = trained
+    assert printed.count("sst on digit_scenes, 2 processes on cpu") == 1
+    assert printed.count("Tag photos with it") == 1
+    assert (output / "metrics.json").is_file()
+
+
+def test_the_metrics_are_those_of_the_saved_weights(trained, capsys):
+    output, _ = trained
+    assert main(["evaluate", str(output), "--json"]) == 0
+    alone = without_clock(json.loads(capsys.readouterr().out))
+    together = json.loads((output / "metrics.json").read_text())
+    assert {name: together[name] for name in alone} == pytest.approx(alone, rel=1e-6)
+
+
+def test_each_image_is_evaluated_exactly_once(trained, capsys):
+    """37 images are padded to two equal shares, and the padding must not count."""
+    output, _ = trained
+    command = ("evaluate", str(output), "data.num_scenes=37", "training.per_device_eval_batch_size=7", "--json")
+    printed = succeed(*TORCHRUN, "-m", "hf_mlrpl.cli.main", *command)
+    capsys.readouterr()
+    assert main(list(command)) == 0
+    alone = without_clock(json.loads(capsys.readouterr().out))
+    together = without_clock(json.loads(printed))
+    assert together.keys() == alone.keys()
+    for name in alone:
+        tolerance = 1e-6 if name == "test_loss" else 1e-12  # float32 logits differ a little with the batch size
+        assert together[name] == pytest.approx(alone[name], rel=tolerance), name
+
+
+def test_accelerate_goes_on_after_both_processes_were_killed(trained, recipe, tmp_path):
+    kill = Path(__file__).parents[1] / "kill.py"
+    output = tmp_path / "run"
+    killed = launch(*TORCHRUN, kill, "checkpoint-4/optimizer.pt", "train", recipe, "--output", output)
+    assert killed.returncode != 0
+    assert (output / "checkpoint-2" / "rng_state_1.pth").is_file()
+    assert not (output / "checkpoint-4" / "trainer_state.json").exists()
+    config = "training/accelerate/two_processes.yaml"
+    printed = succeed(*ACCELERATE, config, "training/train.py", recipe, "--output", output, "--resume")
+    assert "2 processes on cpu" in printed
+    assert results(output) == results(trained[0])
+
+
+def test_accelerate_says_when_there_is_one_process(recipe, tmp_path):
+    config = "training/accelerate/one_gpu.yaml"
+    command = ("training/train.py", recipe, "training.max_steps=1", "training.use_cpu=true", "--output", tmp_path / "run")
+    assert "1 process on cpu" in succeed(*ACCELERATE, config, *command)

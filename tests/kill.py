@@ -1,0 +1,59 @@
+"""Runs `hf-mlrpl` until it kills itself with SIGKILL: `python kill.py WHERE train ...`.
+
+WHERE is `batch N`, or the end of the path of a file that a checkpoint is being written to: half of it will be there.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import transformers.modeling_utils
+from transformers import TrainerState
+
+import hf_mlrpl.trainer as trainer
+from hf_mlrpl.cli.main import main
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in(where: str, module, name: str, path_index: int) -> None:
+    """Make the function `name` write half a file and die, where its path ends in `where`."""
+    write = getattr(module, name)
+
+    def write_or_die(*args, **kwargs):
+        write(*args, **kwargs)
+        path = Path(args[path_index])
+        if str(path).endswith(where):
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            die()
+
+    setattr(module, name, write_or_die)
+
+
+def die_at_batch(number: int) -> None:
+    step = trainer.MultiLabelTrainer.training_step
+    batches = 0
+
+    def step_or_die(*args, **kwargs):
+        nonlocal batches
+        batches += 1
+        if batches == number:
+            die()
+        return step(*args, **kwargs)
+
+    trainer.MultiLabelTrainer.training_step = step_or_die
+
+
+if __name__ == "__main__":
+    place = sys.argv[1]
+    if place.startswith("batch "):
+        die_at_batch(int(place.removeprefix("batch ")))
+    die_in(place, torch, "save", 1)
+    die_in(place, trainer, "save_file", 1)
+    die_in(place, transformers.modeling_utils, "safe_save_file", 1)
+    die_in(place, TrainerState, "save_to_json", 1)
+    sys.exit(main(sys.argv[2:]))

@@ -1,0 +1,205 @@
+"""What every line of the method registry promises, with a tiny network."""
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny import OBJECTIVES, make_trainer, tiny_model, tiny_recipe
+from transformers import AutoModelForImageClassification, pipeline
+
+import hf_mlrpl.auto  # noqa: F401  registers the models
+from hf_mlrpl.image_processing import processor_for
+from hf_mlrpl.registry import METHODS, load
+from hf_mlrpl.schedules import Progress
+from hf_mlrpl.settings import from_mapping
+
+LATE = Progress(step=90, max_steps=100, epoch=9.0)
+NUM_LABELS = 5
+
+
+@pytest.fixture(params=sorted(METHODS))
+def method(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def model(method):
+    return tiny_model(method, NUM_LABELS)
+
+
+@pytest.fixture
+def objective(method, model):
+    objective_class = load(METHODS[method].objective)
+    settings = from_mapping(objective_class.config_class, OBJECTIVES.get(method, {}), "objective")
+    return objective_class(settings, model.config)
+
+
+def make_batch(batch_size: int = 4, dtype: torch.dtype = torch.int8) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(-1, 2, (batch_size, NUM_LABELS), generator=generator)
+    return {"pixel_values": torch.randn(batch_size, 3, 32, 32, generator=generator), "labels": labels.to(dtype)}
+
+
+def step(model, objective, batch):
+    """Loss and gradients of one training step."""
+    model.train()
+    output = model(**batch, objective=objective, progress=LATE)
+    output.loss.backward()
+    return output
+
+
+def test_the_loss_is_finite_and_reaches_every_parameter(model, objective):
+    output = step(model, objective, make_batch())
+    assert output.loss.isfinite() and output.loss.ndim == 0
+    assert output.logits.shape == (4, NUM_LABELS)
+    assert torch.stack(list(output.terms.values())).sum() == pytest.approx(output.loss.item())
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert [name for name, parameter in trained.items() if parameter.grad is None] == []
+    assert all(parameter.grad.isfinite().all() for parameter in trained.values())
+
+
+def test_shapes_of_the_outputs(model):
+    pixel_values = make_batch()["pixel_values"]
+    output = model(pixel_values, output_attention_maps=True, output_representations=True)
+    assert output.logits.shape == (4, NUM_LABELS) and output.loss is None
+    assert output.representations.shape[:2] == (4, NUM_LABELS)
+    assert output.attention_maps is None or output.attention_maps.shape[:2] == (4, NUM_LABELS)
+    assert model(pixel_values, return_dict=False)[0].shape == (4, NUM_LABELS)
+    representations, _ = model.represent(pixel_values)
+    assert torch.equal(model.classify(representations), output.logits)
+
+
+ALL_KNOWN = torch.tensor([[1, -1, 1, -1, -1], [-1, 1, 1, -1, 1], [1, 1, -1, -1, -1], [-1, -1, -1, -1, 1]])
+EDGES = {
+    "all known": ALL_KNOWN,
+    "all unknown": torch.zeros(4, NUM_LABELS),
+    "no positive": -torch.ones(4, NUM_LABELS),
+    "only positives": torch.ones(4, NUM_LABELS),
+    "one image without known labels": ALL_KNOWN * torch.tensor([[1], [0], [1], [1]]),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_edges_of_the_labels(model, objective, edge):
+    output = step(model, objective, make_batch() | {"labels": EDGES[edge].to(torch.int8)})
+    assert output.loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    if edge == "all unknown":
+        assert output.terms["known"] == 0
+        plain = model(make_batch()["pixel_values"], labels=EDGES[edge])
+        assert plain.loss == 0
+
+
+def test_a_batch_of_one(model, objective):
+    batch = make_batch(batch_size=1)
+    batch["pixel_values"] = torch.randn(1, 3, 64, 64)  # batch norm needs more than one place
+    assert step(model, objective, batch).loss.isfinite()
+
+
+def test_the_type_of_the_labels_makes_no_difference(method):
+    losses = []
+    for dtype in (torch.int8, torch.int64, torch.float32):
+        model = tiny_model(method, NUM_LABELS)
+        objective_class = load(METHODS[method].objective)
+        objective = objective_class(objective_class.config_class(), model.config)
+        torch.manual_seed(0)
+        losses.append(step(model, objective, make_batch(dtype=dtype)).loss.item())
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_autocast_to_bfloat16(model, objective):
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(**make_batch(), objective=objective, progress=LATE)
+        plain = model(make_batch()["pixel_values"])
+    output.loss.backward()
+    assert output.loss.dtype == output.logits.dtype == plain.logits.dtype == torch.float32
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_images_need_not_be_square(method):
+    model = tiny_model(method, NUM_LABELS, image_size=[32, 64])
+    assert model(torch.randn(2, 3, 32, 64)).logits.shape == (2, NUM_LABELS)
+    processed = processor_for(model.config)(Image.new("RGB", (30, 20)), return_tensors="pt")
+    assert processed["pixel_values"].shape == (1, 3, 32, 64)
+
+
+def test_an_objective_has_no_parameters(objective):
+    assert list(objective.parameters()) == []
+
+
+# ---- checkpoints ----
+
+
+@pytest.fixture
+def checkpoint(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    processor_for(model.config).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_checkpoint_brings_back_every_weight_and_buffer(model, checkpoint):
+    loaded = type(model).from_pretrained(checkpoint)
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert loaded.config.label_names == ["0", "1", "2", "3", "4"]
+    assert loaded.config.problem_type == "multi_label_classification"
+    pixel_values = make_batch()["pixel_values"]
+    assert torch.equal(loaded(pixel_values).logits, model.eval()(pixel_values).logits)
+
+
+def test_a_checkpoint_is_safetensors_only(checkpoint):
+    assert sorted(path.name for path in checkpoint.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    ]
+
+
+def test_the_auto_class_finds_the_model(model, checkpoint):
+    loaded = AutoModelForImageClassification.from_pretrained(checkpoint)
+    assert type(loaded) is type(model)
+
+
+def test_the_stock_pipeline_gives_a_score_per_label(model, checkpoint):
+    classify = pipeline("image-classification", model=str(checkpoint), device="cpu")
+    scores = classify(Image.new("RGB", (40, 40), "red"), top_k=NUM_LABELS)
+    assert sorted(entry["label"] for entry in scores) == model.config.label_names
+    pixel_values = processor_for(model.config)(Image.new("RGB", (40, 40), "red"), return_tensors="pt")["pixel_values"]
+    expected = model.eval()(pixel_values).logits[0].sigmoid()
+    for entry in scores:
+        assert entry["score"] == pytest.approx(expected[int(entry["label"])].item(), abs=1e-6)
+    assert [len(scores), len(classify(Image.new("RGB", (40, 40)), top_k=2))] == [NUM_LABELS, 2]
+
+
+def test_a_checkpoint_without_some_backbone_weights_is_an_error(model, checkpoint):
+    state = load_file(checkpoint / "model.safetensors")
+    del state["backbone.network.conv1.weight"]
+    save_file(state, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 backbone weights \(backbone.network.conv1.weight"):
+        type(model).from_pretrained(checkpoint)
+
+
+# ---- training ----
+
+
+def test_frozen_parts_stay_as_they_are(method, tmp_path):
+    trainer = make_trainer(tiny_recipe(method, model={"trainable_backbone": ["layer4"]}), tmp_path)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.train()
+    changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    in_backbone = {name for name in changed if name.startswith("backbone.")}
+    assert all(".layer4." in name for name in in_backbone), sorted(in_backbone)
+    assert any("running_mean" in name for name in in_backbone) and any("conv" in name for name in in_backbone)
+    assert changed - in_backbone
+
+
+def test_training_learns_the_training_images(method, tmp_path):
+    """An epoch on all labels brings the loss below that of saying nothing."""
+    settings = {"num_train_epochs": 6, "learning_rate": 3e-3, "eval_strategy": "no"}
+    recipe = tiny_recipe(method, data={"proportion": 1.0, "view": "plain", "validation": 0.0}, training=settings)
+    trainer = make_trainer(recipe, tmp_path)
+    trainer.train()
+    losses = [entry["loss_known"] for entry in trainer.state.log_history if "loss_known" in entry]
+    assert losses[-1] < 0.8 * losses[0]

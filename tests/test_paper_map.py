@@ -1,0 +1,208 @@
+"""Pages, recipes and code agree: symbols, equations, commands and published numbers."""
+
+import inspect
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_mlrpl.cli.main import COMMANDS, build_parser
+from hf_mlrpl.cli.train import load_recipe
+from hf_mlrpl.recipes import Recipe
+from hf_mlrpl.registry import METHODS
+from hf_mlrpl.resources import model_cards_folder, recipe_names, recipes_folder
+
+ROOT = Path(__file__).parents[1]
+PAGES = {method: model_cards_folder() / f"{method}.md" for method in METHODS}
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "training" / "README.md", *PAGES.values()]
+RECIPES = {name: recipes_folder() / f"{name}.yaml" for name in recipe_names()}
+PAGE_SECTIONS = [
+    "Using it",
+    "Training it",
+    "Paper to code",
+    "Differences",
+    "Errata",
+    "Memory",
+    "Ablations",
+    "Published and measured",
+    "Citation",
+]
+CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+INLINE_CODE = re.compile(r"`([^`\n]+)`")
+LAUNCHED = re.compile(r"hf-mlrpl (?=\S)|(?:accelerate launch|torchrun) .*?training/train\.py(?: |$)")
+
+
+def _section(page: Path, title: str) -> str:
+    text = page.read_text(encoding="utf-8")
+    assert f"\n### {title}\n" in text, f"{page.name} has no section {title!r}"
+    return text.partition(f"\n### {title}\n")[2].partition("\n### ")[0]
+
+
+def _rows(table: str) -> list[list[str]]:
+    """Cells of the rows of the Markdown tables in `table`, without the rules below the headers."""
+    lines = [line for line in table.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def _paper_to_code() -> list[tuple[str, str, str]]:
+    return [
+        (method, paper, code)
+        for method, page in PAGES.items()
+        for paper, code in _rows(_section(page, "Paper to code"))[1:]
+    ]
+
+
+def _find(path: str) -> Any:
+    """The object at `module.Class.attribute`, relative to `hf_mlrpl`."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = import_module("hf_mlrpl." + ".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[length:]:
+            found = getattr(found, name)
+        return found
+    raise AssertionError(f"hf_mlrpl has no {path}")
+
+
+# ---- paper to code ----
+
+
+@pytest.mark.parametrize(("method", "paper", "code"), _paper_to_code())
+def test_symbol_of_the_page_exists_and_names_its_equation(method, paper, code):
+    symbol = _find(code.strip("`"))
+    documentation = inspect.getdoc(symbol) or ""
+    source = inspect.getsource(symbol)
+    for number in re.findall(r"Eq\. \d+", paper):
+        exact = re.compile(re.escape(number) + r"(?!\d)")
+        first_line = documentation.partition("\n")[0]
+        in_source = re.search(r"# .*" + exact.pattern, source)
+        assert exact.search(first_line) or in_source, f"{code} does not name {number} of {method}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_equation_in_the_code_of_a_method_is_on_its_page(method):
+    module = import_module("hf_mlrpl." + METHODS[method].objective.partition(":")[0])
+    in_code = set(re.findall(r"Eq\. \d+", inspect.getsource(module)))
+    on_page = set(re.findall(r"Eq\. \d+", _section(PAGES[method], "Paper to code")))
+    assert in_code <= on_page
+
+
+# ---- pages ----
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_page_has_all_sections_below_the_headings_of_a_card(method):
+    text = PAGES[method].read_text(encoding="utf-8")
+    assert text.startswith("## ")
+    assert re.findall(r"^### (.*)$", text, flags=re.MULTILINE) == PAGE_SECTIONS
+    assert not re.search(r"^# ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+
+
+def test_template_has_the_sections_of_the_pages():
+    text = (model_cards_folder() / "_template.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### (.*)$", text, flags=re.MULTILINE) == PAGE_SECTIONS
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_overrides_on_the_page_are_settings_of_the_method(method):
+    """In tables and sentences, `section.key=value` is something that a recipe accepts."""
+    recipe = f"{method}/coco2014_10"
+    groups = re.findall(
+        r"`((?:data|model|objective|training)\.[^`]+=[^`]+)`", PAGES[method].read_text(encoding="utf-8")
+    )
+    assert groups
+    for group in groups:
+        Recipe.load(recipe, shlex.split(group))
+
+
+# ---- recipes ----
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_has_a_recipe(method):
+    assert any(name.startswith(f"{method}/") for name in RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_is_valid_and_lies_in_the_folder_of_its_method(name):
+    assert Recipe.load(name).method == name.partition("/")[0]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_header_of_a_recipe_has_the_published_numbers(name):
+    """Those of its method and data on the page, at every proportion; the built-in scenes have none."""
+    recipe = Recipe.load(name)
+    header = _header(RECIPES[name])
+    assert header, f"{name} begins without a comment that says what it is"
+    data = {"coco": "COCO 2014", "voc": "VOC 2007"}.get(recipe.data["name"])
+    published = _section(PAGES[recipe.method], "Published and measured")
+    if data is None:
+        assert recipe.data["name"] not in published
+    elif "proportion" in recipe.data:
+        row = next(cells for cells in _rows(published) if cells[0] == data)
+        assert re.findall(r"\d\d\.\d", header.partition("published mAP")[2])[:9] == row[1:10]
+        assert row[1] in header.partition("\n#   ")[0]
+    else:
+        number = re.search(r"Published test mAP: (\d\d\.\d)", header)
+        assert number and f"{data} {number[1]}" in published
+
+
+def _header(recipe: Path) -> str:
+    lines = recipe.read_text(encoding="utf-8").splitlines()
+    return "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
+
+
+# ---- commands ----
+
+
+def _commands() -> list[tuple[str, str]]:
+    """Every command of the documents and recipe headers, and the file it stands in."""
+    texts = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in DOCUMENTS}
+    lines = [(where, line) for where, text in texts.items() for line in _command_lines(text)]
+    for name, path in RECIPES.items():
+        header = _header(path).removeprefix("#").replace("\n#", "\n")
+        lines += [(name, line) for line in [*header.splitlines(), *INLINE_CODE.findall(header)] if "`" not in line]
+    matches = [(where, line, LAUNCHED.search(line)) for where, line in lines]
+    return [(where, line[match.start() :].strip()) for where, line, match in matches if match]
+
+
+def _command_lines(text: str) -> list[str]:
+    """Lines of shell blocks, and code within sentences."""
+    text = text.replace("\\\n", " ")
+    blocks = [block for language, block in CODE_BLOCK.findall(text) if language in ("", "bash", "sh")]
+    lines = [part for block in blocks for line in block.splitlines() for part in line.split("&&")]
+    return lines + INLINE_CODE.findall(CODE_BLOCK.sub("", text))
+
+
+@pytest.mark.parametrize(("where", "command"), _commands())
+def test_command_in_the_documentation_works(where, command):
+    words = shlex.split(command, comments=True)
+    if words[0] == "hf-mlrpl":
+        words = words[1:]
+    else:
+        words = ["train", *words[words.index("training/train.py") + 1 :]]
+    if len(words) == 1 and words[0] in COMMANDS:  # the name of a command in a sentence
+        return
+    if words == ["--help"] or words[1:] == ["--help"]:
+        with pytest.raises(SystemExit) as stop:
+            build_parser().parse_args(words)
+        assert stop.value.code == 0
+        return
+    arguments = build_parser().parse_args(words)
+    yours = str(getattr(arguments, "recipe", "")).endswith(".yaml") and not Path(arguments.recipe).is_absolute()
+    if words[0] == "train" and not (yours and not (ROOT / arguments.recipe).is_file()):
+        if yours:
+            arguments.recipe = str(ROOT / arguments.recipe)
+        load_recipe(arguments)
+
+
+def test_commands_are_found():
+    """The tests above look at something."""
+    places = {where for where, _ in _commands()}
+    assert set(RECIPES) - {name for name in RECIPES if "digit_scenes" in name} <= places
+    assert {f"model_cards/{method}.md" for method in METHODS} <= places

@@ -1,0 +1,108 @@
+"""Recipes that train in a second, and trainers made from them."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import set_seed
+
+from hf_mlrpl.distributed import state_digest
+from hf_mlrpl.recipes import Recipe, known_labels
+from hf_mlrpl.trainer import MultiLabelTrainer
+
+BACKBONE = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "output_stride": None}
+_SSGRL = {
+    "trainable_backbone": None,
+    "feature_pool": 1,
+    "label_embeddings": "orthogonal",
+    "word_embedding_dim": 16,
+    "representation_dim": 24,
+    "attention_dim": 16,
+    "output_dim": 24,
+}
+MODELS = {
+    "partial_bce": BACKBONE,
+    "ssgrl": BACKBONE | _SSGRL,
+    "sst": BACKBONE | _SSGRL | {"cooccurrence_dim": 16, "cooccurrence_hidden_dim": 16},
+}
+EAGER = {"start_epoch": 1, "first": 0.1, "floor": 0.1}  # pseudo-labels from the second epoch on
+OBJECTIVES = {"sst": {"bank_size": 4, "intra_threshold": EAGER, "cross_threshold": EAGER}}
+
+CLOCK = ("runtime", "_per_second", "_seconds")
+
+
+def tiny_content(method: str = "sst", **sections: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as a mapping: 48 training, 16 validation and 24 test scenes; `sections` add or replace keys."""
+    content = {
+        "method": method,
+        "data": {
+            "name": "digit_scenes",
+            "num_scenes": 64,
+            "protocol": "random_known",
+            "proportion": 0.5,
+            "validation": 0.25,
+            "view": "shift",
+        },
+        "model": MODELS[method],
+        "objective": OBJECTIVES.get(method, {}),
+        "training": {
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 16,
+            "learning_rate": 1e-3,
+            "logging_steps": 1,
+            "report_to": "none",
+            "disable_tqdm": True,
+        },
+    }
+    content = copy.deepcopy(content)
+    for section, values in sections.items():
+        content[section] |= values
+    return content
+
+
+def tiny_recipe(method: str = "sst", **sections: dict[str, Any]) -> Recipe:
+    return Recipe.from_dict(tiny_content(method, **sections))
+
+
+def write_recipe(folder: Path, method: str = "sst", **sections: dict[str, Any]) -> str:
+    """The path of a file with `tiny_content`."""
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tiny_content(method, **sections)))
+    return str(path)
+
+
+def make_trainer(recipe: Recipe, output: Path, **options: Any) -> MultiLabelTrainer:
+    """What `hf-mlrpl train` trains with."""
+    arguments = recipe.build_arguments(str(output))
+    set_seed(arguments.seed)
+    splits = recipe.load_data()
+    model = recipe.build_model(splits.names, known_labels(splits.train))
+    validation = None
+    if splits.validation is not None:
+        validation = recipe.build_images(splits.validation, model.config, training=False)
+    train = recipe.build_images(splits.train, model.config, training=True, seed=arguments.seed)
+    objective = recipe.build_objective(model.config)
+    return MultiLabelTrainer(model, arguments, objective, train_dataset=train, eval_dataset=validation, **options)
+
+
+def tiny_model(method: str = "sst", num_labels: int = 5, **settings: Any) -> torch.nn.Module:
+    """An untrained model for the labels "0", "1", ..."""
+    recipe = tiny_recipe(method, model=settings)
+    torch.manual_seed(0)
+    labels = torch.randint(-1, 2, (20, num_labels), dtype=torch.int8).numpy()
+    return recipe.build_model([str(i) for i in range(num_labels)], labels)
+
+
+def weights(trainer: MultiLabelTrainer) -> str:
+    return state_digest(trainer.model.state_dict())
+
+
+def memory(trainer: MultiLabelTrainer) -> str:
+    return state_digest(trainer.objective.state_dict())
+
+
+def without_clock(numbers: dict[str, float]) -> dict[str, float]:
+    """`numbers` that do not depend on how fast the machine is."""
+    return {name: value for name, value in numbers.items() if not name.endswith(CLOCK)}

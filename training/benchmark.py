@@ -1,0 +1,309 @@
+"""Compare the fast code with the plain transcription in plain.py: time and peak memory of every rewritten part.
+
+    python training/benchmark.py
+    python training/benchmark.py --parts step inference --batch-size 16 --repeats 5 --device cuda
+
+Both sides run in turn in one process, the medians are compared. On a CPU the peak memory of each side is measured in
+a process of its own, since what an allocator keeps cannot be told from what is used. Weights and images are random.
+"""
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import plain
+import torch
+from torch import Tensor
+
+from hf_mlrpl.methods.sst.configuration_sst import SstConfig
+from hf_mlrpl.methods.sst.modeling_sst import CooccurrenceHead, SstForMultiLabelClassification
+from hf_mlrpl.methods.sst.objective_sst import (
+    SstObjective,
+    SstObjectiveConfig,
+    cross_image_pseudo_labels,
+    similarity_loss,
+)
+from hf_mlrpl.metrics import average_precision
+from hf_mlrpl.modules.gated_gnn import GatedGnn
+from hf_mlrpl.modules.semantic_decoupling import SemanticDecoupling
+from hf_mlrpl.schedules import Progress
+
+KNOWN = 0.1  # proportion of known labels
+NUM_TEST_IMAGES = 40504  # COCO 2014 val
+LATE = Progress(step=0, max_steps=1, epoch=13.0)  # all losses and both rules are on
+THRESHOLD = 0.75  # in that epoch
+MIB = 2**20
+
+Sides = dict[str, Callable[[], object]]
+
+
+def decoupling(args: argparse.Namespace) -> Sides:
+    """Semantic decoupling, forward and backward."""
+    config, cells = SstConfig(num_labels=args.labels), args.image_size // 64
+    module = SemanticDecoupling(config.representation_dim, config.word_embedding_dim, config.attention_dim)
+    features = torch.randn(args.batch_size, config.representation_dim, cells, cells)
+    words = torch.randn(args.labels, config.word_embedding_dim)
+    module, features, words = module.to(args.device), features.to(args.device).requires_grad_(), words.to(args.device)
+    return {
+        "plain": lambda: plain.decouple(module, features, words)[0].sum().backward(),
+        "ours": lambda: module(features, words)[0].sum().backward(),
+    }
+
+
+def pair_head(args: argparse.Namespace) -> Sides:
+    """Co-occurrence head of SST, forward and backward."""
+    head = CooccurrenceHead(SstConfig(num_labels=args.labels)).to(args.device)
+    representations = _representations(args).requires_grad_()
+    return {
+        "plain": lambda: plain.score_pairs(head, representations).sum().backward(),
+        "ours": lambda: head(representations).sum().backward(),
+    }
+
+
+def graph_network(args: argparse.Namespace) -> Sides:
+    """Gated graph network, forward and backward."""
+    representations = _representations(args).requires_grad_()
+    module = GatedGnn(representations.shape[-1]).to(args.device)
+    graph = torch.rand(args.labels, args.labels, device=args.device)
+    return {
+        "plain": lambda: plain.update_nodes(module, representations, graph).sum().backward(),
+        "ours": lambda: module(representations, graph).sum().backward(),
+    }
+
+
+def similarity(args: argparse.Namespace) -> Sides:
+    """Loss on similarities across images, forward and backward."""
+    representations, labels = _representations(args).requires_grad_(), _labels(args)
+    return {
+        "plain": lambda: plain.similarity_loss(representations, labels).backward(),
+        "ours": lambda: similarity_loss(representations, labels).backward(),
+    }
+
+
+def pseudo_labels(args: argparse.Namespace) -> Sides:
+    """Update of the bank, and labels completed across images."""
+    representations, labels = _representations(args), _labels(args)
+    objective = _objective(args)
+
+    def ours() -> Tensor:
+        objective.remember(representations, labels)
+        return cross_image_pseudo_labels(representations, objective.bank, labels, THRESHOLD)
+
+    def direct() -> Tensor:
+        bank = plain.update_bank(objective.bank, representations, labels)
+        return plain.cross_pseudo_labels(representations, bank, labels, THRESHOLD)
+
+    return {"plain": direct, "ours": ours}
+
+
+def mean_average_precision(args: argparse.Namespace) -> Sides:
+    """Average precision of 40,504 images (NumPy)."""
+    generator = np.random.default_rng(0)
+    scores = generator.standard_normal((NUM_TEST_IMAGES, args.labels), dtype=np.float32)
+    labels = np.where(generator.random(scores.shape) < 0.036, 1, -1).astype(np.int8)  # 2.9 labels per image of 80
+    return {
+        "plain": lambda: plain.average_precision(scores, labels),
+        "ours": lambda: average_precision(scores, labels),
+    }
+
+
+def step(args: argparse.Namespace, plain_type: torch.dtype, our_type: torch.dtype) -> Sides:
+    """Whole training step of SST, with backbone and optimizer."""
+    model, pixel_values, labels = _model(args).train(), _pixel_values(args), _labels(args)
+    objective = _objective(args)
+    slow = plain.PlainSst(model, objective.bank.clone())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=1e-5, weight_decay=5e-4, fused=True)
+
+    def run(loss: Callable[[], Tensor], dtype: torch.dtype) -> None:
+        with torch.autocast(args.device, dtype, enabled=dtype != torch.float32):
+            value = loss()
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def ours() -> Tensor:
+        return model(pixel_values, labels, objective=objective, progress=LATE).loss
+
+    return {
+        "plain": lambda: run(lambda: slow.loss(pixel_values, labels, THRESHOLD), plain_type),
+        "ours": lambda: run(ours, our_type),
+    }
+
+
+def inference(args: argparse.Namespace, dtype: torch.dtype) -> Sides:
+    """Logits of a batch."""
+    model, pixel_values = _model(args).eval(), _pixel_values(args)
+    slow = plain.PlainSst(model, torch.empty(0))
+
+    def run(function: Callable[[Tensor], object]) -> None:
+        with torch.no_grad(), torch.autocast(args.device, dtype, enabled=dtype != torch.float32):
+            function(pixel_values)
+
+    return {
+        "plain": lambda: run(slow.logits),
+        "ours": lambda: run(model),
+        "backbone": lambda: run(model.backbone),
+    }
+
+
+PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Sides]]] = {
+    "decoupling": ("semantic decoupling", decoupling),
+    "pair_head": ("co-occurrence head", pair_head),
+    "graph_network": ("graph network", graph_network),
+    "similarity": ("similarity loss", similarity),
+    "pseudo_labels": ("bank and cross-image pseudo-labels", pseudo_labels),
+    "map": ("mAP of 40,504 images", mean_average_precision),
+    "step": ("training step, float32", partial(step, plain_type=torch.float32, our_type=torch.float32)),
+    "step_mixed": (
+        "training step, bfloat16 against plain float32",
+        partial(step, plain_type=torch.float32, our_type=torch.bfloat16),
+    ),
+    "step_bf16": ("training step, both bfloat16", partial(step, plain_type=torch.bfloat16, our_type=torch.bfloat16)),
+    "inference": ("inference, float32", partial(inference, dtype=torch.float32)),
+    "inference_bf16": ("inference, bfloat16", partial(inference, dtype=torch.bfloat16)),
+}
+
+
+def _representations(args: argparse.Namespace) -> Tensor:
+    dim = SstConfig(num_labels=args.labels).representation_dim
+    return torch.randn(args.batch_size, args.labels, dim, device=args.device)
+
+
+def _labels(args: argparse.Namespace) -> Tensor:
+    shape = (args.batch_size, args.labels)
+    labels = torch.where(torch.rand(shape) < 0.036, 1, -1)
+    return (labels * (torch.rand(shape) < KNOWN)).to(args.device)
+
+
+def _pixel_values(args: argparse.Namespace) -> Tensor:
+    return torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=args.device)
+
+
+def _model(args: argparse.Namespace) -> SstForMultiLabelClassification:
+    config = SstConfig(num_labels=args.labels, image_size=args.image_size, backbone=args.backbone)
+    return SstForMultiLabelClassification(config).to(args.device)
+
+
+def _objective(args: argparse.Namespace) -> SstObjective:
+    objective = SstObjective(SstObjectiveConfig(), SstConfig(num_labels=args.labels)).to(args.device)
+    torch.nn.init.normal_(objective.bank)
+    return objective
+
+
+def median_milliseconds(sides: Sides, repeats: int, device: str) -> dict[str, float]:
+    """Medians of `repeats` runs, after one for warming up; the sides take turns."""
+    times: dict[str, list[float]] = {side: [] for side in sides}
+    for repeat in range(repeats + 1):
+        for side, function in sides.items():
+            _synchronize(device)
+            start = time.perf_counter()
+            function()
+            _synchronize(device)
+            if repeat:
+                times[side].append(1000 * (time.perf_counter() - start))
+    return {side: statistics.median(values) for side, values in times.items()}
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_memory(function: Callable[[], object], device: str) -> float:
+    """MiB that one run of `function` needs at most, on top of what is there before."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    before = _peak_resident_mib()
+    function()
+    return _peak_resident_mib() - before
+
+
+def _peak_resident_mib() -> float:
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; `getrusage` would include the peak of the parent process
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB  # macOS counts bytes
+
+
+def measure_memory(part: str, sides: Sides, args: argparse.Namespace) -> dict[str, float]:
+    if args.device == "cuda":
+        return {side: peak_memory(function, args.device) for side, function in sides.items()}
+    options = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in ("labels", "image_size", "batch_size")]
+    options += [f"--backbone={args.backbone}", f"--threads={args.threads}"]
+    command = [sys.executable, __file__, *options]
+    return {
+        side: float(subprocess.check_output([*command, "--parts", part, "--memory-of", side], text=True).split()[-1])
+        for side in sides
+    }
+
+
+def describe_hardware(args: argparse.Namespace) -> str:
+    if args.device == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        info = Path("/proc/cpuinfo")
+        names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+        name = f"{names[0].split(':')[1].strip() if names else platform.processor()}, {args.threads} threads"
+    return f"{name}, torch {torch.__version__}"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS)
+    )
+    parser.add_argument("--labels", type=int, default=80, help="number of labels (default: 80, COCO)")
+    parser.add_argument("--image-size", type=int, default=448, help="side in pixels (default: 448)")
+    parser.add_argument("--batch-size", type=int, default=16, help="images per step (default: 16)")
+    parser.add_argument("--backbone", default="resnet101.tv_in1k", help="a timm model (default: resnet101.tv_in1k)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side (default: 5)")
+    parser.add_argument("--memory-of", metavar="SIDE", help=argparse.SUPPRESS)  # one measurement in a fresh process
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    if args.memory_of:
+        print(peak_memory(PARTS[args.parts[0]][1](args)[args.memory_of], args.device))
+        return
+    print(f"{describe_hardware(args)}")
+    print(f"{args.labels} labels, {args.image_size} px, batch of {args.batch_size}, {KNOWN:.0%} of the labels known\n")
+    print("| Part | plain ms | ours ms | faster | plain MiB | ours MiB | smaller |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    overheads = []
+    for part in args.parts:
+        title, make = PARTS[part]
+        sides = make(args)
+        memory = measure_memory(part, sides, args)
+        times = median_milliseconds(sides, args.repeats, args.device)
+        faster, smaller = times["plain"] / times["ours"], memory["plain"] / max(memory["ours"], 1)
+        numbers = [f"{times['plain']:.1f}", f"{times['ours']:.1f}", f"{faster:.2f}x"]
+        numbers += [f"{memory['plain']:.0f}", f"{memory['ours']:.0f}", f"{smaller:.2f}x"]
+        print("| " + " | ".join([title, *numbers]) + " |", flush=True)
+        if "backbone" in times:
+            overheads.append(f"{title}: {times['ours'] / times['backbone']:.3f} times the bare backbone")
+        del sides
+    print("\n" + "\n".join(overheads))
+
+
+if __name__ == "__main__":
+    main()
