@@ -30,6 +30,11 @@ PLACES = {
 class FeatureMap(nn.Identity):
     """In the place of a backbone: the input is the feature map."""
 
+    feature_pool = 1
+
+    def network(self, features: Tensor) -> list[Tensor]:
+        return [features]
+
     def keep_frozen_parts_in_evaluation_mode(self) -> None:
         pass
 

@@ -187,8 +187,9 @@ class PlainSst:
         self.bank = bank
 
     def represent(self, pixel_values: Tensor) -> Tensor:
-        features = self.model.project(self.model.backbone(pixel_values))
-        return decouple(self.model.decoupling, features, self.model.word_embeddings)[0]
+        backbone = self.model.backbone
+        features = F.avg_pool2d(backbone.network(pixel_values)[-1], backbone.feature_pool)
+        return decouple(self.model.decoupling, self.model.project(features), self.model.word_embeddings)[0]
 
     def logits(self, pixel_values: Tensor) -> Tensor:
         return classify(self.model, self.represent(pixel_values))

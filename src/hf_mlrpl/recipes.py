@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 
 from .data.columns import LABELS, SplitNotFound, hide_labels, label_matrix, label_names
 from .registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
@@ -15,8 +16,11 @@ from .resources import recipe_names, recipes_folder
 from .settings import check_keys, check_values, field_types, from_mapping, parse_yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from datasets import Dataset
 
+    from .configuration_utils import MultiLabelConfig
     from .data.torch_dataset import PartialLabelImages
     from .modeling_utils import MultiLabelPreTrainedModel
     from .objective import Objective
@@ -116,10 +120,11 @@ class Recipe:
         return recipe
 
     def _check(self) -> None:
-        self._split_data_section()
+        self.protocol()
         self.objective_config()
         config_class = load(METHODS[self.method].model).config_class
         check_values(self.model, _model_settings(config_class) | {"pretrained": bool | str}, "model")
+        self.model_config(["label"])
         check_values(self.training, field_types(load("training_args:MultiLabelTrainingArguments")), "training")
 
     def to_dict(self) -> dict[str, Any]:
@@ -158,6 +163,13 @@ class Recipe:
     def data_config(self) -> DataConfig:
         return self._split_data_section()[0]
 
+    def protocol(self) -> "Callable[[np.ndarray], np.ndarray] | None":
+        """The rule that hides labels of training images, if any."""
+        config, _, settings = self._split_data_section()
+        if config.protocol == "none":
+            return None
+        return from_mapping(load(PROTOCOLS[config.protocol].target), settings, "data")
+
     def load_split(self, split: str) -> "Dataset":
         """The images and labels of "train" or "test" as they come, nothing hidden."""
         config, loader, _ = self._split_data_section()
@@ -170,12 +182,9 @@ class Recipe:
 
     def load_data(self) -> Splits:
         """Load, hide labels of the training images, and hold out the validation part."""
-        config, _, protocol = self._split_data_section()
+        config, rule = self.data_config(), self.protocol()
         images = self.load_split("train")
-        train = images
-        if config.protocol != "none":
-            rule = from_mapping(load(PROTOCOLS[config.protocol].target), protocol, "data")
-            train = hide_labels(images, rule)
+        train = images if rule is None else hide_labels(images, rule)
         validation = None
         if num_validation := round(config.validation * len(images)):
             order = np.random.RandomState(0).permutation(len(images))
@@ -192,14 +201,19 @@ class Recipe:
             )
         return Splits(train, validation, test)
 
+    def model_config(self, names: list[str]) -> "MultiLabelConfig":
+        """The config of a model for the labels `names`."""
+        config_class = load(METHODS[self.method].model).config_class
+        settings = {key: value for key, value in self.model.items() if key != "pretrained"}
+        labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+        try:
+            return config_class(**settings, **labels)
+        except StrictDataclassError as error:
+            raise ValueError(f"Recipe section `model`: {str(error).splitlines()[-1].strip()}") from error
+
     def build_model(self, names: list[str], train_labels: np.ndarray) -> "MultiLabelPreTrainedModel":
         """A model for `names`, with its priors from the known training labels and its pretrained backbone."""
-        model_class = load(METHODS[self.method].model)
-        settings = {key: value for key, value in self.model.items() if key != "pretrained"}
-        config = model_class.config_class(
-            **settings, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}
-        )
-        model = model_class(config)
+        model = load(METHODS[self.method].model)(self.model_config(names))
         model.set_priors(train_labels)
         pretrained = self.model.get("pretrained", True)
         if pretrained:

@@ -67,7 +67,7 @@ T = TypeVar("T")
 
 def lookup(entries: dict[str, T], name: str, kind: str) -> T:
     """The entry called `name`, or an error that lists what there is."""
-    if name not in entries:
+    if not isinstance(name, str) or name not in entries:
         close = get_close_matches(str(name), entries, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Available: {', '.join(entries)}."
         raise ValueError(f"Unknown {kind} {name!r}. {hint}")

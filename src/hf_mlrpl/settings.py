@@ -10,12 +10,21 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 
 
+_BOOL = "tag:yaml.org,2002:bool"
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers: 1e-5 is a number, too."""
+    """YAML 1.2: 1e-5 is a number, too, and `no` is a text, as in `save_strategy: no`."""
+
+    yaml_implicit_resolvers = {
+        start: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+        for start, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
 
 
@@ -41,13 +50,21 @@ def from_mapping(cls: type, values: Mapping[str, Any] | None, where: str) -> Any
     """Make an instance of the dataclass `cls`; nested dataclasses are nested mappings.
 
     Raises:
-        ValueError: for an unknown key, or a value of another type than the field's annotation.
+        ValueError: for an unknown or missing key, or a value of another type than the field's annotation.
     """
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
         raise ValueError(f"Recipe section `{where}` must be a mapping of keys to values, got {values!r}.")
-    return cls(**check_values(values, field_types(cls), where))
+    checked = check_values(values, field_types(cls), where)
+    missing = [f.name for f in dataclasses.fields(cls) if _is_required(f) and f.name not in checked]
+    if missing:
+        raise ValueError(f"Recipe section `{where}` needs {', '.join(f'`{name}`' for name in missing)}.")
+    return cls(**checked)
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def field_types(cls: type) -> dict[str, Any]:
@@ -93,6 +110,7 @@ def _describe(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(annotation)))
     if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(_describe(choice) for choice in get_args(annotation))
+        return " or ".join(dict.fromkeys(_describe(choice) for choice in get_args(annotation)))
     names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", NoneType: "null"}
-    return names.get(annotation, str(annotation))
+    names |= {list: "a list", tuple: "a list", dict: "a mapping"}
+    return names.get(get_origin(annotation) or annotation, str(annotation))

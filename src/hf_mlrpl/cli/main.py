@@ -14,7 +14,8 @@ Two commands to start with:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Read the command line; settings may stand before and behind options."""
     from .. import __version__
 
     parser = argparse.ArgumentParser(
@@ -27,12 +28,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         import_module(f"{__package__}.{command}").add_parser(commands)
-    return parser
+    if argv and argv[0] in COMMANDS:
+        return commands.choices[argv[0]].parse_intermixed_args(argv[1:])
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command. Mistakes of the user end as one line and the exit code 2; `HF_MLRPL_DEBUG=1` shows tracebacks."""
-    arguments = build_parser().parse_args(argv)
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     if os.environ.get("HF_MLRPL_DEBUG"):
         return arguments.run(arguments) or 0
     try:

@@ -106,6 +106,7 @@ def _run_all(runs: list[Run], output: Path, jobs: int) -> None:
 
     finished = read_results(output)
     waiting = [planned for planned in runs if planned.key not in finished]
+    waiting.sort(key=lambda planned: planned.seed)  # stable: an interrupted sweep has every cell before more seeds
     failures = []
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run") as bar:
         try:

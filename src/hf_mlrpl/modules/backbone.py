@@ -1,11 +1,14 @@
 """Any timm backbone that gives a feature map."""
 
 from difflib import get_close_matches
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
@@ -67,7 +70,7 @@ class Backbone(nn.Module):
             source = timm.create_model(self.name, pretrained=True, features_only=True, out_indices=(-1,))
             state = source.state_dict()
         else:
-            state = load_state_dict(file, use_ema=False, weights_only=True)
+            state = _read_weights(file)
         own = self.network.state_dict()
         missing = sorted(key for key in own if key not in state)
         wrong = sorted(key for key in own if key in state and own[key].shape != state[key].shape)
@@ -77,6 +80,15 @@ class Backbone(nn.Module):
                 f"({', '.join(missing[:3])}), {len(wrong)} of another shape ({', '.join(wrong[:3])})."
             )
         self.network.load_state_dict({key: state[key] for key in own})
+
+
+def _read_weights(file: str) -> dict[str, Tensor]:
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"There is no file {file} with weights for the backbone.")
+    try:
+        return load_state_dict(file, use_ema=False, weights_only=True)
+    except (RuntimeError, SafetensorError, UnpicklingError, EOFError) as error:
+        raise ValueError(f"{file} holds no weights that can be read: {error}") from error
 
 
 def _create(config: MultiLabelConfig) -> Any:

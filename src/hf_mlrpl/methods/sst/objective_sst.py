@@ -33,6 +33,8 @@ class SstObjectiveConfig:
     bank_size: representations remembered per label.
     empty_slots: an empty slot of the bank counts as similarity 0 ("zero", authors' code) or not at all ("ignore").
     pair_sampling: similarity loss over a sample of the negative pairs ("published", authors' code) or over "all".
+    unknown_in_similarity: in the similarity loss, an unknown label leaves the pair out ("ignore", authors' code) or
+        counts as "absent" (paper, Eq. 8).
     reduction: of partial BCE, see `hf_mlrpl.losses.partial_bce`.
     """
 
@@ -49,6 +51,7 @@ class SstObjectiveConfig:
     bank_size: int = 100  # authors' code
     empty_slots: Literal["zero", "ignore"] = "zero"
     pair_sampling: Literal["published", "all"] = "published"
+    unknown_in_similarity: Literal["ignore", "absent"] = "ignore"
     reduction: Reduction = "micro"
 
 
@@ -258,7 +261,8 @@ class SstObjective(Objective):
             loss = cooccurrence_loss(pair_logits, labels, config.unknown_pairs)
             terms["cooccurrence"] = config.cooccurrence_weight * ramp * loss
         if config.similarity_weight:
-            loss = similarity_loss(representations, labels, config.pair_sampling)
+            compared = labels.masked_fill(labels.eq(0), -1) if config.unknown_in_similarity == "absent" else labels
+            loss = similarity_loss(representations, compared, config.pair_sampling)
             terms["similarity"] = config.similarity_weight * ramp * loss
         logs = {f"threshold_{name}": value for name, value in thresholds.items() if name in pseudo_labels}
         return sum_of_terms(terms, logits=logits, pseudo_labels=pseudo_labels, logs=logs)  # Eq. 11

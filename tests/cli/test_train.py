@@ -1,0 +1,290 @@
+import json
+import re
+import signal
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors import safe_open
+from tiny import tiny_content, without_clock, write_recipe
+
+from hf_mlrpl import SstForMultiLabelClassification
+from hf_mlrpl.cli import train as train_command
+from hf_mlrpl.cli.main import main, parse_arguments
+from hf_mlrpl.recipes import Recipe
+from hf_mlrpl.trainer import MultiLabelTrainer
+
+
+def fail(capsys, *arguments: str) -> str:
+    """The one line on standard error of a command that must fail."""
+    capsys.readouterr()
+    assert main(list(arguments)) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run, its recipe, and what was printed."""
+    import contextlib
+    import io
+
+    folder = tmp_path_factory.mktemp("train")
+    recipe, printed = write_recipe(folder), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main(["train", recipe, "--output", str(folder / "run")]) == 0
+    return folder / "run", recipe, printed.getvalue()
+
+
+def test_a_run_leaves_everything_that_is_needed(run):
+    output, recipe, _ = run
+    names = {path.name for path in output.iterdir()}
+    assert names >= {
+        "README.md",
+        "attention.png",
+        "config.json",
+        "examples",
+        "metrics.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "recipe.yaml",
+    }
+    assert not [path for path in output.rglob("*.bin")]
+    assert Recipe.load(output / "recipe.yaml").to_dict() == tiny_content()
+    assert len(list((output / "examples").glob("*.png"))) == 6
+    with Image.open(output / "attention.png") as picture:
+        assert picture.width > 200
+
+
+def test_the_checkpoint_gives_the_printed_metrics(run):
+    output, _, printed = run
+    model = SstForMultiLabelClassification.from_pretrained(output)
+    assert model.config.label_names == [str(digit) for digit in range(10)]
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["train_seconds"] > 0 and 0 < metrics["validation_map"] <= 100
+    assert metrics["pseudo_labels_intra"] > 0 and "pseudo_precision_intra" in metrics
+    assert f"test_map{metrics['test_map']:>36.4g}"[-10:] in printed
+    with safe_open(output / "model.safetensors", "pt") as weights:
+        assert {*weights.keys()} == {*model.state_dict()}
+
+
+def test_it_ends_with_the_lines_that_use_the_result(run):
+    output, _, printed = run
+    assert f"  hf-mlrpl tag {output} {output / 'examples'}" in printed
+    assert "  from hf_mlrpl import SstForMultiLabelClassification" in printed
+    assert f'  model = SstForMultiLabelClassification.from_pretrained("{output}")' in printed
+    namespace: dict = {}
+    for line in printed.splitlines()[-2:]:
+        exec(line.strip(), namespace)
+    assert namespace["model"].config.num_labels == 10
+
+
+def test_it_begins_with_what_it_does(run):
+    output, _, printed = run
+    first, second = printed.splitlines()[:2]
+    assert re.fullmatch(rf"sst on digit_scenes, 1 process on \w+, results in {output}", first)
+    assert second.startswith("48 images, 10 labels, 5")
+
+
+def test_the_printed_tag_command_works(run, capsys):
+    output, _, _ = run
+    assert main(["tag", str(output), str(output / "examples"), "--threshold", "0"]) == 0
+    assert "000.png" in capsys.readouterr().out
+
+
+def test_the_card_has_the_results_and_the_recipe(run):
+    output, _, _ = run
+    card = (output / "README.md").read_text()
+    header = yaml.safe_load(card.split("---")[1])
+    assert header["library_name"] == "hf-mlrpl" and header["pipeline_tag"] == "image-classification"
+    assert {entry["type"] for entry in header["model-index"][0]["results"][0]["metrics"]} >= {"test_map"}
+    assert "method: sst" in card and "| test_map |" in card and "import hf_mlrpl.auto" in card
+
+
+# ---- the folder ----
+
+
+def test_a_used_folder_is_refused(run, capsys):
+    output, recipe, _ = run
+    before = (output / "model.safetensors").read_bytes()
+    message = fail(capsys, "train", recipe, "--output", str(output))
+    assert f"The output folder {output} has the results of an earlier run. Add --resume" in message
+    assert (output / "model.safetensors").read_bytes() == before
+
+
+def test_overwrite_starts_afresh(tmp_path):
+    recipe, output = write_recipe(tmp_path), tmp_path / "run"
+    command = ["train", recipe, "--output", str(output)]
+    assert main([*command, "training.seed=1"]) == 0
+    (output / "checkpoint-99").mkdir()
+    assert main([*command, "training.num_train_epochs=1", "--overwrite"]) == 0
+    assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-3"]
+    assert Recipe.load(output / "recipe.yaml").training["num_train_epochs"] == 1
+
+
+def test_a_finished_run_can_be_resumed(run, tmp_path):
+    import shutil
+
+    output, recipe, _ = run
+    again = shutil.copytree(output, tmp_path / "run")
+    assert main(["train", recipe, "--output", str(again), "--resume"]) == 0
+    first = without_clock(json.loads((output / "metrics.json").read_text()))
+    assert without_clock(json.loads((again / "metrics.json").read_text())) == first
+    assert (again / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["data.proportion=0.2"], "data.proportion is 0.2 and was 0.5"),
+        (["objective.bank_size=9"], "objective.bank_size is 9 and was 4"),
+        (["method=ssgrl", "objective={}"], "method is 'ssgrl' and was 'sst'"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_settings(run, capsys, overrides, message):
+    output, _, _ = run
+    recipe = output.parent / "other.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_content()))
+    if overrides[0].startswith("method"):
+        recipe.write_text(yaml.safe_dump(tiny_content("ssgrl")))
+        overrides = []
+    error = fail(capsys, "train", str(recipe), *overrides, "--output", str(output), "--resume")
+    assert "cannot be resumed with other settings" in error and message in error
+
+
+def test_a_longer_training_is_resumed(tmp_path):
+    recipe, output = write_recipe(tmp_path, training={"num_train_epochs": 1}), tmp_path / "run"
+    assert main(["train", recipe, "--output", str(output)]) == 0
+    assert main(["train", recipe, "training.num_train_epochs=2", "--output", str(output), "--resume"]) == 0
+    assert (output / "checkpoint-6").is_dir()
+
+
+def test_resume_without_anything_to_resume_starts(tmp_path):
+    assert main(["train", write_recipe(tmp_path), "--output", str(tmp_path / "run"), "--resume"]) == 0
+
+
+def test_the_output_folder_is_named_after_the_recipe():
+    assert str(train_command.recipe_output(Recipe.load(), None)) == "runs/sst-digit_scenes_10"
+    recipe = Recipe.load("ssgrl/digit_scenes_10", ["training.output_dir=elsewhere"])
+    assert str(train_command.recipe_output(recipe, None)) == "elsewhere"
+    assert str(train_command.recipe_output(recipe, "here")) == "here"
+
+
+# ---- arguments ----
+
+
+def arguments(*words: str):
+    return parse_arguments(["train", *words])
+
+
+def test_without_arguments_the_built_in_recipe_runs():
+    assert train_command.load_recipe(arguments()).to_dict() == Recipe.load("sst/digit_scenes_10").to_dict()
+    recipe = train_command.load_recipe(arguments("data.proportion=0.5", "training.seed=1"))
+    assert recipe.data["proportion"] == 0.5 and recipe.training["seed"] == 1
+
+
+def test_settings_may_stand_behind_options():
+    parsed = arguments("--output", "here", "my.yaml", "training.seed=1", "--resume", "data.seed=2")
+    assert (parsed.recipe, parsed.overrides) == ("my.yaml", ["training.seed=1", "data.seed=2"])
+    assert (parsed.output, parsed.resume) == ("here", True)
+
+
+def test_the_resolved_recipe_is_printed(capsys):
+    assert main(["train", "ssgrl/digit_scenes_10", "training.seed=5", "--print-config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed == Recipe.load("ssgrl/digit_scenes_10", ["training.seed=5"]).to_dict()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["nothing.yaml"], "There is no recipe 'nothing.yaml'"),
+        (["training.sede=1"], "Recipe section `training` has no key `sede`. Did you mean `seed`?"),
+        (["sst/digit_scenes_10", "data.name=digits"], "Unknown data set 'digits'"),
+        (["model.backbone=resnet51", "model.pretrained=false"], "Did you mean"),
+        (["training.save_strategy=sometimes"], "sometimes"),
+        (["training.load_best_model_at_end=true", "training.save_strategy=no"], "load_best_model_at_end"),
+        (["sst/coco2014_10"], "data set 'coco': missing a required argument: 'path'"),
+        (["sst/coco2014_10", "data.path=/nowhere"], "/nowhere"),
+        (["model.pretrained=nowhere.safetensors"], "There is no file nowhere.safetensors"),
+        (["training.dataloader_persistent_workers=true"], "`dataloader_persistent_workers` must be false"),
+    ],
+)
+def test_mistakes_end_with_one_line(words, message, tmp_path, capsys):
+    small = [] if "coco" in words[0] else ["data.num_scenes=16"]
+    assert message in fail(capsys, "train", *words, *small, "--output", str(tmp_path / "run"))
+
+
+def test_a_traceback_on_request(monkeypatch):
+    monkeypatch.setenv("HF_MLRPL_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["train", "nothing.yaml"])
+
+
+def test_an_interruption_from_the_keyboard(monkeypatch, tmp_path, capsys):
+    def interrupt(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(MultiLabelTrainer, "training_step", interrupt)
+    assert main(["train", write_recipe(tmp_path), "--output", str(tmp_path / "run")]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+# ---- data ----
+
+
+def test_labels_that_are_all_unknown_are_an_error(tmp_path, capsys):
+    table = tmp_path / "labels.csv"
+    table.write_text("file_name,cat,dog\n" + "".join(f"{i}.png,,\n" for i in range(4)))
+    for i in range(4):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{i}.png")
+    data = {"name": "table", "path": str(table), "view": "plain"}
+    recipe = tmp_path / "table.yaml"
+    recipe.write_text(yaml.safe_dump({"method": "partial_bce", "data": data, "model": tiny_content()["model"]}))
+    content = tiny_content("partial_bce")
+    content["data"] = data
+    recipe.write_text(yaml.safe_dump(content))
+    assert "labels" in fail(capsys, "train", str(recipe), "--output", str(tmp_path / "run"))
+
+
+def test_a_label_that_is_never_present_is_a_warning(tmp_path, capsys):
+    """And photos without test images are measured on the validation part."""
+    lines = [f"{i}.png,{i % 2},{1 - i % 2},0\n" for i in range(12)]
+    (tmp_path / "labels.csv").write_text("file_name,cat,dog,unicorn\n" + "".join(lines))
+    for i in range(12):
+        Image.new("RGB", (40, 30), (20 * i, 0, 255 * (i % 2))).save(tmp_path / f"{i}.png")
+    content = tiny_content("ssgrl", training={"per_device_train_batch_size": 4})
+    content["data"] = {"name": "table", "path": str(tmp_path / "labels.csv"), "validation": 0.25, "view": "plain"}
+    recipe = tmp_path / "photos.yaml"
+    recipe.write_text(yaml.safe_dump(content))
+    assert main(["train", str(recipe), "--output", str(tmp_path / "run")]) == 0
+    assert "warning: 1 label(s) are never present: unicorn." in capsys.readouterr().out
+    assert "validation_map" in json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+def test_unreadable_images_are_an_error_or_skipped(tmp_path, capsys):
+    lines = [f"{i}.png,{i % 2},{1 - i % 2}\n" for i in range(8)]
+    (tmp_path / "labels.csv").write_text("file_name,cat,dog\n" + "".join(lines))
+    for i in range(8):
+        Image.new("RGB", (40, 30), (20 * i, 0, 255 * (i % 2))).save(tmp_path / f"{i}.png")
+    (tmp_path / "3.png").write_bytes(b"no image")
+    content = tiny_content("ssgrl", training={"per_device_train_batch_size": 4, "num_train_epochs": 1})
+    content["data"] = {"name": "table", "path": str(tmp_path / "labels.csv"), "view": "plain"}
+    recipe = tmp_path / "photos.yaml"
+    recipe.write_text(yaml.safe_dump(content))
+    message = fail(capsys, "train", str(recipe), "--output", str(tmp_path / "run"))
+    assert "3.png" in message and "data.on_bad_image=skip" in message
+    command = ["train", str(recipe), "data.on_bad_image=skip", "--output", str(tmp_path / "skipped")]
+    assert main(command) == 0
+    assert "warning: 1 unreadable training image(s) were skipped." in capsys.readouterr().out
+
+
+def test_a_full_disk_is_a_clear_error(tmp_path, monkeypatch, capsys):
+    def fail_to_save(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail_to_save)
+    message = fail(capsys, "train", write_recipe(tmp_path), "--output", str(tmp_path / "run"))
+    assert "checkpoint-3 could not be written: [Errno 28] No space left on device. Is the disk full?" in message

@@ -1,0 +1,146 @@
+"""Settings of SST beside the defaults: the forms of the paper, and the rows of its ablation table."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hf_mlrpl import Progress, SstConfig, SstForMultiLabelClassification, SstObjective
+from hf_mlrpl.methods.sst.objective_sst import (
+    SstObjectiveConfig,
+    cooccurrence_loss,
+    cross_image_pseudo_labels,
+    intra_image_pseudo_labels,
+    similarity_loss,
+)
+from hf_mlrpl.schedules import StepDown
+
+LATE = Progress(step=90, max_steps=100, epoch=9.0)
+EASY = StepDown(start_epoch=1, first=0.2, floor=0.2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = SstConfig(
+        num_labels=5, backbone="test_resnet", image_size=32, feature_pool=1, trainable_backbone=None, word_embedding_dim=8,
+        representation_dim=12, attention_dim=8, output_dim=12, cooccurrence_dim=6, cooccurrence_hidden_dim=7,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return SstForMultiLabelClassification(config)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(-1, 2, (6, 5), generator=generator).to(torch.int8)
+    return {"pixel_values": torch.randn(6, 3, 32, 32, generator=generator), "labels": labels}
+
+
+@pytest.mark.parametrize(
+    ("settings", "terms", "rules"),
+    [
+        ({}, {"known", "intra", "cross", "cooccurrence", "similarity"}, {"intra", "cross"}),
+        ({"cross_weight": 0.0, "similarity_weight": 0.0}, {"known", "intra", "cooccurrence"}, {"intra"}),
+        ({"intra_weight": 0.0, "cooccurrence_weight": 0.0}, {"known", "cross", "similarity"}, {"cross"}),
+        (
+            {"cross_weight": 0.0, "similarity_weight": 0.0, "cooccurrence_weight": 0.0, "cooccurrence": "statistical"},
+            {"known", "intra"},
+            {"intra"},
+        ),
+        (
+            {"intra_weight": 0.0, "cross_weight": 0.0, "cooccurrence_weight": 0.0, "similarity_weight": 0.0},
+            {"known"},
+            set(),
+        ),
+    ],
+    ids=["SST", "IST", "CST", "IST with statistics", "SSGRL"],
+)
+def test_a_weight_of_zero_switches_a_term_off(model, batch, settings, terms, rules):
+    config = SstObjectiveConfig(intra_threshold=EASY, cross_threshold=EASY, **settings)
+    output = model(**batch, objective=SstObjective(config, model.config), progress=LATE)
+    assert set(output.terms) == terms
+    assert set(output.pseudo_labels) == rules
+    assert torch.isclose(output.loss, sum(output.terms.values()))
+
+
+def test_statistics_vote_with_the_probability_of_the_label_given_the_known_one(model, batch):
+    with torch.no_grad():  # row i, column j: j is present in half of the images with i
+        model.label_graph.copy_(torch.eye(5))
+        model.label_graph[1, 0] = 0.9  # label 1 is a sure sign of label 0, not the other way round
+    batch["labels"] = torch.tensor([[0, 1, 0, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.int8).repeat(3, 1)
+    config = SstObjectiveConfig(
+        cross_weight=0, similarity_weight=0, cooccurrence_weight=0, cooccurrence="statistical",
+        intra_threshold=StepDown(start_epoch=0, first=0.8, floor=0.8),
+    )  # fmt: skip
+    output = model(**batch, objective=SstObjective(config, model.config), progress=LATE)
+    assert output.pseudo_labels["intra"][:2].tolist() == [[1, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
+
+
+def test_two_weak_votes_pass_as_a_sum_and_not_as_a_mean():
+    cooccurrence = torch.full((1, 3, 3), 0.4)
+    labels = torch.tensor([[1, 1, 0]])
+    assert intra_image_pseudo_labels(cooccurrence, labels, 0.75, vote="mean").tolist() == [[1, 1, 0]]
+    assert intra_image_pseudo_labels(cooccurrence, labels, 0.75, vote="sum").tolist() == [[1, 1, 1]]
+
+
+def test_empty_slots_of_the_bank_count_as_zero_or_not_at_all():
+    bank = torch.zeros(1, 4, 2)
+    bank[0, 0] = torch.tensor([1.0, 0.0])
+    representations, labels = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[0]])
+    assert cross_image_pseudo_labels(representations, bank, labels, 0.9, "zero").item() == 0
+    assert cross_image_pseudo_labels(representations, bank, labels, 0.9, "ignore").item() == 1
+    empty = torch.zeros_like(bank)
+    assert cross_image_pseudo_labels(representations, empty, labels, 0.9, "ignore").item() == 0
+
+
+def test_pairs_with_an_unknown_label_are_negative_or_left_out():
+    labels = torch.tensor([[1, 1, 0, -1]])
+    logits = torch.zeros(1, 6, requires_grad=True)  # pairs 01 02 03 12 13 23
+    cooccurrence_loss(logits, labels, "ignore").backward()
+    # 02 and 12 are undecided; 23 is not, since label 3 is known to be absent
+    assert (logits.grad[0] == 0).tolist() == [False, True, False, True, False, False]
+    logits.grad = None
+    cooccurrence_loss(logits, labels, "negative").backward()
+    assert (logits.grad != 0).all()
+
+
+def test_all_pairs_of_images_are_compared_without_sampling():
+    representations = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[1, 1], [1, -1], [-1, 0], [-1, -1], [0, 1]])
+    losses = []
+    for c in range(2):
+        for i in range(5):
+            for j in range(i + 1, 5):
+                if labels[i, c] and labels[j, c]:
+                    cosine = F.cosine_similarity(representations[i, c], representations[j, c], dim=0)
+                    losses.append(1 - cosine if labels[i, c] == labels[j, c] == 1 else 1 + cosine)
+    actual = similarity_loss(representations, labels, "all")
+    assert torch.isclose(actual, torch.stack(losses).mean(), rtol=1e-12)
+
+
+def test_unknown_labels_count_as_absent_in_the_similarity_loss_of_the_paper(model, batch):
+    def similarity(setting, labels):
+        config = SstObjectiveConfig(unknown_in_similarity=setting, pair_sampling="all", ramp=EASY)
+        objective = SstObjective(config, model.config)
+        return model(batch["pixel_values"], labels, objective=objective, progress=LATE).terms["similarity"]
+
+    model.eval()
+    absent = batch["labels"].masked_fill(batch["labels"] == 0, -1)
+    assert similarity("absent", batch["labels"]) == similarity("ignore", absent)
+    assert similarity("absent", batch["labels"]) != similarity("ignore", batch["labels"])
+
+
+def test_a_shared_pair_classifier_has_one_row():
+    config = SstConfig(num_labels=5, backbone="test_resnet", trainable_backbone=None, pair_classifier="shared")
+    head = SstForMultiLabelClassification(config).cooccurrence_head
+    assert head.classifier.weight.shape == (1, 1024)
+    assert head(torch.randn(2, 5, 1024)).shape == (2, 10)
+
+
+def test_thresholds_follow_the_published_schedule():
+    schedule = StepDown()
+    values = [schedule(Progress(0, 1, epoch + 0.5)) for epoch in range(20)]
+    assert values[:5] == [math.inf] * 5
+    assert values[5:14] == pytest.approx([0.95, 0.925, 0.9, 0.875, 0.85, 0.825, 0.8, 0.775, 0.75])
+    assert values[14:] == [0.75] * 6

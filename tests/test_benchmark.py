@@ -1,0 +1,27 @@
+import argparse
+
+import benchmark
+import pytest
+
+SMALL = argparse.Namespace(labels=4, image_size=64, batch_size=2, backbone="test_resnet", device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("part", [part for part in benchmark.PARTS if part != "map"])
+def test_every_part_runs_on_both_sides(part):
+    sides = benchmark.PARTS[part][1](SMALL)
+    times = benchmark.median_milliseconds(sides, repeats=1, device="cpu")
+    assert {"plain", "ours"} <= times.keys() and all(time > 0 for time in times.values())
+
+
+def test_mean_average_precision_of_coco_is_fast():
+    sides = benchmark.PARTS["map"][1](argparse.Namespace(**vars(SMALL) | {"labels": 80}))
+    times = benchmark.median_milliseconds({"ours": sides["ours"]}, repeats=3, device="cpu")
+    assert times["ours"] < 1500  # half a second is wanted; three times that on a busy machine
+
+
+@pytest.mark.slow
+def test_peak_memory_is_that_of_a_fresh_process():
+    args = argparse.Namespace(**vars(SMALL) | {"labels": 80, "batch_size": 8})
+    memory = benchmark.measure_memory("pseudo_labels", {"plain": print, "ours": print}, args)
+    gathered = 8 * 80 * 100 * 1024 * 4 / benchmark.MIB * 0.8  # most labels are unknown; each meets its whole bank
+    assert memory["plain"] > gathered > 2 * memory["ours"]

@@ -1,0 +1,79 @@
+"""What is imported when, each in a fresh interpreter."""
+
+import subprocess
+import sys
+
+import pytest
+
+import hf_mlrpl
+
+HEAVY = ("torch", "transformers", "datasets", "evaluate", "sklearn", "matplotlib", "timm", "numpy", "torchvision")
+OPTIONAL = ("datasets", "evaluate", "sklearn", "matplotlib")
+
+
+def fresh(code: str) -> str:
+    """Standard output of `code` in an interpreter of its own."""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr[-2000:]
+    return process.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import hf_mlrpl; dir(hf_mlrpl)",
+        "import hf_mlrpl.registry",
+        "from hf_mlrpl.cli.main import parse_arguments; parse_arguments(['list'])",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_used(code):
+    loaded = fresh(f"{code}\nimport sys\nprint([name for name in {HEAVY} if name in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "evaluate", "tag", "list", "data", "sweep"])
+def test_the_help_of_a_command_is_as_light(command):
+    code = f"""
+import sys
+from hf_mlrpl.cli.main import main
+try:
+    main(["{command}", "--help"])
+except SystemExit:
+    pass
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    assert fresh(code).strip().endswith("[]")
+
+
+@pytest.mark.slow
+def test_models_objectives_and_the_trainer_do_without_optional_packages():
+    code = f"""
+import sys
+for name in {OPTIONAL}:
+    sys.modules[name] = None  # importing it raises an ImportError
+import torch
+from hf_mlrpl import SstConfig, SstForMultiLabelClassification, SstObjective, multi_label_metrics
+from hf_mlrpl.methods.sst.objective_sst import SstObjectiveConfig
+from hf_mlrpl.schedules import Progress
+import hf_mlrpl.losses, hf_mlrpl.trainer, hf_mlrpl.recipes, hf_mlrpl.data.torch_dataset, hf_mlrpl.auto
+config = SstConfig(backbone="test_resnet", image_size=32, feature_pool=1, num_labels=3)
+model = SstForMultiLabelClassification(config)
+batch = dict(pixel_values=torch.randn(2, 3, 32, 32), labels=torch.tensor([[1, -1, 0], [0, 1, 1]]))
+loss = model(**batch, objective=SstObjective(SstObjectiveConfig(), config), progress=Progress(0, 1, 9.0)).loss
+logits = model(batch["pixel_values"]).logits.detach().numpy()
+print(loss.isfinite().item(), "map" in multi_label_metrics(logits, batch["labels"].numpy()))
+"""
+    assert fresh(code).strip() == "True True"
+
+
+def test_every_public_name_exists():
+    for name in hf_mlrpl.__all__:
+        assert getattr(hf_mlrpl, name) is not None
+    assert {*hf_mlrpl.__all__} <= {*dir(hf_mlrpl)}
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'SsttConfig'"):
+        hf_mlrpl.SsttConfig  # noqa: B018

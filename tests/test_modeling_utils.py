@@ -1,0 +1,91 @@
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from tiny import tiny_model
+from torch import nn
+
+from hf_mlrpl import BaselineConfig, MultiLabelPreTrainedModel, Objective, SstConfig
+from hf_mlrpl.losses import partial_bce
+from hf_mlrpl.objective import ObjectiveOutput
+
+
+def test_labels_give_the_partial_loss():
+    model = tiny_model("partial_bce").eval()
+    pixel_values, labels = torch.randn(2, 3, 32, 32), torch.tensor([[1, 0, -1, 0, 0], [0, 0, 1, -1, 0]])
+    output = model(pixel_values, labels=labels)
+    assert torch.equal(output.loss, partial_bce(output.logits, labels))
+    assert "representations" not in output and "attention_maps" not in output
+
+
+def test_an_objective_takes_over_the_forward_pass():
+    seen = {}
+
+    class Remember(Objective):
+        def forward(self, model, batch, progress):
+            seen.update(model=model, batch=batch, progress=progress)
+            return ObjectiveOutput(loss=torch.zeros(()))
+
+    model = tiny_model("partial_bce")
+    views = {"pixel_values_strong": torch.ones(1)}
+    output = model(torch.zeros(1, 3, 32, 32), torch.zeros(1, 5), objective=Remember(None, None), progress=7, **views)
+    assert output.loss == 0 and seen["model"] is model and seen["progress"] == 7
+    assert seen["batch"].keys() == {"pixel_values", "labels", "pixel_values_strong"}
+
+
+def test_a_model_must_define_its_stages():
+    model = MultiLabelPreTrainedModel(BaselineConfig())
+    with pytest.raises(NotImplementedError, match="MultiLabelPreTrainedModel must define `represent`"):
+        model.represent(torch.zeros(1, 3, 32, 32))
+    with pytest.raises(NotImplementedError, match="must define `classify`"):
+        model.classify(torch.zeros(1, 2, 3))
+    with pytest.raises(NotImplementedError, match="Objective must define `forward`"):
+        Objective(None, None)(model, {}, None)
+
+
+def test_linear_layers_start_as_those_of_torch():
+    """Not from the N(0, 0.02) of language models."""
+    torch.manual_seed(0)
+    model = tiny_model("ssgrl", output_dim=400, representation_dim=100)
+    weight = model.fuse.weight.detach()
+    expected = nn.Linear(200, 400).weight.detach()
+    assert weight.shape == expected.shape
+    assert weight.std() == pytest.approx(expected.std().item(), rel=0.02)
+    assert weight.abs().max() <= expected.abs().max() * 1.01
+
+
+def test_a_model_without_priors_has_usable_ones():
+    from hf_mlrpl import SstForMultiLabelClassification
+
+    model = SstForMultiLabelClassification(SstConfig(backbone="test_resnet", num_labels=4, feature_pool=1))
+    assert torch.equal(model.label_graph, torch.eye(4))
+    assert model.word_embeddings.isfinite().all() and model.word_embeddings.any()
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"image_size": [1, 2, 3]}, "`image_size` must be a side or"),
+        ({"image_size": -4}, "`image_size` must be a side or"),
+        ({"backbone": 3}, "backbone"),
+        ({"thresholds": "high"}, "thresholds"),
+    ],
+)
+def test_a_config_checks_its_values(settings, message):
+    with pytest.raises(StrictDataclassError, match=message):
+        BaselineConfig(**settings)
+
+
+def test_a_config_survives_the_disk(tmp_path):
+    config = SstConfig(
+        image_size=[320, 480],
+        thresholds=[0.25, 0.75],
+        id2label={0: "dog", 1: "dining table"},
+        label2id={"dog": 0, "dining table": 1},
+        trainable_backbone=None,
+    )
+    config.save_pretrained(tmp_path)
+    loaded = SstConfig.from_pretrained(tmp_path)
+    assert loaded.height_and_width == (320, 480) and loaded.thresholds == [0.25, 0.75]
+    assert loaded.label_names == ["dog", "dining table"] and loaded.trainable_backbone is None
+    assert loaded.problem_type == "multi_label_classification"
+    assert BaselineConfig(image_size=7).height_and_width == (7, 7)

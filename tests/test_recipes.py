@@ -1,0 +1,176 @@
+import numpy as np
+import pytest
+import yaml
+from tiny import tiny_content, tiny_recipe, write_recipe
+
+from hf_mlrpl.data.columns import label_matrix
+from hf_mlrpl.recipes import DEFAULT_RECIPE, Recipe
+from hf_mlrpl.registry import METHODS
+from hf_mlrpl.resources import recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid(name, tmp_path):
+    recipe = Recipe.load(name)
+    assert recipe.name == name.replace("/", "-") and recipe.method == name.split("/")[0]
+    arguments = recipe.build_arguments(str(tmp_path))
+    assert arguments.learning_rate > 0 and arguments.num_train_epochs >= 1
+    assert recipe.build_objective(recipe.model_config(["cat", "dog"])) is not None
+
+
+def test_every_method_has_a_recipe():
+    assert {name.split("/")[0] for name in recipe_names()} == METHODS.keys()
+    assert DEFAULT_RECIPE in recipe_names()
+
+
+def test_a_recipe_is_found_by_path_and_by_name(tmp_path):
+    path = write_recipe(tmp_path)
+    assert Recipe.load(path).to_dict() == tiny_content()
+    assert Recipe.load(path).name == "tiny"
+    assert Recipe.load("sst/digit_scenes_10").to_dict() == Recipe.load("sst/digit_scenes_10.yaml").to_dict()
+
+
+def test_a_saved_recipe_is_the_same_recipe(tmp_path):
+    recipe = tiny_recipe()
+    recipe.save(tmp_path / "recipe.yaml")
+    assert Recipe.load(tmp_path / "recipe.yaml").to_dict() == recipe.to_dict()
+
+
+def test_overrides_replace_and_add_settings():
+    overrides = ["data.proportion=0.3", "training.learning_rate=1e-4", "objective.ramp.epochs=2", "model.backbone=vgg11"]
+    recipe = Recipe.load("sst/digit_scenes_10", [*overrides, "objective.cooccurrence=statistical"])
+    assert recipe.data["proportion"] == 0.3 and recipe.training["learning_rate"] == 1e-4
+    assert recipe.model["backbone"] == "vgg11"
+    config = recipe.objective_config()
+    assert config.ramp.epochs == 2 and config.cooccurrence == "statistical"
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("training.learning_rate", "An override must look like section.key=value, got 'training.learning_rate'"),
+        ("=3", "An override must look like section.key=value"),
+        ("training..seed=3", "An override must look like section.key=value"),
+        ("training.learning_rate.x=3", "needs `learning_rate` to be a section, but it is a value"),
+        ("training.seed=[1", "The override 'training.seed=[1' is not valid YAML"),
+        ("training.learning_rat=1", "Recipe section `training` has no key `learning_rat`. Did you mean `learning_rate`?"),
+        ("trainin.seed=1", "Recipe section `top level` has no key `trainin`. Did you mean `training`?"),
+        ("training.learning_rate=fast", "Recipe key `training.learning_rate` must be a number, got 'fast'"),
+        ("training.num_train_epochs=null", "Recipe key `training.num_train_epochs` must be a number"),
+        ("model.num_lables=3", "Recipe section `model` has no key `num_lables`"),
+        ("model.image_size=large", "Recipe key `model.image_size` must be"),
+        ("model.image_size=[1, 2, 3]", "`image_size` must be a side or [height, width] in pixels, got [1, 2, 3]"),
+        ("model.image_size=0", "`image_size` must be a side or [height, width]"),
+        ("model.pretrained=3", "Recipe key `model.pretrained` must be true or false or text, got 3"),
+        ("objective.bank_sise=3", "Recipe section `objective` has no key `bank_sise`. Did you mean `bank_size`?"),
+        ("objective.vote=max", "Recipe key `objective.vote` must be one of mean, sum, got 'max'"),
+        ("objective.intra_threshold.first=0.1", "`floor` must not lie above `first`"),
+        ("data.name=digit_scene", "Unknown data set 'digit_scene'. Did you mean 'digit_scenes'?"),
+        ("data.name=imagenet", "Unknown data set 'imagenet'. Available: digit_scenes, coco, voc"),
+        ("data.protocol=random", "Unknown protocol 'random'"),
+        ("data.view=shfit", "Unknown view 'shfit'. Did you mean 'shift'?"),
+        ("data.validation=10", "`data.validation` must lie in [0, 1), got 10"),
+        ("data.proportoin=0.1", "Recipe section `data` has no key `proportoin`. Did you mean `proportion`?"),
+        ("data.on_bad_image=ignore", "Recipe key `data.on_bad_image` must be one of error, skip, got 'ignore'"),
+        ("data.path=/data", "Recipe section `data` has no key `path`"),
+        ("method=sts", "Unknown method 'sts'. Did you mean 'sst'?"),
+        ("data=3", "Recipe section `data` must be a mapping of keys to values, got 3"),
+        ("data={}", "The recipe has no `data.name`"),
+    ],
+)
+def test_a_wrong_setting_is_found_before_anything_is_loaded(override, message):
+    with pytest.raises(ValueError) as error:
+        Recipe.load("sst/digit_scenes_10", [override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "must be a mapping with the keys method, data, model, objective, training"),
+        ("- 1", "must be a mapping with the keys"),
+        ("a: [", "is not valid YAML"),
+        ("method: sst", "The recipe has no `data`"),
+        ("data: {name: digit_scenes}", "The recipe has no `method`"),
+        ("method: [sst]\ndata: {name: digit_scenes}", "Unknown method ['sst']"),
+        ("method: sst\ndata: {name: digit_scenes}\ntraining: fast", "Recipe section `training` must be a mapping"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_an_error(content, message, tmp_path):
+    (tmp_path / "broken.yaml").write_text(content)
+    with pytest.raises(ValueError) as error:
+        Recipe.load(tmp_path / "broken.yaml")
+    assert message in str(error.value)
+
+
+def test_a_missing_file_is_an_error_that_lists_the_shipped_recipes():
+    with pytest.raises(FileNotFoundError, match="There is no recipe 'sst/voc', .* sst/digit_scenes_10"):
+        Recipe.load("sst/voc")
+
+
+def test_a_missing_setting_of_a_loader_or_protocol_is_an_error():
+    with pytest.raises(ValueError, match="data set 'coco': missing a required argument: 'path'"):
+        _recipe_of({"name": "coco"}).load_data()
+    with pytest.raises(ValueError, match="Recipe section `data` needs `proportion`"):
+        _recipe_of({"name": "digit_scenes", "protocol": "random_known"})
+
+
+def _recipe_of(data: dict) -> Recipe:
+    return Recipe.from_dict({"method": "partial_bce", "data": data})
+
+
+# ---- data ----
+
+
+def test_training_images_lose_labels_and_the_others_do_not():
+    splits = tiny_recipe(data={"proportion": 0.3}).load_data()
+    labels, full = label_matrix(splits.train), label_matrix(splits.train, "full_labels")
+    assert 0.2 < (labels != 0).mean() < 0.4
+    assert (full != 0).all() and ((labels == full) | (labels == 0)).all()
+    assert (label_matrix(splits.validation) != 0).all() and (label_matrix(splits.test) != 0).all()
+    assert splits.names == [str(digit) for digit in range(10)]
+
+
+def test_a_larger_validation_part_does_not_change_the_known_labels():
+    """Labels are hidden before the validation part is held out, so runs with and without one are comparable."""
+    some, none = tiny_recipe().load_data(), tiny_recipe(data={"validation": 0.0}).load_data()
+    assert none.validation is None and len(none.train) == 64
+    all_labels = dict(zip(none.train["image_id"], label_matrix(none.train).tolist(), strict=True))
+    some_labels = dict(zip(some.train["image_id"], label_matrix(some.train).tolist(), strict=True))
+    assert some_labels == {name: all_labels[name] for name in some_labels}
+
+
+def test_without_a_validation_part_nothing_is_evaluated_during_training(tmp_path):
+    assert tiny_recipe(data={"validation": 0.0}).build_arguments(str(tmp_path)).eval_strategy == "no"
+    assert tiny_recipe().build_arguments(str(tmp_path)).eval_strategy == "epoch"
+
+
+# ---- model ----
+
+
+def test_the_priors_see_the_known_training_labels_only():
+    recipe = tiny_recipe("ssgrl", model={"graph_estimator": "published"})
+    splits = recipe.load_data()
+    known = label_matrix(splits.train)
+    model = recipe.build_model(splits.names, known)
+    with_hidden = recipe.build_model(splits.names, label_matrix(splits.train, "full_labels"))
+    assert model.config.label_names == splits.names
+    assert not np.array_equal(model.label_graph.numpy(), with_hidden.label_graph.numpy())
+
+
+def test_pretrained_weights_come_from_a_file(tmp_path):
+    from safetensors.torch import save_file
+
+    source = tiny_recipe().build_model(["a", "b"], np.array([[1, -1], [-1, 1]], dtype=np.int8)).backbone.network
+    save_file({name: value.contiguous() for name, value in source.state_dict().items()}, tmp_path / "w.safetensors")
+    recipe = tiny_recipe("partial_bce", model={"pretrained": str(tmp_path / "w.safetensors")})
+    actual = recipe.build_model(["x"], np.ones((1, 1), dtype=np.int8)).backbone.network.state_dict()
+    assert all(value.equal(actual[name]) for name, value in source.state_dict().items())
+
+
+def test_differences_name_the_settings_and_leave_out_training():
+    recipe = tiny_recipe()
+    other = tiny_recipe(data={"proportion": 0.1}, objective={"bank_size": 7}, training={"seed": 3})
+    assert recipe.differences(other) == ["data.proportion is 0.5 and was 0.1", "objective.bank_size is 4 and was 7"]
+    assert "method is 'sst' and was 'ssgrl'" in recipe.differences(tiny_recipe("ssgrl"))
+    assert recipe.differences(Recipe.from_dict(yaml.safe_load(yaml.safe_dump(tiny_content())))) == []

@@ -1,0 +1,81 @@
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from hf_mlrpl.settings import from_mapping, parse_yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    start: int = 5
+    first: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    weight: float = 1.0
+    size: int = 2
+    flag: bool = False
+    mode: Literal["mean", "sum"] = "mean"
+    name: str | None = None
+    parts: list[str] | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+@pytest.mark.parametrize("text, value", [("1e-5", 1e-5), ("1.0e-5", 1e-5), ("-2E3", -2000.0), (".5e1", 5.0)])
+def test_numbers_with_an_exponent_are_numbers(text, value):
+    assert parse_yaml(text, "here") == value
+
+
+@pytest.mark.parametrize("text", ["e5", "1e", "epoch", "1e5x"])
+def test_other_texts_stay_texts(text):
+    assert parse_yaml(text, "here") == text
+
+
+@pytest.mark.parametrize("text, value", [("true", True), ("False", False), ("no", "no"), ("on", "on"), ("y", "y")])
+def test_only_true_and_false_are_booleans(text, value):
+    assert parse_yaml(text, "here") == value
+
+
+@pytest.mark.parametrize("text", ["a: [1, 2", "a: b: c", "\tkey: 1"])
+def test_bad_yaml_is_an_error_that_names_the_place(text):
+    with pytest.raises(ValueError, match="recipe.yaml is not valid YAML"):
+        parse_yaml(text, "recipe.yaml")
+
+
+def test_yaml_runs_nothing():
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        parse_yaml("!!python/object/apply:os.system ['true']", "here")
+
+
+def test_a_mapping_becomes_a_dataclass():
+    outer = from_mapping(Outer, {"weight": 2, "mode": "sum", "parts": ["a"], "inner": {"start": 1}}, "objective")
+    assert outer == Outer(weight=2.0, mode="sum", parts=["a"], inner=Inner(start=1))
+    assert isinstance(outer.weight, float)
+    assert from_mapping(Outer, None, "objective") == Outer()
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"wieght": 1}, "Recipe section `objective` has no key `wieght`. Did you mean `weight`?"),
+        ({"zzz": 1}, "Recipe section `objective` has no key `zzz`. Available: flag, inner, mode, name, parts, size, wei"),
+        ({"inner": {"frist": 1}}, "Recipe section `objective.inner` has no key `frist`. Did you mean `first`?"),
+        ({"weight": "heavy"}, "Recipe key `objective.weight` must be a number, got 'heavy'"),
+        ({"weight": True}, "Recipe key `objective.weight` must be a number, got True"),
+        ({"size": 1.5}, "Recipe key `objective.size` must be a whole number, got 1.5"),
+        ({"flag": 1}, "Recipe key `objective.flag` must be true or false, got 1"),
+        ({"mode": "max"}, "Recipe key `objective.mode` must be one of mean, sum, got 'max'"),
+        ({"mode": []}, "Recipe key `objective.mode` must be one of mean, sum, got []"),
+        ({"name": 3}, "Recipe key `objective.name` must be text or null, got 3"),
+        ({"parts": "a"}, "Recipe key `objective.parts` must be a list or null, got 'a'"),
+        ({"inner": 3}, "Recipe section `objective.inner` must be a mapping of keys to values, got 3"),
+        ({"inner": {"start": 0.5}}, "Recipe key `objective.inner.start` must be a whole number, got 0.5"),
+        ([1], "Recipe section `objective` must be a mapping of keys to values, got [1]"),
+    ],
+)
+def test_a_wrong_key_or_value_is_an_error_that_names_it(values, message):
+    with pytest.raises(ValueError) as error:
+        from_mapping(Outer, values, "objective")
+    assert message in str(error.value)

@@ -1,0 +1,277 @@
+import json
+import math
+
+import pytest
+import torch
+from tiny import make_trainer, memory, tiny_recipe, weights
+from torch import nn
+from transformers import TrainerCallback
+
+from hf_mlrpl.labels import POSITIVE
+from hf_mlrpl.losses import partial_bce
+from hf_mlrpl.objective import Objective
+from hf_mlrpl.trainer import MultiLabelTrainer
+
+QUIET = {"eval_strategy": "no", "save_strategy": "no"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> MultiLabelTrainer:
+    """Two epochs of SST: the first without pseudo-labels, the second with them."""
+    trainer = make_trainer(tiny_recipe(training={"save_strategy": "no"}), tmp_path_factory.mktemp("trained"))
+    trainer.train()
+    return trainer
+
+
+# ---- logs ----
+
+
+def test_logs_hold_the_terms_of_the_loss(trained):
+    steps = [entry for entry in trained.state.log_history if "loss" in entry]
+    assert len(steps) == 6
+    first, last = steps[0], steps[-1]
+    assert {"loss_known", "loss_cooccurrence", "loss_similarity"} <= first.keys()
+    assert "loss_intra" not in first and "threshold_intra" not in first
+    for entry in steps:
+        terms = [value for name, value in entry.items() if name.startswith("loss_")]
+        assert sum(terms) == pytest.approx(entry["loss"], rel=1e-5)
+    assert last["threshold_intra"] == last["threshold_cross"] == pytest.approx(0.1)
+    for rule in ("intra", "cross"):
+        assert last[f"pseudo_labels_{rule}"] > 0
+        assert 0 <= last[f"pseudo_precision_{rule}"] <= 100
+
+
+def test_the_precision_of_pseudo_labels_is_that_of_the_hidden_labels(tmp_path):
+    """At threshold 0 the rule `intra` completes every unknown label of images with a known positive."""
+    always = {"start_epoch": 0, "first": 0.0, "floor": 0.0}
+    settings = {"num_train_epochs": 1, "logging_steps": 3, **QUIET}
+    recipe = tiny_recipe(objective={"intra_threshold": always, "cross_weight": 0.0}, training=settings)
+    trainer = make_trainer(recipe, tmp_path)
+    images = trainer.train_dataset
+    unknown = torch.from_numpy(images.labels == 0)
+    correct = int((unknown & torch.from_numpy(images.full_labels == POSITIVE)).sum())
+    trainer.train()
+    entry = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert entry["pseudo_labels_intra"] == unknown.sum()
+    assert entry["pseudo_precision_intra"] == pytest.approx(100 * correct / int(unknown.sum()))
+
+
+def test_data_without_hidden_labels_have_no_precision(tmp_path):
+    trainer = make_trainer(tiny_recipe(training=QUIET), tmp_path)
+    trainer.train_dataset.full_labels = None
+    trainer.train()
+    last = [entry for entry in trainer.state.log_history if "loss" in entry][-1]
+    assert last["pseudo_labels_intra"] > 0 and "pseudo_precision_intra" not in last
+
+
+def test_the_hidden_labels_change_nothing(trained, tmp_path):
+    trainer = make_trainer(tiny_recipe(training={"save_strategy": "no"}), tmp_path)
+    trainer.train_dataset.full_labels = -trainer.train_dataset.full_labels
+    trainer.train()
+    assert (weights(trainer), memory(trainer)) == (weights(trained), memory(trained))
+
+
+def test_a_checkpoint_and_an_evaluation_close_the_interval_of_the_logs(tmp_path):
+    recipe = tiny_recipe(training={"logging_steps": 100, "save_strategy": "steps", "save_steps": 2})
+    trainer = make_trainer(recipe, tmp_path)
+    trainer.train()
+    assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [2, 3, 4, 6]
+
+
+def test_logs_go_to_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    make_trainer(tiny_recipe(training={"report_to": "tensorboard", **QUIET}), tmp_path).train()
+    events = EventAccumulator(str(next(tmp_path.rglob("events.out.*")).parent)).Reload()
+    assert {"train/loss_known", "train/threshold_intra", "train/pseudo_labels_cross"} <= {*events.Tags()["scalars"]}
+
+
+def test_a_loss_that_is_not_a_number_is_seen(tmp_path):
+    trainer = make_trainer(tiny_recipe("ssgrl", training={"num_train_epochs": 1, **QUIET}), tmp_path)
+    with torch.no_grad():
+        trainer.model.fuse.weight.fill_(math.nan)
+    trainer.train()
+    assert math.isnan(trainer.state.log_history[0]["loss"])
+
+
+# ---- optimizer and schedules ----
+
+ADAM = {"learning_rate": 1e-3, "num_train_epochs": 20, "max_steps": -1}
+
+
+@pytest.mark.parametrize("name, kind", [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD")])
+def test_the_optimizer_is_the_one_that_was_asked_for(name, kind, tmp_path):
+    settings = {"optimizer": name, "weight_decay": 0.01, "momentum": 0.8, "adam_beta1": 0.7}
+    trainer = make_trainer(tiny_recipe("ssgrl", training=settings), tmp_path)
+    optimizer = trainer.create_optimizer()
+    assert type(optimizer).__name__ == kind
+    (group,) = optimizer.param_groups
+    assert group["weight_decay"] == 0.01  # on biases and norms, too
+    assert group["momentum"] == 0.8 if name == "sgd" else group["betas"] == (0.7, 0.999)
+    assert len(group["params"]) == sum(parameter.requires_grad for parameter in trainer.model.parameters())
+
+
+def test_frozen_parameters_are_not_optimized(tmp_path):
+    trainer = make_trainer(tiny_recipe("ssgrl", model={"trainable_backbone": ["layer4"]}), tmp_path)
+    optimized = {id(p) for group in trainer.create_optimizer().param_groups for p in group["params"]}
+    for name, parameter in trainer.model.backbone.network.named_parameters():
+        assert (id(parameter) in optimized) == name.startswith("layer4."), name
+    assert id(trainer.model.fuse.weight) in optimized
+
+
+def learning_rates(tmp_path, **settings) -> list[float]:
+    """The learning rate of each of 12 epochs of three steps."""
+    training = {"num_train_epochs": 12, "learning_rate": 1e-3, "lr_step_epochs": 10, **settings}
+    trainer = make_trainer(tiny_recipe("partial_bce", training=training), tmp_path)
+    trainer.create_optimizer_and_scheduler(num_training_steps=36)
+    rates = []
+    for step in range(36):
+        if step % 3 == 0:
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    return rates
+
+
+def test_the_step_schedule_falls_every_ten_epochs(tmp_path):
+    rates = learning_rates(tmp_path, lr_schedule="step")
+    assert rates == pytest.approx([1e-3] * 10 + [1e-4] * 2)
+
+
+def test_the_step_schedule_can_fall_at_other_epochs(tmp_path):
+    rates = learning_rates(tmp_path, lr_schedule="step", lr_step_epochs=4, lr_step_factor=0.5)
+    assert rates == pytest.approx([1e-3] * 4 + [5e-4] * 4 + [2.5e-4] * 4)
+
+
+def test_one_cycle_rises_and_falls(tmp_path):
+    rates = learning_rates(tmp_path, lr_schedule="one_cycle")
+    peak = rates.index(max(rates))
+    assert max(rates) == pytest.approx(1e-3, rel=0.05) and 1 <= peak <= 4
+    assert rates[0] == pytest.approx(1e-3 / 25) and rates[-1] < 1e-4
+
+
+def test_schedules_of_transformers(tmp_path):
+    rates = learning_rates(tmp_path, lr_schedule="transformers", lr_scheduler_type="linear")
+    assert rates == pytest.approx([1e-3 * (1 - epoch / 12) for epoch in range(12)])
+
+
+@pytest.mark.parametrize("key, value", [("optimizer", "lion"), ("lr_schedule", "cosine")])
+def test_an_unknown_optimizer_or_schedule_is_an_error(key, value, tmp_path):
+    with pytest.raises(ValueError, match=f"`{key}` must be one of .*, got '{value}'"):
+        tiny_recipe(training={key: value}).build_arguments(str(tmp_path))
+
+
+# ---- evaluation and the choice of the best model ----
+
+
+def test_the_evaluation_loss_is_that_of_all_images_at_once(trained):
+    images = trained.eval_dataset
+    trained.args.per_device_eval_batch_size = 5  # 16 images: the last batch is smaller
+    metrics = trained.evaluate()
+    batch = [images[row] for row in range(len(images))]
+    with torch.no_grad():
+        logits = trained.model.eval()(torch.stack([item["pixel_values"] for item in batch])).logits
+    expected = partial_bce(logits, torch.stack([item["labels"] for item in batch]))
+    assert metrics["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+class RememberImages(TrainerCallback):
+    """Which data sets were evaluated during training."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        self.seen.append(eval_dataloader.dataset)
+
+
+def test_the_best_epoch_on_the_validation_part_is_kept(tmp_path):
+    training = {"load_best_model_at_end": True, "num_train_epochs": 4, "save_total_limit": None, "learning_rate": 0.02}
+    remember = RememberImages()
+    trainer = make_trainer(tiny_recipe("ssgrl", training=training), tmp_path, callbacks=[remember])
+    trainer.train()
+    assert all(dataset is trainer.eval_dataset for dataset in remember.seen) and remember.seen
+    scores = {entry["step"]: entry["eval_map"] for entry in trainer.state.log_history if "eval_map" in entry}
+    best = max(scores, key=scores.get)
+    assert len(scores) == 4 and trainer.state.best_model_checkpoint.endswith(f"checkpoint-{best}")
+    assert trainer.evaluate()["eval_map"] == pytest.approx(scores[best], abs=1e-9)
+
+
+def test_validation_images_are_training_images_and_never_test_images():
+    recipe = tiny_recipe()
+    splits = recipe.load_data()
+    train, validation, test = ({*part["image_id"]} for part in (splits.train, splits.validation, splits.test))
+    assert len(train) == 48 and len(validation) == 16
+    assert train | validation == {*recipe.load_split("train")["image_id"]}
+    assert not (train & validation) and not (test & (train | validation))
+    assert "full_labels" not in splits.validation.column_names
+
+
+def test_averaged_weights_are_evaluated_and_the_own_ones_come_back(tmp_path):
+    trainer = make_trainer(tiny_recipe(training={"ema_decay": 0.5, **QUIET}), tmp_path)
+    trainer.train()
+    own = weights(trainer)
+    averaged = trainer.evaluate()
+    assert weights(trainer) == own
+    trainer.save_averaged_weights_to_model()
+    assert weights(trainer) != own
+    trainer.ema = None
+    assert trainer.evaluate()["eval_loss"] == averaged["eval_loss"]
+
+
+def test_the_average_follows_its_formula(tmp_path):
+    trainer = make_trainer(tiny_recipe(training={"ema_decay": 0.75, **QUIET}), tmp_path)
+    trainer.train_dataset.set_epoch(0)
+    name = "fuse.weight"
+    expected = trainer.model.state_dict()[name].clone()
+
+    class Follow(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            expected.mul_(0.75).add_(model.state_dict()[name], alpha=0.25)
+
+    trainer.add_callback(Follow())
+    trainer.train()
+    torch.testing.assert_close(trainer.ema.state_dict()[name], expected)
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.5, 2])
+def test_a_decay_outside_its_range_is_an_error(decay, tmp_path):
+    with pytest.raises(ValueError, match=r"`ema_decay` must lie in \(0, 1\)"):
+        make_trainer(tiny_recipe(training={"ema_decay": decay}), tmp_path)
+
+
+# ---- what is saved ----
+
+
+def test_a_checkpoint_holds_no_pickled_arguments(tmp_path):
+    make_trainer(tiny_recipe(training={"max_steps": 1, "save_strategy": "steps", "save_steps": 1}), tmp_path).train()
+    names = {path.name for path in (tmp_path / "checkpoint-1").iterdir()}
+    assert {"model.safetensors", "objective.safetensors", "trainer_state.json"} <= names
+    assert "training_args.bin" not in names
+    assert json.loads((tmp_path / "checkpoint-1" / "config.json").read_text())["model_type"] == "sst"
+
+
+def test_an_objective_with_parameters_is_an_error(tmp_path):
+    class Wrong(Objective):
+        def __init__(self):
+            super().__init__(None, None)
+            self.scale = nn.Parameter(torch.ones(()))
+
+    recipe = tiny_recipe()
+    trainer = make_trainer(recipe, tmp_path)
+    with pytest.raises(ValueError, match="An objective must not have parameters, got scale"):
+        MultiLabelTrainer(trainer.model, trainer.args, Wrong())
+
+
+def test_another_seed_gives_another_run(trained, tmp_path):
+    other = make_trainer(tiny_recipe(training={"save_strategy": "no", "seed": 1}), tmp_path / "other")
+    other.train()
+    again = make_trainer(tiny_recipe(training={"save_strategy": "no"}), tmp_path / "again")
+    again.train()
+    assert weights(again) == weights(trained) != weights(other)
+
+
+def test_the_number_of_workers_changes_nothing(trained, tmp_path):
+    trainer = make_trainer(tiny_recipe(training={"save_strategy": "no", "dataloader_num_workers": 2}), tmp_path)
+    trainer.train()
+    assert weights(trainer) == weights(trained)
