@@ -84,7 +84,9 @@ def test_frozen_parts_are_in_evaluation_mode_and_need_no_gradient():
     backbone.train()
     backbone.keep_frozen_parts_in_evaluation_mode()
     assert not backbone.network.bn1.training and backbone.network.layer4.training
-    trained = {name.split(".")[0] for name, parameter in backbone.network.named_parameters() if parameter.requires_grad}
+    trained = {
+        name.split(".")[0] for name, parameter in backbone.network.named_parameters() if parameter.requires_grad
+    }
     assert trained == {"layer3", "layer4"}
 
 

@@ -25,7 +25,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__in
 
 
 def imports(path: Path) -> list[tuple[str, ...]]:
-    """Modules of this package that `path` imports, as paths inside the package; those for type checkers do not count."""
+    """Modules of this package that `path` imports, as paths inside the package, without those for type checkers."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":

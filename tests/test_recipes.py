@@ -37,7 +37,12 @@ def test_a_saved_recipe_is_the_same_recipe(tmp_path):
 
 
 def test_overrides_replace_and_add_settings():
-    overrides = ["data.proportion=0.3", "training.learning_rate=1e-4", "objective.ramp.epochs=2", "model.backbone=vgg11"]
+    overrides = [
+        "data.proportion=0.3",
+        "training.learning_rate=1e-4",
+        "objective.ramp.epochs=2",
+        "model.backbone=vgg11",
+    ]
     recipe = Recipe.load("sst/digit_scenes_10", [*overrides, "objective.cooccurrence=statistical"])
     assert recipe.data["proportion"] == 0.3 and recipe.training["learning_rate"] == 1e-4
     assert recipe.model["backbone"] == "vgg11"
@@ -53,7 +58,10 @@ def test_overrides_replace_and_add_settings():
         ("training..seed=3", "An override must look like section.key=value"),
         ("training.learning_rate.x=3", "needs `learning_rate` to be a section, but it is a value"),
         ("training.seed=[1", "The override 'training.seed=[1' is not valid YAML"),
-        ("training.learning_rat=1", "Recipe section `training` has no key `learning_rat`. Did you mean `learning_rate`?"),
+        (
+            "training.learning_rat=1",
+            "Recipe section `training` has no key `learning_rat`. Did you mean `learning_rate`?",
+        ),
         ("trainin.seed=1", "Recipe section `top level` has no key `trainin`. Did you mean `training`?"),
         ("training.learning_rate=fast", "Recipe key `training.learning_rate` must be a number, got 'fast'"),
         ("training.num_train_epochs=null", "Recipe key `training.num_train_epochs` must be a number"),

@@ -259,7 +259,7 @@ FEW_STEPS = BATCH_OF_8 | {  # nine steps, augmented images from two workers
     "dataloader_num_workers": 2,
     "save_total_limit": None,
 }
-MANY_STEPS = BATCH_OF_8 | {"num_train_epochs": 12, "save_strategy": "steps", "save_steps": 8}
+MANY_STEPS = BATCH_OF_8 | {"num_train_epochs": 8, "save_strategy": "steps", "save_steps": 8}
 
 
 def environment() -> dict[str, str]:

@@ -60,7 +60,10 @@ def test_a_mapping_becomes_a_dataclass():
     "values, message",
     [
         ({"wieght": 1}, "Recipe section `objective` has no key `wieght`. Did you mean `weight`?"),
-        ({"zzz": 1}, "Recipe section `objective` has no key `zzz`. Available: flag, inner, mode, name, parts, size, wei"),
+        (
+            {"zzz": 1},
+            "Recipe section `objective` has no key `zzz`. Available: flag, inner, mode, name, parts, size, wei",
+        ),
         ({"inner": {"frist": 1}}, "Recipe section `objective.inner` has no key `frist`. Did you mean `first`?"),
         ({"weight": "heavy"}, "Recipe key `objective.weight` must be a number, got 'heavy'"),
         ({"weight": True}, "Recipe key `objective.weight` must be a number, got True"),

@@ -9,7 +9,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-
 _BOOL = "tag:yaml.org,2002:bool"
 
 

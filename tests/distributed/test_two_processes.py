@@ -150,5 +150,12 @@ def test_accelerate_goes_on_after_both_processes_were_killed(trained, recipe, tm
 
 def test_accelerate_says_when_there_is_one_process(recipe, tmp_path):
     config = "training/accelerate/one_gpu.yaml"
-    command = ("training/train.py", recipe, "training.max_steps=1", "training.use_cpu=true", "--output", tmp_path / "run")
+    command = (
+        "training/train.py",
+        recipe,
+        "training.max_steps=1",
+        "training.use_cpu=true",
+        "--output",
+        tmp_path / "run",
+    )
     assert "1 process on cpu" in succeed(*ACCELERATE, config, *command)

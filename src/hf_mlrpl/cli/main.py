@@ -14,8 +14,20 @@ Two commands to start with:
 """
 
 
+def build_parser() -> argparse.ArgumentParser:
+    return _build_parsers()[0]
+
+
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Read the command line; settings may stand before and behind options."""
+    parser, commands = _build_parsers()
+    if argv and argv[0] in commands:
+        return commands[argv[0]].parse_intermixed_args(argv[1:])
+    return parser.parse_args(argv)
+
+
+def _build_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of `hf-mlrpl`, and those of its commands."""
     from .. import __version__
 
     parser = argparse.ArgumentParser(
@@ -28,9 +40,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         import_module(f"{__package__}.{command}").add_parser(commands)
-    if argv and argv[0] in COMMANDS:
-        return commands.choices[argv[0]].parse_intermixed_args(argv[1:])
-    return parser.parse_args(argv)
+    return parser, dict(commands.choices)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ _EPILOG = """\
 A sweep is a YAML file:
 
   seeds: [0, 1, 2]                      training.seed of the runs
+  overrides: [training.eval_strategy=no]     settings of all runs
   grid:                                 every combination is a column group of the table
     data.proportion: [0.1, 0.5]
   runs:                                 a row of the table each
@@ -71,15 +72,19 @@ def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
     content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(content, dict) or not content.get("runs"):
         raise ValueError(f"{path} must have a list `runs`, see `hf-mlrpl sweep --help`.")
-    check_keys(content, ("seeds", "grid", "runs", "metrics"), "sweep")
+    check_keys(content, ("seeds", "overrides", "grid", "runs", "metrics"), "sweep")
     runs = []
     for entry in content["runs"]:
+        if not isinstance(entry, dict) or "recipe" not in entry:
+            raise ValueError(f"{path}: an entry of `runs` must be a mapping with at least `recipe`, got {entry!r}.")
         check_keys(entry, ("name", "recipe", "overrides", "grid"), "runs")
         grid = entry.get("grid", content.get("grid") or {})
+        if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
+            raise ValueError(f"{path}: `grid` must map settings to lists of values, got {grid!r}.")
         for values in itertools.product(*grid.values()):
             cell = [f"{key}={value}" for key, value in zip(grid, values, strict=True)]
             column = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in zip(grid, values, strict=True))
-            overrides = tuple([*entry.get("overrides", []), *cell])
+            overrides = (*content.get("overrides", []), *entry.get("overrides", []), *cell)
             for seed in content.get("seeds", [0]):
                 runs.append(Run(entry.get("name", entry["recipe"]), column, seed, entry["recipe"], overrides))
     return runs, content.get("metrics", ["test_map", "train_seconds"])
@@ -173,14 +178,15 @@ def make_table(runs: list[Run], results: dict[str, dict[str, Any]], metrics: lis
         for column in columns:
             group = [p for p in runs if (p.row, p.column) == (row, column)]
             done = [results[p.key]["metrics"] for p in group if p.key in results]
-            cells += [_cell([m[metric] for m in done if metric in m], bool(group)) for metric in metrics]
+            cells += [_cell([m[metric] for m in done if metric in m], len(group)) for metric in metrics]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(values: list[float], planned: bool) -> str:
+def _cell(values: list[float], planned: int) -> str:
     if not values:
         return "not run" if planned else ""
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+    text = f"{statistics.mean(values):.1f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.1f}"
+    return text if len(values) == planned else f"{text} ({len(values)} of {planned} seeds)"

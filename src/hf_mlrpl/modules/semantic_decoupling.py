@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from ..losses import at_least_float32
 
-_CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}  # of a chunk (c, N, J): stays in the caches of a CPU, fills a GPU
+_CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**24}  # of a chunk (c, N, J): stays in the caches of a CPU, fills a GPU
 
 
 class _BilinearScores(torch.autograd.Function):

@@ -1,0 +1,60 @@
+import pytest
+from PIL import Image
+
+from hf_mlrpl.cli.main import main
+
+SMALL = "data.num_scenes=12"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Six photos and a table with known and unknown labels."""
+    rows = ["file_name,cat,dog"]
+    for i, labels in enumerate(["1,-1", "1,", ",1", "-1,1", "1,1", ",-1"]):
+        Image.new("RGB", (40, 30), (40 * i, 100, 0)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{labels}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "labels.csv"
+
+
+def test_numbers_and_a_picture(tmp_path, capsys):
+    picture = tmp_path / "new" / "picture.png"
+    assert main(["data", SMALL, "--picture", str(picture), "--examples", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "labels hidden by the protocol random_known" in printed
+    assert "10 labels" in printed and f"3 examples: {picture}" in printed
+    with Image.open(picture) as image:
+        assert image.width > 100
+
+
+def test_test_images_have_all_labels(tmp_path, capsys):
+    assert main(["data", SMALL, "--split", "test", "--examples", "0"]) == 0
+    assert "12 images, 10 labels, 100.0% of the entries known" in capsys.readouterr().out
+
+
+def test_own_photos(photos, tmp_path, capsys):
+    assert main(["data", "table", f"path={photos}", "--picture", str(tmp_path / "p.png")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cat", "3", "1", "2"] in lines and ["dog", "3", "2", "1"] in lines
+    assert (tmp_path / "p.png").is_file()
+
+
+def test_nothing_is_drawn_on_request(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", SMALL, "--examples", "0"]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["tabel", "path=x"], "There is no recipe 'tabel'"),
+        (["table", "path"], "A setting must look like key=value, got 'path'"),
+        (["table", "pth=x"], "Recipe section `data` has no key `pth`. Did you mean `path`?"),
+        (["table"], "missing a required argument: 'path'"),
+        (["table", "path=/nowhere/labels.csv"], "/nowhere/labels.csv"),
+    ],
+)
+def test_mistakes_end_with_one_line(arguments, message, capsys):
+    assert main(["data", *arguments]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,130 @@
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import tiny_content, without_clock, write_recipe
+
+from hf_mlrpl.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate")
+    with contextlib.redirect_stdout(io.StringIO()):
+        recipe = write_recipe(folder, training={"num_train_epochs": 1, "save_strategy": "no"})
+        assert main(["train", recipe, "--output", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def evaluate(capsys, *arguments: object) -> dict[str, float]:
+    capsys.readouterr()
+    assert main(["evaluate", *map(str, arguments), "--json"]) == 0
+    return without_clock(json.loads(capsys.readouterr().out))
+
+
+def fail(capsys, *arguments: object) -> str:
+    capsys.readouterr()
+    assert main(["evaluate", *map(str, arguments)]) == 2
+    _, found, message = capsys.readouterr().err.rpartition("error: ")
+    assert found and "Traceback" not in message
+    return message
+
+
+def test_the_numbers_are_those_of_the_run(checkpoint, capsys):
+    expected = json.loads((checkpoint / "metrics.json").read_text())
+    actual = evaluate(capsys, checkpoint)
+    assert "test_map" in actual and "test_loss" in actual
+    assert actual == {name: pytest.approx(expected[name], rel=1e-6) for name in actual}
+
+
+def test_the_size_of_a_batch_changes_nothing(checkpoint, capsys):
+    small = evaluate(capsys, checkpoint, "training.per_device_eval_batch_size=5")
+    assert small == pytest.approx(evaluate(capsys, checkpoint), rel=1e-6)
+
+
+def test_other_parts_of_the_data(checkpoint, capsys):
+    validation = evaluate(capsys, checkpoint, "--split", "validation")
+    expected = json.loads((checkpoint / "metrics.json").read_text())["validation_map"]
+    assert validation["validation_map"] == pytest.approx(expected, rel=1e-6)
+    assert "train_map" in evaluate(capsys, checkpoint, "--split", "train")
+
+
+def test_a_table_for_readers(checkpoint, capsys):
+    assert main(["evaluate", str(checkpoint)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines][:2] == ["test_loss", "test_map"]
+    assert not [line for line in lines if "epoch" in line or "preparation" in line]
+
+
+def test_the_data_of_another_recipe(checkpoint, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, "partial_bce", data={"num_scenes": 30, "seed": 5})
+    other = evaluate(capsys, checkpoint, "--recipe", recipe)
+    assert other["test_map"] != evaluate(capsys, checkpoint)["test_map"]
+
+
+def test_nothing_is_written_into_the_checkpoint(checkpoint, capsys):
+    before = sorted(path.name for path in checkpoint.iterdir())
+    evaluate(capsys, checkpoint)
+    assert sorted(path.name for path in checkpoint.iterdir()) == before
+
+
+# ---- mistakes ----
+
+
+def test_a_checkpoint_with_other_labels_is_an_error(checkpoint, tmp_path, capsys):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"]["3"] = "three"
+    config["label2id"] = {name: int(i) for i, name in config["id2label"].items()}
+    (other / "config.json").write_text(json.dumps(config))
+    message = fail(capsys, other)
+    assert (
+        "different labels: the checkpoint has 10 (three missing in the data), the data 10 (3 missing in the" in message
+    )
+
+
+def test_labels_in_another_order_are_an_error(checkpoint, tmp_path, capsys):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["id2label"] |= {"0": "1", "1": "0"}
+    (other / "config.json").write_text(json.dumps(config))
+    assert "in the same order" in fail(capsys, other)
+
+
+def test_a_checkpoint_of_another_library_is_an_error(tmp_path, capsys):
+    from transformers import ResNetConfig
+
+    ResNetConfig().save_pretrained(tmp_path)
+    assert "not of hf-mlrpl" in fail(capsys, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "missing"])
+def test_damaged_weights_are_an_error(checkpoint, tmp_path, capsys, damage):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    weights = other / "model.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:1000])
+    assert str(other) in fail(capsys, other)
+
+
+def test_a_checkpoint_without_a_recipe_needs_one(checkpoint, tmp_path, capsys):
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    (other / "recipe.yaml").unlink()
+    assert "has no recipe.yaml. Say with --recipe which data to evaluate on" in fail(capsys, other)
+
+
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path, capsys):
+    assert "does not exist" in fail(capsys, tmp_path / "nothing")
+
+
+def test_a_recipe_without_a_validation_part_is_an_error(checkpoint, tmp_path, capsys):
+    content = tiny_content(data={"validation": 0.0})
+    (tmp_path / "none.yaml").write_text(yaml.safe_dump(content))
+    message = fail(capsys, checkpoint, "--recipe", tmp_path / "none.yaml", "--split", "validation")
+    assert "set `data.validation`" in message

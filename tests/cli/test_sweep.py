@@ -1,0 +1,157 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from tiny import write_recipe
+
+from hf_mlrpl.cli import sweep
+from hf_mlrpl.cli.main import main
+
+SWEEP = """
+seeds: [0, 1]
+grid:
+  data.proportion: [0.5, 1.0]
+runs:
+  - {{name: SST, recipe: {recipe}}}
+  - name: no pair loss
+    recipe: {recipe}
+    overrides: [objective.cooccurrence_weight=0]
+    grid: {{data.proportion: [0.5]}}
+metrics: [test_map]
+"""
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "table.yaml"
+    path.write_text(SWEEP.format(recipe=write_recipe(tmp_path)))
+    return path
+
+
+class Started:
+    """Stands for the processes of a sweep: writes the metrics of each run; runs whose folder is in `failing` fail."""
+
+    def __init__(self):
+        self.commands, self.failing = [], ()
+
+    def __call__(self, command, stdout=None, **kwargs):
+        self.commands.append(command)
+        folder = Path(command[command.index("--output") + 1])
+        if folder.name in self.failing:
+            stdout.write("error: the reason\n")
+            return subprocess.CompletedProcess(command, 2)
+        seed = int(folder.name[-1])
+        (folder / "checkpoint-3").mkdir()
+        (folder / "metrics.json").write_text(json.dumps({"test_map": 60.0 + 2 * seed, "train_seconds": 5.0}))
+        return subprocess.CompletedProcess(command, 0)
+
+
+@pytest.fixture
+def started(monkeypatch) -> Started:
+    started = Started()
+    monkeypatch.setattr(sweep.subprocess, "run", started)
+    return started
+
+
+def test_runs_are_all_combinations(file):
+    runs, metrics = sweep.read_sweep(file)
+    assert [(run.row, run.column, run.seed) for run in runs] == [
+        ("SST", "proportion 0.5", 0),
+        ("SST", "proportion 0.5", 1),
+        ("SST", "proportion 1.0", 0),
+        ("SST", "proportion 1.0", 1),
+        ("no pair loss", "proportion 0.5", 0),
+        ("no pair loss", "proportion 0.5", 1),
+    ]
+    assert metrics == ["test_map"] and len({run.key for run in runs}) == len({run.folder for run in runs}) == 6
+    assert runs[4].overrides == ("objective.cooccurrence_weight=0", "data.proportion=0.5")
+
+
+def test_a_table_of_means_and_deviations(file, started, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(["sweep", str(file), "--output", str(output)]) == 0
+    table = (output / "table.md").read_text()
+    assert table.splitlines() == [
+        "| method | test_map proportion 0.5 | test_map proportion 1.0 |",
+        "|---|---|---|",
+        "| SST | 61.0 ± 1.4 | 61.0 ± 1.4 |",
+        "| no pair loss | 61.0 ± 1.4 |  |",
+    ]
+    assert table in capsys.readouterr().out
+    lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+    assert len(lines) == 6 and {line["seed"] for line in lines} == {0, 1}
+    assert list(output.rglob("checkpoint-*")) == []
+    assert all("--resume" in command and command[3:5][0] == "train" for command in started.commands)
+
+
+def test_finished_runs_are_kept(file, started, tmp_path):
+    command = ["sweep", str(file), "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    with open(tmp_path / "out" / "results.jsonl", "a") as results:
+        results.write('{"key": "half a li')  # interrupted while writing
+    assert main(command) == 0
+    assert len(started.commands) == 6
+    file.write_text(file.read_text().replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
+    assert main(command) == 0
+    assert len(started.commands) == 9
+    assert "62.0 ± 2.0" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_failed_run_is_named_and_tried_again(file, started, tmp_path, capsys):
+    command = ["sweep", str(file), "--output", str(tmp_path / "out")]
+    started.failing = ("SST-proportion_0.5-seed1",)
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert "1 of 6 runs failed" in message and "SST-proportion_0.5-seed1: exit code 2, error: the reason" in message
+    assert len(sweep.read_results(tmp_path / "out")) == 5, "the others went on"
+    assert main([*command, "--table"]) == 0
+    assert "| SST | 60.0 (1 of 2 seeds) | 61.0 ± 1.4 |" in capsys.readouterr().out
+    started.failing = ()
+    assert main(command) == 0
+    assert len(started.commands) == 7
+
+
+def test_runs_at_the_same_time_share_the_cores(file, started, tmp_path):
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--jobs", "3"]) == 0
+    assert len(sweep.read_results(tmp_path / "out")) == 6
+
+
+def test_a_table_before_anything_has_run(file, tmp_path, capsys):
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--table"]) == 0
+    assert "| SST | not run | not run |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("runs:", "rnus:", "must have a list `runs`"),
+        ("seeds:", "seed:", "has no key `seed`. Did you mean `seeds`?"),
+        ("overrides:", "override:", "has no key `override`. Did you mean `overrides`?"),
+        ("objective.cooccurrence_weight", "objective.cooccurence_weight", "Did you mean `cooccurrence_weight`?"),
+        ("data.proportion: [0.5, 1.0]", "data.proportion: 0.5", "`grid` must"),
+        ("grid:", "grid: [", "is not valid YAML"),
+        ("recipe:", "overrides:", "must be a mapping with at least `recipe`"),
+    ],
+)
+def test_a_mistake_in_the_file_is_found_before_a_run_starts(file, started, tmp_path, old, new, message, capsys):
+    file.write_text(file.read_text().replace(old, new, 1))
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert started.commands == []
+
+
+def test_a_file_that_does_not_exist_is_an_error(tmp_path, capsys):
+    assert main(["sweep", str(tmp_path / "nothing.yaml")]) == 2
+    assert "nothing.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_sweep_trains(tmp_path):
+    recipe = write_recipe(tmp_path, "partial_bce", training={"max_steps": 1})
+    (tmp_path / "one.yaml").write_text(f"runs: [{{name: BCE, recipe: {recipe}}}]")
+    output = tmp_path / "out"
+    assert main(["sweep", str(tmp_path / "one.yaml"), "--output", str(output)]) == 0
+    (result,) = sweep.read_results(output).values()
+    assert 0 < result["metrics"]["test_map"] <= 100 and result["metrics"]["train_seconds"] > 0
+    assert (output / "BCE--seed0" / "model.safetensors").is_file()
