@@ -55,8 +55,7 @@ class MultiLabelTrainer(Trainer):
                 f"An objective must not have parameters, got {', '.join(parameters)}. DDP would not average them: "
                 "move them to the model."
             )
-        if args.channels_last:
-            model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
         kwargs.setdefault("compute_metrics", compute_metrics)
         super().__init__(model=model, args=args, **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1:

@@ -27,7 +27,6 @@ class MultiLabelTrainingArguments(TrainingArguments):
     lr_step_epochs: float = _field(10, "Schedule `step`: the learning rate falls every so many epochs.")
     lr_step_factor: float = _field(0.1, "Schedule `step`: the learning rate falls by this factor.")
     ema_decay: float | None = _field(None, "Evaluate and save a moving average of the weights with this decay.")
-    channels_last: bool = _field(True, "Memory format of convolutions: faster on CPU and on GPU with bf16.")
 
     # Published: Adam at 1e-5, decay 5e-4 on all trained parameters, 20 epochs of batch 32, no clipping.
     learning_rate: float = _field(1e-5, "Highest learning rate.")

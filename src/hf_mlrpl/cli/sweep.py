@@ -41,6 +41,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--output", metavar="FOLDER", help="default: runs/<name of the file>")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
     parser.add_argument("--table", action="store_true", help="only make the table from the results so far")
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="columns, instead of those of the file")
     parser.set_defaults(run=run)
 
 
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if not arguments.table:
         _run_all(runs, output, arguments.jobs)
-    table = make_table(runs, read_results(output), metrics)
+    table = make_table(runs, read_results(output), arguments.metrics or metrics)
     (output / "table.md").write_text(table)
     print(table, end="")
 
