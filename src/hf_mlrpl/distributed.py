@@ -26,6 +26,11 @@ def share_buffers(model: nn.Module) -> None:
             torch.distributed.broadcast(buffer, src=0)
 
 
+def total_over_processes(count: int) -> int:
+    """The sum of `count` over all processes."""
+    return int(gather_rows(torch.tensor([count], device=PartialState().device)).sum())
+
+
 def state_digest(state: dict[str, Tensor]) -> str:
     """SHA-256 of the names, shapes and bytes of `state`, to compare memory across processes or runs."""
     import hashlib

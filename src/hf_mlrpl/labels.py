@@ -1,5 +1,6 @@
 """The label alphabet, from disk to loss: -1 absent, 0 unknown, +1 present."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,9 +57,9 @@ class LabelSummary:
         never_present = [name for name, count in zip(self.names, self.present, strict=True) if count == 0]
         never_absent = [name for name, count in zip(self.names, self.absent, strict=True) if count == 0]
         if never_present:
-            messages.append(f"{len(never_present)} label(s) are never present: {_shorten(never_present)}.")
+            messages.append(f"{len(never_present)} label(s) are never present: {shorten(never_present, 8)}.")
         if never_absent:
-            messages.append(f"{len(never_absent)} label(s) are never known to be absent: {_shorten(never_absent)}.")
+            messages.append(f"{len(never_absent)} label(s) are never known to be absent: {shorten(never_absent, 8)}.")
         if self.unlabelled_images:
             messages.append(f"{self.unlabelled_images} of {self.num_images} images have no known label.")
         return messages
@@ -87,5 +88,7 @@ def summarize_labels(labels: np.ndarray, names: list[str]) -> LabelSummary:
     )
 
 
-def _shorten(names: list[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+def shorten(items: Sequence, shown: int = 3) -> str:
+    """The first items for a message, and how many more there are."""
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return ", ".join(str(item) for item in items[:shown]) + more

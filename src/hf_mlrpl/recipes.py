@@ -69,6 +69,11 @@ class Splits:
     def names(self) -> list[str]:
         return label_names(self.train)
 
+    @property
+    def measured(self) -> "tuple[str, Dataset | None]":
+        """What the final metrics come from: the test images, or the validation part where there are none."""
+        return ("test", self.test) if self.test is not None else ("validation", self.validation)
+
 
 @dataclass
 class Recipe:

@@ -187,9 +187,10 @@ class MultiLabelTrainer(Trainer):
             ) from error
 
     def save_averaged_weights_to_model(self) -> None:
-        """After training: give the model the averaged weights, where there are any."""
+        """After training: give the model the averaged weights for good, where there are any."""
         if self.ema:
             self.ema.copy_to(self.model)
+            self.ema = None
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)

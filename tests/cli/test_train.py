@@ -6,10 +6,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tiny import tiny_content, without_clock, write_recipe
 
-from hf_mlrpl import SstForMultiLabelClassification
+from hf_mlrpl import MultiLabelPreTrainedModel, SstForMultiLabelClassification
 from hf_mlrpl.cli import train as train_command
 from hf_mlrpl.cli.main import main, parse_arguments
 from hf_mlrpl.recipes import Recipe
@@ -20,9 +20,9 @@ def fail(capsys, *arguments: str) -> str:
     """What a command that must fail says last."""
     capsys.readouterr()
     assert main(list(arguments)) == 2
-    _, found, message = capsys.readouterr().err.rpartition("error: ")
-    assert found and "Traceback" not in message
-    return message
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    return re.split(r"^error: ", printed, flags=re.MULTILINE)[1]
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +288,14 @@ def test_a_full_disk_is_a_clear_error(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch, "save", fail_to_save)
     message = fail(capsys, "train", write_recipe(tmp_path), "--output", str(tmp_path / "run"))
     assert "checkpoint-3 could not be written: [Errno 28] No space left on device. Is the disk full?" in message
+
+
+def test_a_disk_that_is_full_at_the_end_is_a_clear_error(tmp_path, monkeypatch, capsys):
+    def fail_to_save(*args, **kwargs):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(MultiLabelPreTrainedModel, "save_pretrained", fail_to_save)
+    recipe = write_recipe(tmp_path, training={"save_strategy": "no", "max_steps": 1})
+    message = fail(capsys, "train", recipe, "--output", str(tmp_path / "run"))
+    assert "The weights could not be written" in message and "No space left on device" in message
+    assert not (tmp_path / "run" / "metrics.json").exists()

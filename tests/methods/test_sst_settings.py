@@ -23,8 +23,9 @@ EASY = StepDown(start_epoch=1, first=0.2, floor=0.2)
 @pytest.fixture(scope="module")
 def model():
     config = SstConfig(
-        num_labels=5, backbone="test_resnet", image_size=32, feature_pool=1, trainable_backbone=None, word_embedding_dim=8,
-        representation_dim=12, attention_dim=8, output_dim=12, cooccurrence_dim=6, cooccurrence_hidden_dim=7,
+        num_labels=5, backbone="test_resnet", image_size=32, feature_pool=1, trainable_backbone=None,
+        word_embedding_dim=8, representation_dim=12, attention_dim=8, output_dim=12, cooccurrence_dim=6,
+        cooccurrence_hidden_dim=7,
     )  # fmt: skip
     torch.manual_seed(0)
     return SstForMultiLabelClassification(config)

@@ -11,9 +11,11 @@ def load_model(checkpoint: str) -> "MultiLabelPreTrainedModel":
     """The model of a folder or of a name on the Hub, or an error that says what is wrong with it."""
     from safetensors import SafetensorError
     from transformers import AutoModelForImageClassification
+    from transformers.utils import logging
 
     from .. import auto  # noqa: F401  makes the models known
 
+    logging.disable_progress_bar()  # of reading the weights, which takes no time
     check_checkpoint(checkpoint)
     try:
         return AutoModelForImageClassification.from_pretrained(checkpoint, use_safetensors=True)

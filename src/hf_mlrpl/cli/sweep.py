@@ -87,7 +87,7 @@ def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
             column = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in zip(grid, values, strict=True))
             overrides = (*content.get("overrides", []), *entry.get("overrides", []), *cell)
             for seed in content.get("seeds", [0]):
-                runs.append(Run(entry.get("name", entry["recipe"]), column, seed, entry["recipe"], overrides))
+                runs.append(Run(str(entry.get("name", entry["recipe"])), column, seed, entry["recipe"], overrides))
     return runs, content.get("metrics", ["test_map", "train_seconds"])
 
 

@@ -50,12 +50,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
-    from transformers.utils import logging
 
     if args.batch_size < 1:
         raise ValueError(f"`--batch-size` must be at least 1, got {args.batch_size}.")
     photos = list_photos(args.photos)
-    logging.disable_progress_bar()  # of loading the weights, which takes no time
     tagger = load_tagger(args.checkpoint, args.device)
     options = {"threshold": args.threshold, "top_k": args.top_k, "batch_size": args.batch_size}
     artist = None if args.pictures is None else Artist(args.pictures)

@@ -3,10 +3,13 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from ..modeling_utils import MultiLabelPreTrainedModel
     from ..recipes import Recipe, Splits
 
@@ -84,8 +87,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     from transformers import set_seed
     from transformers.utils import logging
 
-    from ..distributed import describe_processes, end_processes
-    from ..labels import summarize_labels
+    from ..distributed import describe_processes, end_processes, total_over_processes
     from ..recipes import known_labels
     from ..trainer import MultiLabelTrainer
 
@@ -98,16 +100,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     set_seed(arguments.seed)
     say(f"{recipe.method} on {recipe.data['name']}, {describe_processes()}, results in {output}")
 
-    splits = recipe.load_data()
-    labels = known_labels(splits.train)
-    summary = summarize_labels(labels, splits.names)
-    say(str(summary).splitlines()[0])
-    for message in summary.warnings:
-        say(f"warning: {message}")
-    if not (labels != 0).any():
-        raise ValueError("All training labels are unknown: there is nothing to learn from. Check `data`.")
-
-    model = recipe.build_model(splits.names, labels)
+    splits = _load_data(recipe, say)
+    model = recipe.build_model(splits.names, known_labels(splits.train))
     trainer = MultiLabelTrainer(
         model,
         arguments,
@@ -119,12 +113,21 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     )
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_averaged_weights_to_model()
-    metrics = _evaluate_test(trainer, recipe, splits, say)
+    metrics: dict[str, float] = {}
+    images = {"training": trainer.train_dataset, "validation": trainer.eval_dataset}
+    name, measured = splits.measured
+    if measured is not None:
+        images[name] = recipe.build_images(measured, model.config, training=False)
+        metrics = trainer.evaluate(images[name], metric_key_prefix=name)
+        metrics.pop("epoch", None)
     metrics["train_seconds"] = round(time.perf_counter() - started, 1)
     metrics |= _training_metrics(trainer.state.log_history)
-    _report_bad_images(trainer, say)
+    for name, dataset in images.items():
+        count = total_over_processes(dataset.num_bad_images if dataset is not None else 0)
+        if count:
+            say(f"warning: {count} unreadable {name} image(s) were skipped.")
     if is_main:
-        save_results(output, recipe, splits, trainer.model, metrics)
+        save_results(output, recipe, measured, trainer.model, metrics)
         _say_goodbye(output, metrics, type(model).__name__)
     end_processes()
     return metrics
@@ -170,18 +173,28 @@ def _check_same_recipe(recipe: "Recipe", saved: Path) -> None:
         )
 
 
-def _evaluate_test(trainer: Any, recipe: "Recipe", splits: "Splits", say: Any) -> dict[str, float]:
-    """Metrics of the test images, or of the validation part where there are none."""
-    name = "test" if splits.test is not None else "validation"
-    dataset = splits.test if splits.test is not None else splits.validation
-    if dataset is None:
-        say("There are neither test images nor a validation part (`data.validation`): nothing was measured.")
-        return {}
-    images = recipe.build_images(dataset, trainer.model.config, training=False)
-    trainer.ema = None  # the model has the averaged weights by now
-    metrics = trainer.evaluate(images, metric_key_prefix=name)
-    trainer.test_images = images
-    return {key: value for key, value in metrics.items() if key != "epoch"}
+def _load_data(recipe: "Recipe", say: Callable[..., None]) -> "Splits":
+    """The data of the run; raises now, not after the training, if nothing could be learned or measured."""
+    from ..labels import POSITIVE, summarize_labels
+    from ..recipes import known_labels
+
+    splits = recipe.load_data()
+    labels = known_labels(splits.train)
+    summary = summarize_labels(labels, splits.names)
+    say(str(summary).splitlines()[0])
+    for message in summary.warnings:
+        say(f"warning: {message}")
+    if not labels.any():
+        raise ValueError("All training labels are unknown: there is nothing to learn from. Check `data`.")
+    for name, dataset in (("validation", splits.validation), ("test", splits.test)):
+        if dataset is not None and not (known_labels(dataset) == POSITIVE).any():
+            raise ValueError(
+                f"No label of the {name} images is known to be present, so there is nothing to measure. Give them "
+                "labels, or leave them out."
+            )
+    if splits.measured[1] is None:
+        say("There are neither test images nor a validation part (`data.validation`): nothing will be measured.")
+    return splits
 
 
 def _training_metrics(history: list[dict[str, float]]) -> dict[str, float]:
@@ -194,25 +207,26 @@ def _training_metrics(history: list[dict[str, float]]) -> dict[str, float]:
     return last
 
 
-def _report_bad_images(trainer: Any, say: Any) -> None:
-    datasets = {"training": trainer.train_dataset, "test": getattr(trainer, "test_images", None)}
-    for name, dataset in datasets.items():
-        if dataset is not None and dataset.num_bad_images:
-            say(f"warning: {dataset.num_bad_images} unreadable {name} image(s) were skipped.")
-
-
 def save_results(
-    output: Path, recipe: "Recipe", splits: "Splits", model: "MultiLabelPreTrainedModel", metrics: dict[str, float]
+    output: Path,
+    recipe: "Recipe",
+    shown: "Dataset | None",
+    model: "MultiLabelPreTrainedModel",
+    metrics: dict[str, float],
 ) -> None:
-    """Write the checkpoint, its card, the recipe, the metrics and the pictures."""
+    """Write the checkpoint, its card, the metrics, and pictures of images that are `shown`."""
+    from safetensors import SafetensorError
+
     from ..hub.cards import write_model_card
     from ..image_processing import processor_for
 
-    model.save_pretrained(output)
+    try:
+        model.save_pretrained(output)
+    except SafetensorError as error:
+        raise OSError(f"The weights could not be written to {output}: {error}. Make room and add --resume.") from error
     processor_for(model.config).save_pretrained(output)
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     write_model_card(output, recipe, model, metrics)
-    shown = splits.test if splits.test is not None else splits.validation
     if shown is not None:
         save_pictures(output, model, shown)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 
-from ..labels import NEGATIVE, POSITIVE
+from ..labels import NEGATIVE, POSITIVE, shorten
 from .columns import SplitNotFound, check_split, make_dataset
-from .files import missing_files, shorten
+from .files import missing_files
 
 if TYPE_CHECKING:
     from datasets import Dataset

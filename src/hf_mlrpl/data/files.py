@@ -4,8 +4,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-SHOWN = 3
-
 
 def missing_files(paths: Sequence[str]) -> list[int]:
     """The positions in `paths` of files that do not exist; every folder is listed once, so that it is fast."""
@@ -26,12 +24,6 @@ def _file_names(folder: str) -> set[str]:
         return set()
     with os.scandir(folder or ".") as entries:
         return {entry.name for entry in entries if entry.is_file()}
-
-
-def shorten(items: Sequence, shown: int = SHOWN) -> str:
-    """The first items, and how many more there are."""
-    more = f" and {len(items) - shown} more" if len(items) > shown else ""
-    return ", ".join(str(item) for item in items[:shown]) + more
 
 
 def read_lines(file: Path) -> list[str]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..labels import NEGATIVE, POSITIVE, UNKNOWN
+from ..labels import NEGATIVE, POSITIVE, UNKNOWN, shorten
 from .columns import check_unique
-from .files import read_lines, shorten
+from .files import read_lines
 from .table_files import Table
 
 POSITIVE_COLUMNS, NEGATIVE_COLUMN = ("positive", "labels"), "negative"

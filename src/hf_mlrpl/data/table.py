@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..labels import UNKNOWN, summarize_labels
+from ..labels import UNKNOWN, shorten, summarize_labels
 from .columns import IMAGE_ID, check_split, make_dataset
-from .files import missing_files, shorten
+from .files import missing_files
 from .label_columns import find_label_names, is_empty, read_label_names, read_labels
 from .table_files import SUFFIXES, Table, read_table
 

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ..labels import NEGATIVE, POSITIVE
+from ..labels import NEGATIVE, POSITIVE, shorten
 from .columns import check_split, make_dataset
-from .files import missing_files, read_lines, shorten
+from .files import missing_files, read_lines
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -3,7 +3,7 @@
 import numpy as np
 from transformers.utils import logging
 
-from hf_mlrpl.labels import NEGATIVE, POSITIVE
+from hf_mlrpl.labels import NEGATIVE, POSITIVE, shorten
 from hf_mlrpl.metrics.average_precision import (
     Empty,
     Matrix,
@@ -63,11 +63,10 @@ def _check_measurable(labels: np.ndarray, names: list[str] | None, empty: Empty)
             "nothing to measure. Evaluate on images with known labels."
         )
     if len(without_positives):
-        shown = [str(i) if names is None else names[i] for i in without_positives[:8]]
-        more = f" and {len(without_positives) - 8} more" if len(without_positives) > 8 else ""
+        missing = [str(i) if names is None else names[i] for i in without_positives]
         logger.warning_once(
             f"{len(without_positives)} label(s) have no known positive in the evaluated images "
-            f'(`empty="{empty}"`): {", ".join(shown)}{more}.'
+            f'(`empty="{empty}"`): {shorten(missing, 8)}.'
         )
     if not (labels == NEGATIVE).any():
         logger.warning_once(

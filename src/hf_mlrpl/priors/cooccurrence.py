@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from hf_mlrpl.labels import POSITIVE, UNKNOWN, check_labels
+from hf_mlrpl.labels import POSITIVE, UNKNOWN, check_labels, shorten
 
 logger = logging.get_logger(__name__)
 
@@ -54,9 +54,8 @@ def cooccurrence_graph(
 def _warn_never_present(present: Tensor, names: list[str] | None) -> None:
     missing = present.eq(0).nonzero().flatten().tolist()
     if missing:
-        shown = [str(i) if names is None else names[i] for i in missing[:8]]
-        more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+        shown = shorten(missing if names is None else [names[i] for i in missing], 8)
         logger.warning(
             f"{len(missing)} label(s) are never known to be present in the training images and get an empty row in "
-            f"the co-occurrence graph: {', '.join(shown)}{more}."
+            f"the co-occurrence graph: {shown}."
         )
