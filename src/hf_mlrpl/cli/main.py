@@ -1,6 +1,7 @@
 """The command `hf-mlrpl`. Heavy imports happen inside the command that runs."""
 
 import argparse
+import logging
 import os
 import sys
 from importlib import import_module
@@ -46,6 +47,7 @@ def _build_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argume
 def main(argv: list[str] | None = None) -> int:
     """Run a command. Mistakes of the user end as one line and the exit code 2; `HF_MLRPL_DEBUG=1` shows tracebacks."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+    logging.getLogger("hf_mlrpl.data").setLevel(logging.ERROR)  # commands print its warnings with their summaries
     if os.environ.get("HF_MLRPL_DEBUG"):
         return arguments.run(arguments) or 0
     try:
