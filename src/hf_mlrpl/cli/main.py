@@ -47,9 +47,11 @@ def _build_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argume
 def main(argv: list[str] | None = None) -> int:
     """Run a command. Mistakes of the user end as one line and the exit code 2; `HF_MLRPL_DEBUG=1` shows tracebacks."""
     arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    logging.getLogger("hf_mlrpl.data").setLevel(logging.ERROR)  # commands print its warnings with their summaries
     if os.environ.get("HF_MLRPL_DEBUG"):
         return arguments.run(arguments) or 0
+    data_logger = logging.getLogger("hf_mlrpl.data")
+    level = data_logger.level
+    data_logger.setLevel(logging.ERROR)  # commands print the warnings of a data set with its summary
     try:
         return arguments.run(arguments) or 0
     except KeyboardInterrupt:
@@ -61,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         message = str(error) or type(error).__name__
         print(f"error: {message}", file=sys.stderr)
         return 2
+    finally:
+        data_logger.setLevel(level)
 
 
 if __name__ == "__main__":
