@@ -155,3 +155,11 @@ def test_a_sweep_trains(tmp_path):
     (result,) = sweep.read_results(output).values()
     assert 0 < result["metrics"]["test_map"] <= 100 and result["metrics"]["train_seconds"] > 0
     assert (output / "BCE--seed0" / "model.safetensors").is_file()
+
+
+def test_a_number_that_a_method_does_not_have_is_a_dash(file, started, tmp_path, capsys):
+    command = ["sweep", str(file), "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main([*command, "--table", "--metrics", "pseudo_labels_intra"]) == 0
+    assert "| SST | - | - |" in capsys.readouterr().out

@@ -179,14 +179,17 @@ def make_table(runs: list[Run], results: dict[str, dict[str, Any]], metrics: lis
         for column in columns:
             group = [p for p in runs if (p.row, p.column) == (row, column)]
             done = [results[p.key]["metrics"] for p in group if p.key in results]
-            cells += [_cell([m[metric] for m in done if metric in m], len(group)) for metric in metrics]
+            cells += [_cell(done, metric, len(group)) for metric in metrics]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(values: list[float], planned: int) -> str:
-    if not values:
+def _cell(runs: list[dict[str, float]], metric: str, planned: int) -> str:
+    if not runs:
         return "not run" if planned else ""
+    values = [metrics[metric] for metrics in runs if metric in metrics]
+    if not values:
+        return "-"  # a number that this method does not have
     text = f"{statistics.mean(values):.1f}"
     if len(values) > 1:
         text += f" ± {statistics.stdev(values):.1f}"
