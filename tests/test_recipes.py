@@ -182,3 +182,14 @@ def test_differences_name_the_settings_and_leave_out_training():
     assert recipe.differences(other) == ["data.proportion is 0.5 and was 0.1", "objective.bank_size is 4 and was 7"]
     assert "method is 'sst' and was 'ssgrl'" in recipe.differences(tiny_recipe("ssgrl"))
     assert recipe.differences(Recipe.from_dict(yaml.safe_load(yaml.safe_dump(tiny_content())))) == []
+
+
+def test_the_output_that_was_asked_for_counts_not_that_of_the_recipe(tmp_path):
+    recipe = tiny_recipe(training={"output_dir": "elsewhere"})
+    assert recipe.build_arguments(str(tmp_path)).output_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize("size", ["[32]", "[32, 32, 32]", "[]", "0", "[32, 0]"])
+def test_an_image_size_is_a_side_or_height_and_width(tmp_path, size):
+    with pytest.raises(ValueError, match="`image_size` must be a side or"):
+        Recipe.load(write_recipe(tmp_path), [f"model.image_size={size}"])

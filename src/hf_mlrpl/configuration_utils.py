@@ -57,6 +57,6 @@ class MultiLabelConfig(PreTrainedConfig):
         return [self.id2label[i] for i in range(self.num_labels)]
 
     def validate_image_size(self):
-        sizes = [self.image_size] if isinstance(self.image_size, int) else list(self.image_size)
-        if len(sizes) not in (1, 2) or any(size < 1 for size in sizes):
+        sizes = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
+        if len(sizes) != 2 or min(sizes) < 1:
             raise ValueError(f"`image_size` must be a side or [height, width] in pixels, got {self.image_size}.")

@@ -232,7 +232,7 @@ class Recipe:
         return load(METHODS[self.method].objective)(self.objective_config(), model_config)
 
     def build_arguments(self, output_dir: str) -> "MultiLabelTrainingArguments":
-        settings = {"output_dir": output_dir, **self.training}
+        settings = {**self.training, "output_dir": output_dir}
         if self.data_config().validation == 0:
             settings.setdefault("eval_strategy", "no")
         return load("training_args:MultiLabelTrainingArguments")(**settings)

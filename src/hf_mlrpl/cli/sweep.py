@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -146,14 +147,8 @@ def _run_one(planned: Run, output: Path, jobs: int) -> str | None:
     with open(output / "results.jsonl", "a") as results:
         results.write(json.dumps(line) + "\n")
     for checkpoint in folder.glob("checkpoint-*"):  # only the interrupted need them
-        _remove(checkpoint)
+        shutil.rmtree(checkpoint)
     return None
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder)
 
 
 def read_results(output: Path) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ The plain functions need NumPy only; `evaluate` is imported when `load_metric` i
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_mlrpl.metrics.average_precision import (
+from .average_precision import (
     PartialAveragePrecision,
     average_over_proportions,
     average_precision,
@@ -14,7 +14,7 @@ from hf_mlrpl.metrics.average_precision import (
     mean_over_labels,
     partial_average_precision,
 )
-from hf_mlrpl.metrics.f1 import (
+from .f1 import (
     choose_thresholds,
     f1_at_thresholds,
     hit_at_k,
@@ -24,7 +24,7 @@ from hf_mlrpl.metrics.f1 import (
     precision_recall_f1,
     recall_at_k,
 )
-from hf_mlrpl.metrics.multi_label import multi_label_metrics
+from .multi_label import multi_label_metrics
 
 if TYPE_CHECKING:
     import evaluate
@@ -54,6 +54,6 @@ __all__ = [
 
 def load_metric() -> "evaluate.Metric":
     """The `evaluate` module, without network and without files in a cache."""
-    from hf_mlrpl.metrics.multi_label_metric import MultiLabelMetric
+    from .multi_label_metric import MultiLabelMetric
 
     return MultiLabelMetric(keep_in_memory=True)

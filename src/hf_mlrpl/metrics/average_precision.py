@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from hf_mlrpl.labels import NEGATIVE, POSITIVE, UNKNOWN, check_labels
+from ..labels import NEGATIVE, POSITIVE, UNKNOWN, check_labels
 
 Matrix = ArrayLike | torch.Tensor
 Form = Literal["mean_precision", "interpolated", "eps"]

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_mlrpl.labels import NEGATIVE, POSITIVE, UNKNOWN
-from hf_mlrpl.metrics.average_precision import Empty, Matrix, as_arrays, check_choice, mean_over_labels
+from ..labels import NEGATIVE, POSITIVE, UNKNOWN
+from .average_precision import Empty, Matrix, as_arrays, check_choice, mean_over_labels
 
 
 def precision_recall_f1(

@@ -3,8 +3,8 @@
 import numpy as np
 from transformers.utils import logging
 
-from hf_mlrpl.labels import NEGATIVE, POSITIVE, shorten
-from hf_mlrpl.metrics.average_precision import (
+from ..labels import NEGATIVE, POSITIVE, shorten
+from .average_precision import (
     Empty,
     Matrix,
     as_arrays,
@@ -12,7 +12,7 @@ from hf_mlrpl.metrics.average_precision import (
     check_choice,
     mean_over_labels,
 )
-from hf_mlrpl.metrics.f1 import precision_recall_f1
+from .f1 import precision_recall_f1
 
 logger = logging.get_logger(__name__)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from hf_mlrpl.labels import POSITIVE, UNKNOWN, check_labels, shorten
+from ..labels import POSITIVE, UNKNOWN, check_labels, shorten
 
 logger = logging.get_logger(__name__)
 
