@@ -4,10 +4,16 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from PIL import Image
 from transformers import set_seed
 
+from hf_mlrpl.data.columns import make_dataset
+from hf_mlrpl.data.torch_dataset import PartialLabelImages
+from hf_mlrpl.data.training_images import TrainingImages
+from hf_mlrpl.data.views import plain_view
 from hf_mlrpl.distributed import state_digest
 from hf_mlrpl.recipes import Recipe, known_labels
 from hf_mlrpl.trainer import MultiLabelTrainer
@@ -93,6 +99,17 @@ def tiny_model(method: str = "sst", num_labels: int = 5, **settings: Any) -> tor
     torch.manual_seed(0)
     labels = torch.randint(-1, 2, (20, num_labels), dtype=torch.int8).numpy()
     return recipe.build_model([str(i) for i in range(num_labels)], labels)
+
+
+def tiny_images(num_labels: int = 5, num_images: int = 20) -> TrainingImages:
+    """Images of noise with random labels "0", "1", ..., some unknown."""
+    generator = np.random.default_rng(0)
+    images = [Image.fromarray(pixels) for pixels in generator.integers(0, 256, (num_images, 32, 32, 3), np.uint8)]
+    labels = generator.integers(-1, 2, (num_images, num_labels), np.int8)
+    names = [str(i) for i in range(num_labels)]
+    dataset = make_dataset(images, [f"image {i}" for i in range(num_images)], labels, names)
+    view = plain_view((32, 32), [0.5] * 3, [0.5] * 3)
+    return TrainingImages(PartialLabelImages(dataset, view, image_size=(32, 32)), batch_size=8)
 
 
 def weights(trainer: MultiLabelTrainer) -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
+from .data.training_images import TrainingImages
 from .schedules import Progress
 
 
@@ -18,7 +19,8 @@ class ObjectiveOutput(ModelOutput):
     logits: `(batch_size, num_labels)` of the plain classification.
     terms: the summands of the loss, detached, each logged by its name.
     logs: further numbers to log, for example thresholds.
-    pseudo_labels: labels completed by each rule, `(batch_size, num_labels)` in {-1, 0, +1}; the trainer counts them.
+    pseudo_labels: labels completed by each rule, `(batch_size, num_labels)` in {-1, 0, +1}; the trainer counts those
+        that were unknown.
     """
 
     loss: Tensor | None = None
@@ -49,11 +51,27 @@ class Objective(nn.Module):
         super().__init__()
         self.config = config
 
+    def prepare(self, images: TrainingImages) -> None:
+        """Register the buffers whose size depends on the training set, and load what is computed once from it.
+
+        The trainer calls it once, on every process, before it restores a checkpoint.
+        """
+
+    def before_epoch(self, model: Any, images: TrainingImages, progress: Progress) -> None:
+        """Look through the training set before an epoch, for example to make prototypes.
+
+        The trainer calls it on every process, with `model` in evaluation mode, without gradients, and with the
+        precision of training; afterwards torch's random numbers go on as if nothing had happened. After resuming in
+        mid-epoch it is called again for the same epoch: a buffer with the epoch in which memory was made tells that
+        there is nothing to do.
+        """
+
     def forward(self, model: Any, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
         """Compute the loss of `batch` with the stages `represent` and `classify` of `model`.
 
         Args:
             model: a `MultiLabelPreTrainedModel`; an objective that needs more of it names the class.
+            batch: `pixel_values`, `labels`, and `index`, the rows of the images in the training set.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .configuration_utils import MultiLabelConfig
     from .data.torch_dataset import PartialLabelImages
+    from .data.views import View
     from .modeling_utils import MultiLabelPreTrainedModel
     from .objective import Objective
     from .training_args import MultiLabelTrainingArguments
@@ -245,10 +246,14 @@ class Recipe:
 
         config = self.data_config()
         size = model_config.height_and_width
-        view = load(VIEWS[config.view if training else "plain"].target)
+
+        def view(name: str) -> "View":
+            return load(VIEWS[name].target)(size, list(model_config.image_mean), list(model_config.image_std))
+
         return PartialLabelImages(
             dataset,
-            view(size, list(model_config.image_mean), list(model_config.image_std)),
+            view(config.view if training else "plain"),
+            plain_view=view("plain"),
             image_size=size,
             seed=seed,
             on_bad_image=config.on_bad_image,

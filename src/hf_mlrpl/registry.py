@@ -8,11 +8,15 @@ from typing import Any, TypeVar
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method: `objective` and `model` are written `module:Class`, relative to `hf_mlrpl`."""
+    """A method: `objective` and `model` are written `module:Class`, relative to `hf_mlrpl`.
+
+    page: name of its page in `model_cards/`; by default that of the method.
+    """
 
     objective: str
     model: str
     summary: str
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ def lookup(entries: dict[str, T], name: str, kind: str) -> T:
         hint = f"Did you mean {close[0]!r}?" if close else f"Available: {', '.join(entries)}."
         raise ValueError(f"Unknown {kind} {name!r}. {hint}")
     return entries[name]
+
+
+def page_name(method: str) -> str:
+    """File name of the page of a method in `model_cards/`."""
+    return f"{METHODS[method].page or method}.md"
 
 
 def load(target: str) -> Any:

@@ -16,9 +16,11 @@ from tqdm.auto import tqdm
 from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from transformers.utils import logging
 
+from .data.torch_dataset import PartialLabelImages
+from .data.training_images import TrainingImages
 from .distributed import gather_rows, share_buffers
 from .ema import WeightEma
-from .labels import POSITIVE, UNKNOWN
+from .labels import UNKNOWN
 from .losses import partial_bce
 from .metrics.multi_label import multi_label_metrics
 from .objective import Objective, ObjectiveOutput
@@ -38,7 +40,7 @@ class MultiLabelTrainer(Trainer):
     Args:
         objective: what to minimise. It may have buffers, which are saved, but no parameters.
         train_dataset: items with `pixel_values`, `labels`, and optionally `full_labels`, which only the count of
-            correct pseudo-labels sees.
+            correct pseudo-labels sees. An objective that looks through the training set needs `PartialLabelImages`.
     """
 
     loss_is_scaled_for_ga = False  # objectives return a mean over the micro-batch
@@ -63,6 +65,16 @@ class MultiLabelTrainer(Trainer):
                 "This trainer runs one process per device with DDP; FSDP, DeepSpeed and `DataParallel` are not "
                 "supported. Start it with `accelerate launch` or `torchrun --nproc_per_node <number of devices>`."
             )
+        self.training_images: TrainingImages | None = None
+        if isinstance(self.train_dataset, PartialLabelImages):
+            self.training_images = TrainingImages(
+                self.train_dataset,
+                batch_size=args.per_device_eval_batch_size,
+                num_workers=args.dataloader_num_workers,
+                seed=args.seed,
+                show_progress=not args.disable_tqdm,
+            )
+            objective.prepare(self.training_images)
         self.objective = objective.to(self.args.device)
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
         self._means = _RunningMeans()
@@ -84,6 +96,16 @@ class MultiLabelTrainer(Trainer):
             outputs = model(inputs["pixel_values"], labels=inputs["labels"])
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
+    def before_epoch(self) -> None:
+        """Let the objective look through the training set."""
+        if self.training_images is None or type(self.objective).before_epoch is Objective.before_epoch:
+            return
+        share_buffers(self.model)
+        self.model.eval()  # each training step puts it back
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.no_grad(), self.accelerator.autocast():
+            self.objective.before_epoch(self.model, self.training_images, Progress.from_state(self.state))
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
             logs.update(self._means.pop())
@@ -93,15 +115,27 @@ class MultiLabelTrainer(Trainer):
         """Adam with L2 on all trained parameters, as published, or what `optimizer` names."""
         if self.optimizer is None:
             args = self.args
-            parameters = [p for p in (model or self.model).parameters() if p.requires_grad]
+            groups = self._parameter_groups(model or self.model)
             options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
             if args.optimizer == "sgd":
-                self.optimizer = torch.optim.SGD(parameters, momentum=args.momentum, **options)
+                self.optimizer = torch.optim.SGD(groups, momentum=args.momentum, **options)
             else:
                 options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
                 optimizer = torch.optim.Adam if args.optimizer == "adam" else torch.optim.AdamW
-                self.optimizer = optimizer(parameters, **options)
+                self.optimizer = optimizer(groups, **options)
         return self.optimizer
+
+    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """The trained parameters by learning rate and weight decay; one group where all have the same."""
+        args = self.args
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                is_classifier = name.startswith("classifier.")
+                exempt = args.decay_exempt == "biases_and_norms" and (parameter.ndim == 1 or name.endswith(".bias"))
+                rate = args.learning_rate * (args.classifier_lr_factor if is_classifier else 1.0)
+                groups.setdefault((rate, 0.0 if exempt else args.weight_decay), []).append(parameter)
+        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         if self.lr_scheduler is None and self.args.lr_schedule != "transformers":
@@ -109,7 +143,7 @@ class MultiLabelTrainer(Trainer):
             if self.args.lr_schedule == "one_cycle":
                 self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
                     optimizer,
-                    self.args.learning_rate,
+                    [group["lr"] for group in optimizer.param_groups],
                     total_steps=num_training_steps,
                     pct_start=0.2,
                     cycle_momentum=self.args.optimizer != "sgd",
@@ -251,7 +285,7 @@ class _SaveLast(TrainerCallback):
 
 
 class _EpochAndEma(TrainerCallback):
-    """Tells the training images their epoch, and updates the averaged weights."""
+    """Tells the training images and the objective that an epoch begins, and updates the averaged weights."""
 
     def __init__(self, trainer: MultiLabelTrainer):
         self.trainer = trainer
@@ -259,6 +293,7 @@ class _EpochAndEma(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **kwargs):
         if hasattr(self.trainer.train_dataset, "set_epoch"):
             self.trainer.train_dataset.set_epoch(int((state.epoch or 0) + 1e-6))
+        self.trainer.before_epoch()
 
     def on_optimizer_step(self, args, state, control, **kwargs):
         if self.trainer.ema:
@@ -292,10 +327,10 @@ class _RunningMeans:
         for name, value in (outputs.logs or {}).items():
             self._accumulate(name, value)
         for name, completed in (outputs.pseudo_labels or {}).items():
-            added = labels.eq(UNKNOWN) & completed.eq(POSITIVE)
+            added = labels.eq(UNKNOWN) & completed.ne(UNKNOWN)
             self._accumulate(f"pseudo_labels_{name}", added.sum())
             if full_labels is not None:
-                self._accumulate(f"correct_{name}", (added & full_labels.eq(POSITIVE)).sum())
+                self._accumulate(f"correct_{name}", (added & completed.eq(full_labels)).sum())
 
     def _accumulate(self, name: str, value: Tensor | float) -> None:
         value = torch.as_tensor(value, dtype=torch.float64)

@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 LrSchedule = Literal["step", "one_cycle", "transformers"]
+DecayExempt = Literal["none", "biases_and_norms"]
 
 
 def _field(default: Any, help: str) -> Any:
@@ -26,6 +27,8 @@ class MultiLabelTrainingArguments(TrainingArguments):
     )
     lr_step_epochs: float = _field(10, "Schedule `step`: the learning rate falls every so many epochs.")
     lr_step_factor: float = _field(0.1, "Schedule `step`: the learning rate falls by this factor.")
+    classifier_lr_factor: float = _field(1.0, "The classifier learns this many times faster than the other layers.")
+    decay_exempt: str = _field("none", "biases_and_norms: no weight decay for biases and one-dimensional weights.")
     ema_decay: float | None = _field(None, "Evaluate and save a moving average of the weights with this decay.")
 
     # Published: Adam at 1e-5, decay 5e-4 on all trained parameters, 20 epochs of batch 32, no clipping.
@@ -46,7 +49,11 @@ class MultiLabelTrainingArguments(TrainingArguments):
     greater_is_better: bool | None = _field(True, "Whether a larger value of that metric is better.")
 
     def __post_init__(self):
-        for name, choices in (("optimizer", Optimizer), ("lr_schedule", LrSchedule)):
+        for name, choices in (
+            ("optimizer", Optimizer),
+            ("lr_schedule", LrSchedule),
+            ("decay_exempt", DecayExempt),
+        ):
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}."

@@ -1,5 +1,6 @@
 """From a table of images and labels to the batches of a training run."""
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,12 +35,16 @@ def _seeded(key: int) -> Iterator[None]:
 class PartialLabelImages(torch.utils.data.Dataset):
     """Opens, transforms and pairs images with their labels; each item is a dictionary of tensors.
 
+    Items have `pixel_values`, `labels`, `index` (the row of the image, for what is remembered of it), and, on request,
+    `full_labels`.
+
     The random choices of a view depend on the seed, the epoch and the image's id alone. So they are the same whatever
     the number of workers and processes, and after resuming in mid-epoch.
 
     Args:
         dataset: a data set with the columns of `hf_mlrpl.data.columns`.
         view: maps a PIL image to a tensor `(3, height, width)`.
+        plain_view: the view without random choices, for `without_augmentation`; by default `view`.
         on_bad_image: "error" stops with the name of the file; "skip" replaces the image by a black one without known
             labels, which no loss and no metric sees, and `num_bad_images` counts it.
         with_full_labels: add the hidden labels, for measuring pseudo-labels.
@@ -51,6 +56,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         view: View,
         *,
         image_size: tuple[int, int],
+        plain_view: View | None = None,
         seed: int = 0,
         on_bad_image: Literal["error", "skip"] = "error",
         with_full_labels: bool = False,
@@ -65,7 +71,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         self.full_labels = None
         if with_full_labels and FULL_LABELS in dataset.column_names:
             self.full_labels = label_matrix(dataset, FULL_LABELS)
-        self.view, self.image_size = view, image_size
+        self.view, self.plain_view, self.image_size = view, plain_view or view, image_size
         self.seed, self.epoch = seed, 0
         self.on_bad_image = on_bad_image
         self._is_bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # workers write into it
@@ -76,6 +82,12 @@ class PartialLabelImages(torch.utils.data.Dataset):
     def set_epoch(self, epoch: int) -> None:
         """Draw other random views; workers started afterwards see it."""
         self.epoch = epoch
+
+    def without_augmentation(self) -> "PartialLabelImages":
+        """The same images and labels as the model sees them at inference."""
+        plain = copy.copy(self)
+        plain.view = self.plain_view
+        return plain
 
     @property
     def num_bad_images(self) -> int:
@@ -91,7 +103,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
             self._is_bad[index] = True
             pixels = torch.zeros(3, *self.image_size)
             item = {name: torch.zeros_like(labels) for name, labels in item.items()}
-        return {"pixel_values": pixels, **item}
+        return {"pixel_values": pixels, **item, "index": torch.tensor(index)}
 
     def _pixels(self, index: int) -> Tensor | None:
         stored: dict[str, Any] = self._images[index][IMAGE]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..registry import page_name
 from ..resources import model_cards_folder
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def write_model_card(
         results=_table(metrics),
         recipe=yaml.safe_dump(recipe.to_dict(), sort_keys=False),
     )
-    page = model_cards_folder() / f"{recipe.method}.md"
+    page = model_cards_folder() / page_name(recipe.method)
     if page.is_file():
         body += page.read_text(encoding="utf-8")
     ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=True).save(output / "README.md")

@@ -1,0 +1,78 @@
+"""The training set as an objective sees it: its known labels, and passes over its images."""
+
+from collections.abc import Iterator
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from .torch_dataset import PartialLabelImages
+
+
+class TrainingImages:
+    """All training images, in order and without augmentation.
+
+    Args:
+        dataset: the images of the training run.
+        batch_size: images of a batch on each process.
+        num_workers: worker processes that open images.
+        seed: seed of the run, for objectives that need random numbers outside of the training steps.
+        show_progress: whether the first process shows a progress bar.
+    """
+
+    def __init__(
+        self,
+        dataset: PartialLabelImages,
+        *,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+        show_progress: bool = False,
+    ):
+        self._dataset = dataset.without_augmentation()
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.show_progress = show_progress
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    @property
+    def labels(self) -> Tensor:
+        """The known labels, `(num_images, num_labels)` int8 in {-1, 0, +1}, on the CPU."""
+        return torch.from_numpy(self._dataset.labels.copy())
+
+    @property
+    def image_ids(self) -> list[str]:
+        return self._dataset.image_ids
+
+    def batches(self, description: str) -> Iterator[dict[str, Tensor]]:
+        """One pass over all images: every process gets every n-th one, in batches of the same shapes.
+
+        So the rows of a batch can be gathered with `gather_rows`. Where the images do not divide evenly, some are
+        repeated at the end; their `index` is -1.
+
+        Args:
+            description: what the pass is for, shown beside the progress bar.
+
+        Yields:
+            Dictionaries with `pixel_values`, `labels` and `index`, on the device of the process.
+        """
+        state = PartialState()
+        rounds = -(-len(self) // state.num_processes)
+        places = torch.arange(state.process_index, rounds * state.num_processes, state.num_processes)
+        loader: DataLoader = DataLoader(
+            self._dataset,  # type: ignore[arg-type]
+            self.batch_size,
+            sampler=(places % len(self)).tolist(),
+            num_workers=self.num_workers,
+            pin_memory=state.device.type == "cuda",
+            generator=torch.Generator(),  # else it would draw from torch's global one
+        )
+        hidden = not (self.show_progress and state.is_main_process)
+        for batch, place in zip(
+            tqdm(loader, desc=description, disable=hidden, leave=False), places.split(self.batch_size), strict=True
+        ):
+            batch["index"] = place.where(place < len(self), -1)
+            yield {name: tensor.to(state.device, non_blocking=True) for name, tensor in batch.items()}
