@@ -16,6 +16,7 @@ from tiny import make_trainer, memory, tiny_recipe, weights, without_clock, writ
 from transformers import TrainerCallback
 
 from hf_mlrpl.cli.main import main
+from hf_mlrpl.registry import METHODS
 from hf_mlrpl.trainer import latest_checkpoint, missing_from_checkpoint
 
 KILLED = -signal.SIGKILL
@@ -98,6 +99,17 @@ def test_stopped_at_any_step_a_run_ends_like_an_unbroken_one(scenario, tmp_path)
         resumed = interrupted(recipe, output, step=step, between_batches=accumulates and step % 2 == 0)
         assert (weights(resumed), memory(resumed), numbers(resumed)) == expected, f"stopped after step {step}"
         shutil.rmtree(output)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_goes_on_in_mid_epoch_and_between_epochs(method, tmp_path):
+    recipe = tiny_recipe(method, training={"save_strategy": "steps", "save_steps": 1, "num_train_epochs": 3})
+    unbroken = make_trainer(recipe, tmp_path / "unbroken")
+    unbroken.train()
+    expected = weights(unbroken), memory(unbroken), numbers(unbroken)
+    for step in (4, 6):  # three steps make an epoch
+        resumed = interrupted(recipe, tmp_path / f"stopped-{step}", step=step)
+        assert (weights(resumed), memory(resumed), numbers(resumed)) == expected, f"stopped after step {step}"
 
 
 def test_averaged_weights_are_those_of_an_unbroken_run(tmp_path):

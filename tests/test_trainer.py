@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from hf_mlrpl.labels import POSITIVE
 from hf_mlrpl.losses import partial_bce
-from hf_mlrpl.objective import Objective
+from hf_mlrpl.objective import Objective, ObjectiveOutput
 from hf_mlrpl.trainer import MultiLabelTrainer
 
 QUIET = {"eval_strategy": "no", "save_strategy": "no"}
@@ -94,6 +94,51 @@ def test_a_loss_that_is_not_a_number_is_seen(tmp_path):
     assert math.isnan(trainer.state.log_history[0]["loss"])
 
 
+# ---- looking through the training set ----
+
+
+class Looking(Objective):
+    """Counts what it sees before each epoch, and draws random numbers there, which must not show."""
+
+    def prepare(self, images):
+        self.register_buffer("seen", torch.zeros(len(images), dtype=torch.long))
+        self.epochs = []
+
+    def before_epoch(self, model, images, progress):
+        assert not model.training and not torch.is_grad_enabled()
+        for batch in images.batches("Looking"):
+            assert torch.equal(batch["labels"], images.labels[batch["index"]])
+            self.seen[batch["index"]] += 1
+        self.epochs.append(progress.epoch)
+        torch.rand(1)
+
+    def forward(self, model, batch, progress):
+        assert model.training
+        logits = model.classify(model.represent(batch["pixel_values"])[0])
+        loss = partial_bce(logits, batch["labels"]) * torch.rand(())
+        return ObjectiveOutput(loss=loss, logits=logits)
+
+
+class NotLooking(Looking):
+    before_epoch = Objective.before_epoch
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_objective_sees_all_images_before_each_epoch(workers, tmp_path):
+    settings = {"num_train_epochs": 2, "dataloader_num_workers": workers, **QUIET}
+    states = []
+    for objective_class in (Looking, NotLooking):
+        trainer = make_trainer(tiny_recipe("partial_bce", training=settings), tmp_path)
+        objective = objective_class(None, trainer.model.config)
+        trainer = MultiLabelTrainer(trainer.model, trainer.args, objective, train_dataset=trainer.train_dataset)
+        torch.manual_seed(0)
+        trainer.train()
+        states.append(weights(trainer))
+        looks = objective_class is Looking
+        assert objective.seen.tolist() == [2 * looks] * 48 and objective.epochs == ([0, 1] if looks else [])
+    assert states[0] == states[1]
+
+
 # ---- optimizer and schedules ----
 
 ADAM = {"learning_rate": 1e-3, "num_train_epochs": 20, "max_steps": -1}
@@ -109,6 +154,20 @@ def test_the_optimizer_is_the_one_that_was_asked_for(name, kind, tmp_path):
     assert group["weight_decay"] == 0.01  # on biases and norms, too
     assert group["momentum"] == 0.8 if name == "sgd" else group["betas"] == (0.7, 0.999)
     assert len(group["params"]) == sum(parameter.requires_grad for parameter in trainer.model.parameters())
+
+
+def test_the_classifier_may_learn_faster_and_biases_go_without_decay(tmp_path):
+    settings = {"learning_rate": 1e-3, "weight_decay": 0.01, "classifier_lr_factor": 10.0}
+    settings |= {"decay_exempt": "biases_and_norms", "lr_schedule": "one_cycle"}
+    trainer = make_trainer(tiny_recipe("partial_bce", training=settings), tmp_path)
+    optimizer = trainer.create_optimizer()
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in trainer.model.named_parameters():
+        rate = 1e-2 if name.startswith("classifier.") else 1e-3
+        decay = 0.0 if parameter.ndim == 1 or name.endswith(".bias") else 0.01
+        assert found[id(parameter)] == (pytest.approx(rate), decay), name
+    trainer.create_scheduler(num_training_steps=100, optimizer=optimizer)
+    assert sorted({group["max_lr"] for group in optimizer.param_groups}) == pytest.approx([1e-3, 1e-2])
 
 
 def test_frozen_parameters_are_not_optimized(tmp_path):
