@@ -5,7 +5,15 @@ import torch
 from golden_files import cases, golden
 from golden_models import check_case, leaf
 
-from hf_mlrpl.losses import asymmetric_loss, known_bce, normalized_partial_bce, partial_bce
+from hf_mlrpl.losses import (
+    asymmetric_loss,
+    check_focus,
+    focal_loss,
+    known_bce,
+    normalized_partial_bce,
+    partial_bce,
+    unknown_weights,
+)
 
 LOGITS = torch.tensor([[0.5, -1.0, 2.0, 0.0, -0.3], [1.5, 0.2, -0.7, -2.0, 0.9]])
 LABELS = torch.tensor([[1, -1, 0, 0, 1], [0, -1, -1, 1, 0]])
@@ -115,3 +123,76 @@ def test_asymmetric_loss_of_pairs():
     positive = LABELS[:, first].eq(1) & LABELS[:, second].eq(1)
     loss = asymmetric_loss(logits, positive, gamma_positive=1, gamma_negative=2).mean()
     torch.testing.assert_close(loss, torch.tensor(0.3831094), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("detach_focus", [True, False])
+@pytest.mark.parametrize("exponents", [(0, 0, 0.0), (1, 4, 0.0), (0, 4, 0.05), (0.5, 0.5, 0.2)])
+def test_focal_loss_is_the_asymmetric_loss(exponents, detach_focus):
+    gamma_positive, gamma_negative, clip = exponents
+    logits, other = leaf(3 * LOGITS, torch.float64), leaf(3 * LOGITS, torch.float64)
+    positive = LABELS.eq(1)
+    settings = {"gamma_positive": gamma_positive, "gamma_negative": gamma_negative, "clip": clip}
+    losses = focal_loss(logits, positive.double(), detach_focus=detach_focus, **settings)
+    p = other.sigmoid()
+    p_right = torch.where(positive, p, (1 - p + clip).clamp(max=1))
+    factor = (1 - p_right) ** torch.where(positive, gamma_positive, gamma_negative)
+    expected = -(factor.detach() if detach_focus else factor) * p_right.log()
+    torch.testing.assert_close(losses, expected, rtol=0, atol=1e-9)
+    if not detach_focus:
+        published = asymmetric_loss(other, positive, **settings)
+        torch.testing.assert_close(losses, published, rtol=0, atol=1e-9)
+    losses.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(logits.grad, other.grad.nan_to_num(), rtol=0, atol=1e-5)
+
+
+def test_a_soft_target_counts_on_both_sides():
+    targets = torch.tensor([[0.25, 0.0, 1.0, 0.5, 0.9]])
+    losses = focal_loss(LOGITS[:1], targets, gamma_positive=0, gamma_negative=0)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS[:1], targets, reduction="none")
+    torch.testing.assert_close(losses, expected)
+
+
+@pytest.mark.parametrize("wrong", [(-1.0, 0.0), (0.0, -1.0), (0.0, 0.0, 1.0), (0.0, 0.0, -0.1)])
+def test_settings_of_a_focal_loss_that_cannot_be(wrong):
+    with pytest.raises(ValueError, match="must not be negative, and `clip` must lie in"):
+        check_focus(*wrong)
+
+
+def test_weights_of_unknown_labels():
+    ones, known = torch.ones_like(LOGITS), LABELS.ne(0).float()
+    assert torch.equal(unknown_weights(LOGITS, LABELS, "negative"), ones)
+    assert torch.equal(unknown_weights(LOGITS, LABELS, "ignore"), known)
+    # Unknown are the logits 2.0 and 0.0 of the first image, 1.5 and 0.9 of the second.
+    select = unknown_weights(LOGITS, LABELS, "select", likely_per_image=1)
+    assert select.tolist() == [[1, 1, 0, 1, 1], [0, 1, 1, 1, 1]]
+    assert torch.equal(unknown_weights(LOGITS, LABELS, "select", likely_per_image=0), ones)
+    assert torch.equal(unknown_weights(LOGITS, LABELS, "select", likely_per_image=5), known)
+    priors = torch.tensor([0.5, 0.01, 0.02, 0.2, 0.03])
+    select = unknown_weights(LOGITS, LABELS, "select", likely_per_image=0, priors=priors, prior_threshold=0.05)
+    assert select.tolist() == [[1, 1, 1, 0, 1], [0, 1, 1, 1, 1]]
+
+
+# Of mlcpl 0.1.7 in float64, exponents 0 and 4, clip 0.05; for the selection 1 per image and these priors.
+PEER = {
+    "negative": (
+        0.508512,
+        [[-0.037754, 5.8e-05, 0.029562, 0.001864, -0.057444], [0.022275, 0.003089, 0.000195, -0.08808, 0.011567]],
+    ),
+    "ignore": (0.5835432, [[-0.062923, 9.6e-05, 0, 0, -0.09574], [0, 0.005148, 0.000325, -0.1468, 0]]),
+    "select": (0.5296678, [[-0.053934, 8.3e-05, 0, 0, -0.082063], [0, 0.004413, 0.000278, -0.125828, 0.016524]]),
+}
+
+
+@pytest.mark.parametrize("unknown", PEER)
+def test_asymmetric_loss_with_unknown_labels_is_that_of_mlcpl(unknown):
+    loss, gradient = PEER[unknown]
+    logits = leaf(LOGITS, torch.float64)
+    weights = unknown_weights(
+        logits, LABELS, unknown, likely_per_image=1, priors=torch.tensor([0.5, 0.01, 0.02, 0.2, 0.03])
+    )
+    losses = weights * focal_loss(logits, LABELS.eq(1).double(), gamma_positive=0, gamma_negative=4, clip=0.05)
+    mean = losses.sum() / weights.sum()
+    mean.backward()
+    assert mean.item() == pytest.approx(loss, abs=1e-6)
+    torch.testing.assert_close(logits.grad, torch.tensor(gradient, dtype=torch.float64), rtol=0, atol=1e-6)

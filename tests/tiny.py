@@ -29,12 +29,21 @@ _SSGRL = {
     "output_dim": 24,
 }
 MODELS = {
+    "curriculum": BACKBONE,
+    "focal": BACKBONE,
+    "logic_mix": BACKBONE,
+    "mixup_pme": BACKBONE,
     "partial_bce": BACKBONE,
+    "spa": BACKBONE,
     "ssgrl": BACKBONE | _SSGRL,
     "sst": BACKBONE | _SSGRL | {"cooccurrence_dim": 16, "cooccurrence_hidden_dim": 16},
 }
 EAGER = {"start_epoch": 1, "first": 0.1, "floor": 0.1}  # pseudo-labels from the second epoch on
-OBJECTIVES = {"sst": {"bank_size": 4, "intra_threshold": EAGER, "cross_threshold": EAGER}}
+OBJECTIVES = {
+    "curriculum": {"relabel_after": [1], "threshold": 0.05},
+    "logic_mix": {"gamma_negative": 0.0, "clip": 0.0, "mixed_gamma_positive": 0.0},  # learns in a few steps
+    "sst": {"bank_size": 4, "intra_threshold": EAGER, "cross_threshold": EAGER},
+}
 
 CLOCK = ("runtime", "_per_second", "_seconds")
 

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Reduction = Literal["micro", "image_mean", "image_sum"]
+Unknown = Literal["negative", "ignore", "select"]
+
+_SMALL = 1e-12  # a power of 0 has no gradient for exponents below 1
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -102,3 +105,74 @@ def asymmetric_loss(
     p_right = torch.where(positive, p, (1 - p + clip).clamp(max=1))
     gamma = torch.where(positive, gamma_positive, gamma_negative).to(logits.dtype)
     return -((1 - p_right) ** gamma) * p_right.clamp(min=eps).log()
+
+
+def focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma_positive: float,
+    gamma_negative: float,
+    clip: float = 0.0,
+    detach_focus: bool = True,
+) -> Tensor:
+    """Focal loss of every entry (Lin et al., ICCV 2017), with the two exponents and the clip of the asymmetric loss.
+
+    With exponents of 0 it is cross-entropy. Computed from logits, so no probability needs a floor, as it does in
+    `asymmetric_loss`.
+
+    Args:
+        targets: `(batch_size, num_labels)` in [0, 1]; between 0 and 1, both sides count by their share.
+        clip: negative entries see the probability `max(p - clip, 0)`.
+        detach_focus: no gradient through the focusing factor, as in the published code of the asymmetric loss.
+    """
+    miss, alarm = logits.neg().sigmoid(), logits.sigmoid()  # wrong probabilities of positives and negatives
+    log_hit, log_reject = F.logsigmoid(logits), F.logsigmoid(-logits)
+    if clip:
+        alarm = (alarm - clip).clamp(min=0)
+        log_reject = torch.log1p(-alarm)
+    if detach_focus:
+        miss, alarm = miss.detach(), alarm.detach()
+    positive = miss.clamp(min=_SMALL) ** gamma_positive * log_hit
+    negative = alarm.clamp(min=_SMALL) ** gamma_negative * log_reject
+    return -targets * positive - (1 - targets) * negative
+
+
+def check_focus(gamma_positive: float, gamma_negative: float, clip: float = 0.0) -> None:
+    """Raise `ValueError` for settings with which `focal_loss` makes no sense."""
+    if min(gamma_positive, gamma_negative) < 0 or not 0 <= clip < 1:
+        raise ValueError(
+            "The exponents of a focal loss must not be negative, and `clip` must lie in [0, 1), "
+            f"got {gamma_positive}, {gamma_negative} and {clip}."
+        )
+
+
+@torch.no_grad()
+def unknown_weights(
+    logits: Tensor,
+    labels: Tensor,
+    unknown: Unknown,
+    *,
+    likely_per_image: int = 5,
+    priors: Tensor | None = None,
+    prior_threshold: float = 0.05,
+) -> Tensor:
+    """Weights of the entries in a loss that takes unknown labels for absent: 0 or 1, and always 1 where known.
+
+    Args:
+        unknown: 1 for all unknown labels ("negative"), or for none ("ignore"), or for those that are probably absent
+            ("select", Ben-Baruch et al., CVPR 2022): not for the `likely_per_image` times batch size most likely ones
+            of the batch, and not for labels with a prior above `prior_threshold`.
+        priors: `(num_labels,)` shares of the images that show a label, where they are known or estimated.
+    """
+    is_unknown = labels.eq(0)
+    if unknown == "negative":
+        return torch.ones_like(logits)
+    if unknown == "ignore":
+        return (~is_unknown).to(logits.dtype)
+    keys = logits.masked_fill(~is_unknown, -torch.inf).flatten()
+    likely = keys.argsort(descending=True, stable=True)[: likely_per_image * len(logits)]
+    left_out = torch.zeros_like(keys, dtype=torch.bool).index_fill(0, likely, True).view_as(is_unknown)
+    if priors is not None:
+        left_out = left_out | (priors > prior_threshold)
+    return (~(is_unknown & left_out)).to(logits.dtype)

@@ -31,8 +31,27 @@ _BASELINE = "baseline.modeling_baseline:BaselineForMultiLabelClassification"
 _SSGRL = "methods.ssgrl.modeling_ssgrl:SsgrlForMultiLabelClassification"
 
 METHODS: dict[str, MethodSpec] = {
+    "curriculum": MethodSpec(
+        "methods.curriculum.objective_curriculum:CurriculumObjective",
+        _BASELINE,
+        "completes labels that the model is sure of, in rounds (Durand et al., CVPR 2019)",
+    ),
+    "focal": MethodSpec(
+        "methods.focal:FocalObjective",
+        _BASELINE,
+        "focal loss; unknown labels negative, ignored or selected (ICCV 2017)",
+    ),
+    "logic_mix": MethodSpec(
+        "methods.logic_mix:LogicMixObjective", _BASELINE, "means of images with the logical OR of their labels (2024)"
+    ),
+    "mixup_pme": MethodSpec(
+        "methods.mixup_pme:MixupPmeObjective", _BASELINE, "MixUp where an unknown label counts as 1/2 (CVPRW 2022)"
+    ),
     "partial_bce": MethodSpec(
         "methods.partial_bce:PartialBceObjective", _BASELINE, "BCE over the known labels (Durand et al., CVPR 2019)"
+    ),
+    "spa": MethodSpec(
+        "methods.spa:SpaObjective", _BASELINE, "strictly proper asymmetric loss, for calibration (CVPR 2024)"
     ),
     "ssgrl": MethodSpec(
         "methods.ssgrl.objective_ssgrl:SsgrlObjective", _SSGRL, "label graph over attended features (ICCV 2019)"

@@ -15,6 +15,10 @@ from hf_mlrpl.trainer import MultiLabelTrainer
 
 SST = tiny_recipe(training={"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2})
 
+WITH_MEMORY = {  # methods with memory of their own, and settings with which two epochs use it
+    "curriculum": {"strategy": "score_proportion", "threshold": 0.5, "scope": "dataset"},
+}
+
 
 class Interruption(Exception):
     pass
@@ -61,8 +65,18 @@ def run(folder: Path) -> dict:
         if dist.get_rank() == 0:
             state = {name: tensor.contiguous() for name, tensor in trainer.model.state_dict().items()}
             save_file(state, folder / f"{method}.safetensors")
-    processes = describe_processes()
-    return {"processes": processes, "unbroken": outcome(unbroken), "resumed": outcome(resumed), "curves": curves}
+    with_memory = {}
+    for method, objective in WITH_MEMORY.items():
+        trainer = make_trainer(tiny_recipe(method, objective=objective), folder / method)
+        trainer.train()
+        with_memory[method] = outcome(trainer)
+    return {
+        "processes": describe_processes(),
+        "unbroken": outcome(unbroken),
+        "resumed": outcome(resumed),
+        "curves": curves,
+        "with_memory": with_memory,
+    }
 
 
 if __name__ == "__main__":

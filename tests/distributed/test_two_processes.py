@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from driver import image_mean_recipe, loss_curve
+from driver import WITH_MEMORY, image_mean_recipe, loss_curve
 from safetensors.torch import load_file
 from test_resume import results
 from tiny import make_trainer, without_clock, write_recipe
@@ -57,6 +57,13 @@ def test_weights_bank_and_logs_are_the_same_in_both_processes(reports):
     assert first["processes"] == second["processes"] == "2 processes on cpu"
     assert first["unbroken"] == second["unbroken"]
     assert any(entry.get("pseudo_labels_intra", 0) > 0 for entry in first["unbroken"]["logs"])
+
+
+@pytest.mark.parametrize("method", WITH_MEMORY)
+def test_what_a_method_remembers_is_the_same_in_both_processes(method, reports):
+    first, second = (report["with_memory"][method] for report in reports)
+    assert first == second
+    assert any(value > 0 for entry in first["logs"] for name, value in entry.items() if name.startswith("pseudo_"))
 
 
 def test_two_processes_resume_exactly(reports):

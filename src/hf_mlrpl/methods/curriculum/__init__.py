@@ -1,0 +1,1 @@
+"""Curriculum labeling (Durand et al., CVPR 2019)."""

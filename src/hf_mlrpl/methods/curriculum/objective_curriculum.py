@@ -1,0 +1,109 @@
+"""Curriculum labeling (Durand et al., CVPR 2019, https://arxiv.org/abs/1902.09720).
+
+Training goes in rounds. After each of them the model looks at all training images, and unknown labels that it is sure
+of are completed for the next round.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.utils import logging
+
+from ...data.training_images import TrainingImages
+from ...distributed import gather_rows
+from ...losses import at_least_float32, normalized_partial_bce
+from ...modeling_utils import MultiLabelPreTrainedModel
+from ...objective import Objective, ObjectiveOutput, sum_of_terms
+from ...schedules import Progress
+from .selection import CurriculumObjectiveConfig, select_labels
+
+logger = logging.get_logger(__name__)
+
+
+class CurriculumObjective(Objective):
+    """Partial BCE against the known and the completed labels; remembers the completed ones of every image."""
+
+    config_class = CurriculumObjectiveConfig
+    config: CurriculumObjectiveConfig
+    pseudo_labels: Tensor
+    rounds_done: Tensor
+
+    def __init__(self, config: CurriculumObjectiveConfig, model_config: Any):
+        super().__init__(config, model_config)
+        self.register_buffer("pseudo_labels", torch.zeros(0, model_config.num_labels, dtype=torch.int8))
+        self.register_buffer("rounds_done", torch.tensor(0))
+
+    def prepare(self, images: TrainingImages) -> None:
+        self.pseudo_labels = self.pseudo_labels.new_zeros(len(images), self.pseudo_labels.shape[1])
+
+    def before_epoch(self, model: MultiLabelPreTrainedModel, images: TrainingImages, progress: Progress) -> None:
+        """Complete labels, if a round has just ended and this has not been done yet."""
+        due = self.rounds_due(progress)
+        if due <= int(self.rounds_done):
+            return
+        if self.config.relabel == "from_observed":
+            self.pseudo_labels.zero_()
+        predictions: Iterable[tuple[Tensor, ...]] = self.predictions(model, images, due)
+        if self.config.scope == "dataset":
+            predictions = [tuple(torch.cat(parts) for parts in zip(*predictions, strict=True))]
+        for index, samples, unknown in predictions:
+            self.pseudo_labels[index] += select_labels(samples, unknown, self.config)
+        self.rounds_done.fill_(due)
+        logger.info("Curriculum: %d completed labels after round %d", self.pseudo_labels.count_nonzero(), due)
+
+    def rounds_due(self, progress: Progress) -> int:
+        return sum(progress.epoch + 1e-6 >= epoch for epoch in self.config.relabel_after)
+
+    def predictions(self, model: Any, images: TrainingImages, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """One pass over the training images.
+
+        Yields:
+            By batch, of all processes: rows of the images, logits `(batch_size, num_samples, num_labels)`, and which
+            labels are unknown and not completed yet.
+        """
+        for batch in images.batches("Curriculum"):
+            index, pixel_values = batch["index"], batch["pixel_values"]
+            readable = pixel_values.flatten(1).any(dim=1, keepdim=True)  # an unreadable image is black
+            unknown = batch["labels"].eq(0) & self.pseudo_labels[index].eq(0) & readable
+            samples = self.sample(model, pixel_values, images.seed * 1000 + seed)
+            index, samples, unknown = (gather_rows(rows) for rows in (index, samples, unknown))
+            order = index.argsort()[index.lt(0).sum() :]  # without the repeated images
+            yield index[order], samples[order], unknown[order]
+
+    def sample(self, model: Any, pixel_values: Tensor, seed: int) -> Tensor:
+        """Logits `(batch_size, num_samples, num_labels)`; several with "uncertainty", each without some features.
+
+        A sample leaves out the same features of all images: it is one member of an ensemble of thinned classifiers.
+        """
+        representations, _ = model.represent(pixel_values)  # (B, C, D)
+        if self.config.strategy != "uncertainty":
+            return at_least_float32(model.classify(representations)).unsqueeze(1)
+        generator = torch.Generator().manual_seed(seed)
+        keep = torch.full((self.config.num_samples, representations.shape[-1]), 1 - self.config.dropout)
+        masks = (torch.bernoulli(keep, generator=generator) / keep).to(representations.device)
+        return torch.stack([at_least_float32(model.classify(representations * mask)) for mask in masks], dim=1)
+
+    def forward(
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
+        if not len(self.pseudo_labels):
+            raise RuntimeError(
+                "Curriculum labeling remembers labels of every training image, but `prepare` has not seen the images. "
+                "The trainer calls it where `train_dataset` is a `PartialLabelImages`."
+            )
+        config, labels = self.config, batch["labels"]
+        representations, _ = model.represent(batch["pixel_values"])  # (B, C, D)
+        if config.strategy == "uncertainty":  # the same features are left out for all labels of an image
+            representations = representations * F.dropout(torch.ones_like(representations[:, :1]), config.dropout)
+        logits = at_least_float32(model.classify(representations))  # (B, C)
+        completed = torch.where(labels.ne(0), labels, self.pseudo_labels[batch["index"]].to(labels.dtype))
+        losses = normalized_partial_bce(logits, completed, alpha=config.alpha, beta=config.beta, gamma=config.gamma)
+        return sum_of_terms(
+            {"completed": losses.mean()},
+            logits=logits,
+            pseudo_labels={"curriculum": completed},
+            logs={"round": float(self.rounds_due(progress))},
+        )

@@ -1,0 +1,63 @@
+"""Focal loss (Lin et al., ICCV 2017, https://arxiv.org/abs/1708.02002) with three ways to treat unknown labels."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..losses import Unknown, at_least_float32, focal_loss, unknown_weights
+from ..modeling_utils import MultiLabelPreTrainedModel
+from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..schedules import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocalObjectiveConfig:
+    """
+    gamma: exponent of the wrong probability.
+    positive_weight, negative_weight: weights of labels that are present, and of those that are or count as absent.
+    unknown: an unknown label is "negative", or left out ("ignore"), or negative unless it is likely ("select").
+    likely_per_image: with "select", this many unknown labels per image are left out, on average over a batch.
+    detach_focus: no gradient through the focusing factor.
+    """
+
+    gamma: float = 2.0
+    positive_weight: float = 1.0
+    negative_weight: float = 1.0
+    unknown: Unknown = "ignore"
+    likely_per_image: int = 5
+    detach_focus: bool = False
+
+    def __post_init__(self):
+        for name in ("gamma", "positive_weight", "negative_weight", "likely_per_image"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+
+
+class FocalObjective(Objective):
+    """Mean of the focal loss over the labels that count."""
+
+    config_class = FocalObjectiveConfig
+    config: FocalObjectiveConfig
+
+    def forward(
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
+        config, labels = self.config, batch["labels"]
+        representations, _ = model.represent(batch["pixel_values"])
+        logits = at_least_float32(model.classify(representations))  # (B, C)
+        positive, unknown = labels.eq(1), labels.eq(0)
+        losses = focal_loss(
+            logits,
+            positive.to(logits.dtype),
+            gamma_positive=config.gamma,
+            gamma_negative=config.gamma,
+            detach_focus=config.detach_focus,
+        )
+        losses = losses * torch.where(positive, config.positive_weight, config.negative_weight)
+        weights = unknown_weights(logits, labels, config.unknown, likely_per_image=config.likely_per_image)
+        losses = losses * weights / weights.sum().clamp(min=1)
+        terms = {"known": losses.masked_fill(unknown, 0).sum()}
+        if config.unknown != "ignore":
+            terms["unknown"] = losses.masked_fill(~unknown, 0).sum()
+        return sum_of_terms(terms, logits=logits)
