@@ -36,6 +36,9 @@ MODELS = {
     "partial_bce": BACKBONE,
     "spa": BACKBONE,
     "ssgrl": BACKBONE | _SSGRL,
+    "add_gcn": BACKBONE | {"representation_dim": 24},
+    "ip_mixup": BACKBONE | _SSGRL,
+    "fm_mixup": BACKBONE | _SSGRL,
     "sst": BACKBONE | _SSGRL | {"cooccurrence_dim": 16, "cooccurrence_hidden_dim": 16},
 }
 EAGER = {"start_epoch": 1, "first": 0.1, "floor": 0.1}  # pseudo-labels from the second epoch on

@@ -10,6 +10,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "AddGcnConfig": "methods.add_gcn.configuration_add_gcn",
+    "AddGcnForMultiLabelClassification": "methods.add_gcn.modeling_add_gcn",
     "BaselineConfig": "baseline.configuration_baseline",
     "BaselineForMultiLabelClassification": "baseline.modeling_baseline",
     "CurriculumObjective": "methods.curriculum.objective_curriculum",
@@ -17,6 +19,9 @@ _NAMES = {
     "ImageTaggingPipeline": "pipelines.image_tagging",
     "LogicMixObjective": "methods.logic_mix",
     "MixupPmeObjective": "methods.mixup_pme",
+    "FmMixupObjective": "methods.mixup",
+    "ImageTaggingPipeline": "pipelines.image_tagging",
+    "IpMixupObjective": "methods.mixup",
     "MultiLabelConfig": "configuration_utils",
     "MultiLabelImageProcessor": "image_processing",
     "MultiLabelOutput": "modeling_utils",

@@ -56,6 +56,17 @@ METHODS: dict[str, MethodSpec] = {
     "ssgrl": MethodSpec(
         "methods.ssgrl.objective_ssgrl:SsgrlObjective", _SSGRL, "label graph over attended features (ICCV 2019)"
     ),
+    "add_gcn": MethodSpec(
+        "methods.ssgrl.objective_ssgrl:SsgrlObjective",
+        "methods.add_gcn.modeling_add_gcn:AddGcnForMultiLabelClassification",
+        "semantic attention, and a graph for each image (ECCV 2020)",
+    ),
+    "ip_mixup": MethodSpec(
+        "methods.mixup:IpMixupObjective", _SSGRL, "SSGRL, also on mixtures of two images (SARB's ablation)", "mixup"
+    ),
+    "fm_mixup": MethodSpec(
+        "methods.mixup:FmMixupObjective", _SSGRL, "SSGRL, also on mixtures of two feature maps", "mixup"
+    ),
     "sst": MethodSpec(
         "methods.sst.objective_sst:SstObjective",
         "methods.sst.modeling_sst:SstForMultiLabelClassification",

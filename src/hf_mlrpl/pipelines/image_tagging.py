@@ -54,7 +54,7 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
             threshold: score from which a label is returned: one number, a list with one per label, or a dict from
                 label names to numbers (other labels keep the model's threshold). Without it, `config.thresholds`.
             top_k: return at most so many labels. `threshold=0.0` returns all of them.
-            attention_maps: also return `attention_map` for every label: `(height, width)`, sums to one.
+            attention_maps: also return `attention_map` for every label: `(height, width)`, each value in [0, 1].
             timeout: seconds to wait for a server.
             batch_size: images per forward pass.
 

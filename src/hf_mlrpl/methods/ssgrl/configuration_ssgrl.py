@@ -9,8 +9,12 @@ from ...configuration_utils import MultiLabelConfig
 class SsgrlConfig(MultiLabelConfig):
     """Sizes of the baseline row of the SST tables; the ICCV 2019 model has 2048, 1024 and 2048.
 
+    label_features: what gives each label its vector, "decoupling" (semantic decoupling of SSGRL: word vectors attend
+        to the map) or "attention" (semantic attention of ADD-GCN, the rows "w/ SAM" of SST and SARB: without word
+        vectors, and without the 1x1 convolution in front of decoupling).
     representation_dim: length of the vector of each label; a 1x1 convolution brings the backbone to it.
     attention_dim: hidden size of semantic decoupling.
+    attention_pooling: semantic attention takes the "sum" over the positions (published) or the "mean".
     output_dim: size of the fused vector that the classifier of each label sees.
     word_embedding_dim: length of the word vector of each label.
     time_steps: rounds of the graph network.
@@ -24,8 +28,10 @@ class SsgrlConfig(MultiLabelConfig):
 
     feature_pool: int = 2
     trainable_backbone: list[str] | tuple[str, ...] | None = ("layer4",)
+    label_features: Literal["decoupling", "attention"] = "decoupling"
     representation_dim: int = 1024
     attention_dim: int = 512
+    attention_pooling: Literal["sum", "mean"] = "sum"
     output_dim: int = 1024
     word_embedding_dim: int = 300
     time_steps: int = 3

@@ -7,6 +7,7 @@ from ...modeling_utils import MultiLabelPreTrainedModel
 from ...modules.backbone import Backbone
 from ...modules.gated_gnn import GatedGnn
 from ...modules.label_classifier import LabelClassifier
+from ...modules.semantic_attention import SemanticAttention
 from ...modules.semantic_decoupling import SemanticDecoupling
 from ...priors.cooccurrence import cooccurrence_graph
 from ...priors.label_embeddings import label_embeddings
@@ -14,34 +15,43 @@ from .configuration_ssgrl import SsgrlConfig
 
 
 class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
-    """Semantic decoupling, a gated graph network over the labels, and one classifier per label."""
+    """Semantic decoupling or attention, a gated graph network over the labels, and one classifier per label."""
 
     config_class = SsgrlConfig
     config: SsgrlConfig
-    word_embeddings: Tensor
+    word_embeddings: Tensor  # of semantic decoupling; semantic attention has none
     label_graph: Tensor
 
     def __init__(self, config: SsgrlConfig):
         super().__init__(config)
         dim = config.representation_dim
         self.backbone = Backbone(config)
-        self.project: nn.Module = nn.Identity()
-        if self.backbone.num_features != dim:
-            convolution = nn.Conv2d(self.backbone.num_features, dim, kernel_size=1, bias=False)
-            self.project = nn.Sequential(convolution, nn.BatchNorm2d(dim))
-        self.decoupling = SemanticDecoupling(dim, config.word_embedding_dim, config.attention_dim)
+        num_features = self.backbone.num_features
+        if config.label_features == "attention":
+            self.attention = SemanticAttention(num_features, config.num_labels, dim, config.attention_pooling)
+        else:
+            self.project: nn.Module = nn.Identity()
+            if num_features != dim:
+                convolution = nn.Conv2d(num_features, dim, kernel_size=1, bias=False)
+                self.project = nn.Sequential(convolution, nn.BatchNorm2d(dim))
+            self.decoupling = SemanticDecoupling(dim, config.word_embedding_dim, config.attention_dim)
+            # Persistent, so that a checkpoint needs neither the GloVe file nor the training labels.
+            self.register_buffer("word_embeddings", torch.empty(config.num_labels, config.word_embedding_dim))
         self.graph_network = GatedGnn(dim, config.time_steps, config.tie_reset_gate)
         self.fuse = nn.Linear(2 * dim, config.output_dim)
         self.classifier = LabelClassifier(config.num_labels, config.output_dim)
-        # Persistent, so that a checkpoint needs neither the GloVe file nor the training labels.
-        self.register_buffer("word_embeddings", torch.empty(config.num_labels, config.word_embedding_dim))
         self.register_buffer("label_graph", torch.empty(config.num_labels, config.num_labels))
         self.post_init()
 
     def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """One vector per label, attended from the feature map: semantic decoupling."""
-        features = self.project(self.backbone(pixel_values))  # (B, D, H, W)
-        return self.decoupling(features, self.word_embeddings)
+        """One vector per label, attended from the feature map: semantic decoupling or attention."""
+        return self.represent_features(self.backbone(pixel_values))
+
+    def represent_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from a feature map, `(batch_size, num_features, height, width)`, of `self.backbone`."""
+        if self.config.label_features == "attention":
+            return self.attention(features)
+        return self.decoupling(self.project(features), self.word_embeddings)
 
     def classify(self, representations: Tensor) -> Tensor:
         """Logits after the labels exchanged messages: semantic interaction."""
@@ -53,8 +63,9 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
     def set_priors(self, labels: np.ndarray | None = None) -> None:
         """Fill the word vectors from the label names, and the label graph from the known training labels."""
         config = self.config
-        vectors = label_embeddings(config.label_names, config.label_embeddings, config.word_embedding_dim)
-        self.word_embeddings.copy_(vectors)
+        if config.label_features == "decoupling":
+            vectors = label_embeddings(config.label_names, config.label_embeddings, config.word_embedding_dim)
+            self.word_embeddings.copy_(vectors)
         if labels is not None:
             graph = cooccurrence_graph(labels, estimator=config.graph_estimator, names=config.label_names)
             self.label_graph.copy_(graph)
@@ -63,6 +74,8 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if module is self:  # usable without priors: unrelated words, no edges
-            vectors = label_embeddings(self.config.label_names, "orthogonal", self.config.word_embedding_dim)
-            init.copy_(self.word_embeddings, vectors)
-            init.copy_(self.label_graph, torch.eye(self.config.num_labels))
+            config = self.config
+            if config.label_features == "decoupling":
+                vectors = label_embeddings(config.label_names, "orthogonal", config.word_embedding_dim)
+                init.copy_(self.word_embeddings, vectors)
+            init.copy_(self.label_graph, torch.eye(config.num_labels))

@@ -1,0 +1,14 @@
+from huggingface_hub.dataclasses import strict
+
+from ...configuration_utils import MultiLabelConfig
+
+
+@strict
+class AddGcnConfig(MultiLabelConfig):
+    """
+    representation_dim: length of the vector of each label.
+    """
+
+    model_type = "add_gcn"
+
+    representation_dim: int = 1024

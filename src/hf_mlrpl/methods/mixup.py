@@ -1,0 +1,100 @@
+"""Mixup of images, or of their feature maps: two rows in the ablation of SARB (Pu et al., AAAI 2022).
+
+Nothing was published about them but their names and numbers. The mixtures are those of Zhang et al., "mixup: Beyond
+Empirical Risk Minimization", ICLR 2018; the rules for partners and for unknown labels are those by which SARB blends.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..losses import Reduction, at_least_float32, partial_bce
+from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..schedules import Progress
+from .ssgrl.modeling_ssgrl import SsgrlForMultiLabelClassification
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixupObjectiveConfig:
+    """
+    share: what an image keeps of itself in its mixture; the rest is its partner's.
+    beta: draw `share` anew for each batch, from the distribution Beta(beta, beta); by default it stays as it is.
+    reduction: how partial BCE is averaged, see `hf_mlrpl.losses.partial_bce`.
+    """
+
+    share: float = 0.5
+    beta: float | None = None
+    reduction: Reduction = "micro"
+
+    def __post_init__(self):
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"`share` must lie in [0, 1], got {self.share}. One half is 0.5.")
+        if self.beta is not None and self.beta <= 0:
+            raise ValueError(f"`beta` must be positive, got {self.beta}. Leave it out for a `share` that stays.")
+
+
+def with_mixtures(batch: Tensor, share: float) -> Tensor:
+    """`batch`, `(batch_size, ...)`, and behind it the mixture of each entry with its partner in the reversed batch.
+
+    In a batch of odd size the middle entry is its own partner.
+    """
+    return torch.cat([batch, share * batch + (1 - share) * batch.flip(0)])
+
+
+def mixed_labels(labels: Tensor, share: float) -> Tensor:
+    """Labels of the mixtures: an unknown label that the partner shows becomes a soft positive, all others stay.
+
+    Args:
+        labels: `(batch_size, num_labels)` in {-1, 0, +1}.
+
+    Returns:
+        `(batch_size, num_labels)` in float32: -1, 0, 1, or `1 - share`.
+    """
+    selected = labels.eq(0) & labels.flip(0).eq(1)
+    return labels.float().masked_fill(selected, 1 - share)
+
+
+class MixupObjective(Objective):
+    """Partial BCE of the images and of their mixtures, which go through the network as one batch."""
+
+    config_class = MixupObjectiveConfig
+    config: MixupObjectiveConfig
+
+    def represent_mixtures(
+        self, model: SsgrlForMultiLabelClassification, pixel_values: Tensor, share: float
+    ) -> Tensor:
+        """Representations of the images and, behind them, of their mixtures, `(2 * batch_size, num_labels, dim)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `represent_mixtures`.")
+
+    def forward(
+        self, model: SsgrlForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
+        config, labels, share = self.config, batch["labels"], self.config.share
+        if config.beta is not None:
+            share = torch.distributions.Beta(config.beta, config.beta).sample().item()  # drawn on the CPU
+        representations = self.represent_mixtures(model, batch["pixel_values"], share)
+        logits, mixed_logits = at_least_float32(model.classify(representations)).chunk(2)  # (B, C) each
+        terms = {
+            "known": partial_bce(logits, labels, config.reduction),
+            "mixed": partial_bce(mixed_logits, mixed_labels(labels, share), config.reduction),
+        }
+        return sum_of_terms(terms, logits=logits)
+
+
+class IpMixupObjective(MixupObjective):
+    """Mixtures of the normalised pixels."""
+
+    def represent_mixtures(
+        self, model: SsgrlForMultiLabelClassification, pixel_values: Tensor, share: float
+    ) -> Tensor:
+        return model.represent(with_mixtures(pixel_values, share))[0]
+
+
+class FmMixupObjective(MixupObjective):
+    """Mixtures of the feature maps; the backbone runs once."""
+
+    def represent_mixtures(
+        self, model: SsgrlForMultiLabelClassification, pixel_values: Tensor, share: float
+    ) -> Tensor:
+        return model.represent_features(with_mixtures(model.backbone(pixel_values), share))[0]
