@@ -24,6 +24,15 @@ PLACES = {
     "pair.hidden": ("cooccurrence_head.hidden", 0),
     "pair.out": ("cooccurrence_head.out", 0),
     "pair.classifier": ("cooccurrence_head.classifier", 0),
+    "sam.score": ("attention.score", 0),
+    "sam.transform": ("attention.transform", 0),
+    "dgcn.static_adjacency": ("graph_network.static_adjacency", 0),
+    "dgcn.static_weight": ("graph_network.static_weight", 0),
+    "dgcn.global": ("graph_network.image_weight", 0),
+    "dgcn.global_bn": ("graph_network.image_norm", 0),
+    "dgcn.dynamic_adjacency": ("graph_network.dynamic_adjacency", 0),
+    "dgcn.dynamic_weight": ("graph_network.dynamic_weight", 0),
+    "head": ("classifier", 0),
 }
 
 
