@@ -8,8 +8,8 @@ from golden_models import FeatureMap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_mlrpl import similarity
 from hf_mlrpl.losses import partial_bce
-from hf_mlrpl.methods.sst import objective_sst
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import CooccurrenceHead, SstForMultiLabelClassification
 from hf_mlrpl.methods.sst.objective_sst import (
@@ -19,7 +19,6 @@ from hf_mlrpl.methods.sst.objective_sst import (
     cooccurrence_matrix,
     cross_image_pseudo_labels,
     intra_image_pseudo_labels,
-    similarity_loss,
 )
 from hf_mlrpl.metrics import average_precision
 from hf_mlrpl.modules import semantic_decoupling
@@ -27,6 +26,7 @@ from hf_mlrpl.modules.gated_gnn import GatedGnn
 from hf_mlrpl.modules.pair_scores import pair_scores
 from hf_mlrpl.modules.semantic_decoupling import SemanticDecoupling
 from hf_mlrpl.schedules import Progress
+from hf_mlrpl.similarity import similarity_loss
 
 sizes = st.fixed_dictionaries(
     {
@@ -155,7 +155,7 @@ def test_similarity_loss(size, known, seed):
     labels = _random_labels(size["batch"], size["labels"], known=known)
     representations = _random(size["batch"], size["labels"], size["dim"] + 1)  # in one dimension cosines are equal
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objective_sst, "random_keys", _in_order)
+        patch.setattr(similarity, "random_keys", _in_order)
         actual = similarity_loss(representations, labels)
     _assert_equal(actual, plain.similarity_loss(representations, labels, torch.arange), [representations])
 
@@ -206,7 +206,7 @@ def test_training_step_and_inference(size, seed):
     objective = SstObjective(SstObjectiveConfig(bank_size=3), config).double()
     slow = plain.PlainSst(model, objective.bank.clone())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objective_sst, "random_keys", _in_order)
+        patch.setattr(similarity, "random_keys", _in_order)
         output = model(pixel_values, labels, objective=objective, progress=Progress(0, 1, epoch=13.0))
     expected = slow.loss(pixel_values, labels, threshold=0.75, permutation=torch.arange)
     _assert_equal(output.loss, expected, _trained(model))

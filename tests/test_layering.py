@@ -10,7 +10,7 @@ import hf_mlrpl
 PACKAGE = Path(hf_mlrpl.__file__).parent
 LAYERS = [
     {"labels", "schedules", "distributed", "settings", "resources", "configuration_utils"},
-    {"losses", "priors", "metrics", "data", "image_processing"},
+    {"losses", "similarity", "priors", "metrics", "data", "image_processing"},
     {"modules", "visualization", "objective"},
     {"modeling_utils"},
     {"baseline", "methods"},

@@ -28,12 +28,12 @@ from hf_mlrpl.methods.sst.objective_sst import (
     SstObjective,
     SstObjectiveConfig,
     cross_image_pseudo_labels,
-    similarity_loss,
 )
 from hf_mlrpl.metrics import average_precision
 from hf_mlrpl.modules.gated_gnn import GatedGnn
 from hf_mlrpl.modules.semantic_decoupling import SemanticDecoupling
 from hf_mlrpl.schedules import Progress
+from hf_mlrpl.similarity import similarity_loss
 
 KNOWN = 0.1  # proportion of known labels
 NUM_TEST_IMAGES = 40504  # COCO 2014 val

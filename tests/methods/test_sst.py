@@ -6,8 +6,8 @@ import torch
 from golden_files import cases, golden
 from golden_models import FeatureMap, build_model, check_case, cotangent_sum, leaf, load_weights, weight_gradients
 
+from hf_mlrpl import similarity
 from hf_mlrpl.losses import asymmetric_loss, known_bce, partial_bce
-from hf_mlrpl.methods.sst import objective_sst
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import SstForMultiLabelClassification
 from hf_mlrpl.methods.sst.objective_sst import (
@@ -16,12 +16,11 @@ from hf_mlrpl.methods.sst.objective_sst import (
     cooccurrence_loss,
     cooccurrence_matrix,
     cross_image_pseudo_labels,
-    image_similarities,
     intra_image_pseudo_labels,
     mean_similarity,
-    similarity_loss,
 )
 from hf_mlrpl.schedules import Progress, Ramp, StepDown
+from hf_mlrpl.similarity import image_similarities, similarity_loss
 
 DTYPES = (torch.float64, torch.float32)
 TERMS = {
@@ -36,7 +35,7 @@ TERMS = {
 @pytest.fixture
 def sampling_in_order(monkeypatch):
     """The golden files were made with `arange` in the place of random permutations."""
-    monkeypatch.setattr(objective_sst, "random_keys", lambda x: torch.arange(x.numel(), dtype=x.dtype).view_as(x))
+    monkeypatch.setattr(similarity, "random_keys", lambda x: torch.arange(x.numel(), dtype=x.dtype).view_as(x))
 
 
 def _names(tensors: dict, pattern: str) -> dict[str, re.Match]:

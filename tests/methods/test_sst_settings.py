@@ -12,9 +12,9 @@ from hf_mlrpl.methods.sst.objective_sst import (
     cooccurrence_loss,
     cross_image_pseudo_labels,
     intra_image_pseudo_labels,
-    similarity_loss,
 )
 from hf_mlrpl.schedules import StepDown
+from hf_mlrpl.similarity import similarity_loss
 
 LATE = Progress(step=90, max_steps=100, epoch=9.0)
 EASY = StepDown(start_epoch=1, first=0.2, floor=0.2)

@@ -12,10 +12,9 @@ from ...distributed import gather_rows
 from ...losses import Reduction, asymmetric_loss, at_least_float32, partial_bce
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
 from ...schedules import Progress, Ramp, StepDown
+from ...similarity import COSINE_EPS, PairSampling, UnknownInSimilarity, similarity_loss
 from .configuration_sst import SstConfig
 from .modeling_sst import SstForMultiLabelClassification
-
-_COSINE_EPS = 1e-9  # authors' code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +49,8 @@ class SstObjectiveConfig:
     unknown_pairs: Literal["negative", "ignore"] = "negative"
     bank_size: int = 100  # authors' code
     empty_slots: Literal["zero", "ignore"] = "zero"
-    pair_sampling: Literal["published", "all"] = "published"
-    unknown_in_similarity: Literal["ignore", "absent"] = "ignore"
+    pair_sampling: PairSampling = "published"
+    unknown_in_similarity: UnknownInSimilarity = "ignore"
     reduction: Reduction = "micro"
 
 
@@ -120,12 +119,12 @@ def mean_similarity(representations: Tensor, bank: Tensor, empty_slots: Literal[
 
     The mean of cosines is the product with the mean of the unit vectors, so nothing of the size (B, C, bank) is made.
     """
-    centers = F.normalize(bank, dim=-1, eps=_COSINE_EPS).sum(dim=1)  # (C, D)
+    centers = F.normalize(bank, dim=-1, eps=COSINE_EPS).sum(dim=1)  # (C, D)
     if empty_slots == "zero":
         centers = centers / bank.shape[1]
     else:
         centers = centers / bank.any(dim=-1).sum(dim=1, keepdim=True).clamp(min=1)
-    unit = F.normalize(representations, dim=-1, eps=_COSINE_EPS).to(centers.dtype)
+    unit = F.normalize(representations, dim=-1, eps=COSINE_EPS).to(centers.dtype)
     return torch.einsum("bcd,cd->bc", unit, centers)
 
 
@@ -150,68 +149,6 @@ def cooccurrence_loss(
         known, absent = labels.ne(0), labels.eq(-1)
         decided = known[:, first] & known[:, second] | absent[:, first] | absent[:, second]
     return losses.where(decided, 0.0).sum() / decided.sum().clamp(min=1)
-
-
-def similarity_loss(
-    representations: Tensor,
-    labels: Tensor,
-    sampling: Literal["published", "all"] = "published",
-    reduction: Literal["mean", "sum"] = "mean",
-) -> Tensor:
-    """Cosine loss over pairs of images, label by label (Eq. 7, Eq. 8).
-
-    Two images that both show the label attract each other, all other pairs with known labels repel. Differs from the
-    paper, follows the authors' code: pairs with an unknown label are left out, and with n attracting pairs each kind
-    of repelling pairs (one image shows the label; none does) is represented by 2n random pairs and the n most similar
-    ones. Nothing leaves the device: samples are ranks, not lists.
-
-    Args:
-        representations: `(batch_size, num_labels, dim)`.
-        labels: `(batch_size, num_labels)` in {-1, 0, +1}.
-
-    Returns:
-        A scalar; 0 if no pair is known.
-    """
-    first, second = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
-    similarity = image_similarities(representations)[first, second]  # (image pairs, C)
-    one, other = labels[first], labels[second]
-    known = one.ne(0) & other.ne(0)
-    attract = one.eq(1) & other.eq(1)
-    losses = torch.where(attract, 1 - similarity, 1 + similarity)
-    weights = attract.to(losses.dtype)
-    for repel in (known & one.eq(other) & ~attract, known & one.ne(other)):
-        weights = weights + (_sample(losses, repel, attract.sum()) if sampling == "published" else repel)
-    total = (weights * losses).sum()
-    return total if reduction == "sum" else total / weights.sum().clamp(min=1)
-
-
-def image_similarities(representations: Tensor) -> Tensor:
-    """Cosine of the representations of every two images, label by label.
-
-    Returns:
-        `(batch_size, batch_size, num_labels)`.
-    """
-    unit = F.normalize(representations, dim=-1, eps=_COSINE_EPS)
-    return torch.einsum("bcd,ecd->bec", unit, unit)
-
-
-def _sample(losses: Tensor, group: Tensor, num_attracting: Tensor) -> Tensor:
-    """How often each entry of `group` counts: as one of 2n random ones, and as one of the n largest."""
-    random = _ranks(random_keys(losses).masked_fill(~group, torch.inf)) < 2 * num_attracting
-    largest = _ranks((-losses.detach()).masked_fill(~group, torch.inf)) < num_attracting
-    sample = (random.to(losses.dtype) + largest) * group
-    return torch.where(num_attracting > 0, sample, group.to(losses.dtype))
-
-
-def random_keys(like: Tensor) -> Tensor:
-    """Sorting by these keys is a random order."""
-    return torch.rand_like(like)
-
-
-def _ranks(keys: Tensor) -> Tensor:
-    order = keys.flatten().argsort(stable=True)
-    ranks = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-    return ranks.view_as(keys)
 
 
 class SstObjective(Objective):
@@ -261,8 +198,7 @@ class SstObjective(Objective):
             loss = cooccurrence_loss(pair_logits, labels, config.unknown_pairs)
             terms["cooccurrence"] = config.cooccurrence_weight * ramp * loss
         if config.similarity_weight:
-            compared = labels.masked_fill(labels.eq(0), -1) if config.unknown_in_similarity == "absent" else labels
-            loss = similarity_loss(representations, compared, config.pair_sampling)
+            loss = similarity_loss(representations, labels, config.pair_sampling, config.unknown_in_similarity)
             terms["similarity"] = config.similarity_weight * ramp * loss
         logs = {f"threshold_{name}": value for name, value in thresholds.items() if name in pseudo_labels}
         return sum_of_terms(terms, logits=logits, pseudo_labels=pseudo_labels, logs=logs)  # Eq. 11
