@@ -39,12 +39,14 @@ MODELS = {
     "add_gcn": BACKBONE | {"representation_dim": 24},
     "ip_mixup": BACKBONE | _SSGRL,
     "fm_mixup": BACKBONE | _SSGRL,
+    "sarb": BACKBONE | _SSGRL,
     "sst": BACKBONE | _SSGRL | {"cooccurrence_dim": 16, "cooccurrence_hidden_dim": 16},
 }
 EAGER = {"start_epoch": 1, "first": 0.1, "floor": 0.1}  # pseudo-labels from the second epoch on
 OBJECTIVES = {
     "curriculum": {"relabel_after": [1], "threshold": 0.05},
     "logic_mix": {"gamma_negative": 0.0, "clip": 0.0, "mixed_gamma_positive": 0.0},  # learns in a few steps
+    "sarb": {"start_epoch": 1, "prototype_interval": 1, "num_prototypes": 2},
     "sst": {"bank_size": 4, "intra_threshold": EAGER, "cross_threshold": EAGER},
 }
 

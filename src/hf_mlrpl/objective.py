@@ -18,7 +18,7 @@ class ObjectiveOutput(ModelOutput):
     loss: scalar to minimise, a mean over the micro-batch.
     logits: `(batch_size, num_labels)` of the plain classification.
     terms: the summands of the loss, detached, each logged by its name.
-    logs: further numbers to log, for example thresholds.
+    logs: further numbers to log, for example thresholds; means over the steps are shown. Tensors are scalars.
     pseudo_labels: labels completed by each rule, `(batch_size, num_labels)` in {-1, 0, +1}; the trainer counts those
         that were unknown.
     """
@@ -26,7 +26,7 @@ class ObjectiveOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor | None = None
     terms: dict[str, Tensor] | None = None
-    logs: dict[str, float] | None = None
+    logs: dict[str, Tensor | float] | None = None
     pseudo_labels: dict[str, Tensor] | None = None
 
 

@@ -72,6 +72,11 @@ METHODS: dict[str, MethodSpec] = {
         "methods.sst.modeling_sst:SstForMultiLabelClassification",
         "completes labels by co-occurrence and similarity (AAAI 2022)",
     ),
+    "sarb": MethodSpec(
+        "methods.sarb.objective_sarb:SarbObjective",
+        "methods.sarb.modeling_sarb:SarbForMultiLabelClassification",
+        "blends unknown labels with images that show them (AAAI 2022)",
+    ),
 }
 
 DATASETS: dict[str, Entry] = {

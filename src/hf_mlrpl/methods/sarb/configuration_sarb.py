@@ -1,0 +1,26 @@
+from huggingface_hub.dataclasses import strict
+
+from ..ssgrl.configuration_ssgrl import SsgrlConfig
+
+
+@strict
+class SarbConfig(SsgrlConfig):
+    """SSGRL, and the two coefficients that training blends with.
+
+    initial_alpha, initial_beta: share of an image's own representation when it is blended with that of another image,
+        and with a prototype, before training; in [0, 1].
+    train_alpha, train_beta: whether the coefficients are learned, or keep their first values (rows "fixed alpha" and
+        "fixed beta").
+    """
+
+    model_type = "sarb"
+
+    initial_alpha: float = 0.5
+    initial_beta: float = 0.5
+    train_alpha: bool = True
+    train_beta: bool = True
+
+    def validate_coefficients(self):
+        for name in ("initial_alpha", "initial_beta"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}. Authors' code: 0.5.")
