@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 
-# Golden name: our name, and the block of rows where one matrix of ours holds several.
+# Golden name: our name, and the block of rows where one matrix of ours holds several. Scalars stand at the end.
 PLACES = {
     "sd.fc_image": ("decoupling.fc_image", 0),
     "sd.fc_word": ("decoupling.fc_word", 0),
@@ -34,6 +34,7 @@ PLACES = {
     "dgcn.dynamic_weight": ("graph_network.dynamic_weight", 0),
     "head": ("classifier", 0),
 }
+SCALARS = {"alpha": "coefficients.alpha", "beta": "coefficients.beta"}
 
 
 class FeatureMap(nn.Identity):
@@ -80,7 +81,8 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], prefix: str = ""
         for parameter in parameters.values():
             parameter.fill_(torch.nan)
         for name, weight in weights.items():
-            _block(parameters, name, weight).copy_(weight[: len(_block(parameters, name, weight))])
+            block = _block(parameters, name, weight)
+            block.copy_(weight[: len(block)] if block.ndim else weight)
     empty = [name for name, parameter in parameters.items() if parameter.isnan().any()]
     assert not empty, f"The golden file has no weights for {', '.join(empty)}"
 
@@ -94,14 +96,57 @@ def weight_gradients(module: nn.Module, weights: dict[str, Tensor], prefix: str 
     result = {}
     for name, weight in weights.items():
         block = _block(gradients, name, weight)
-        result[f"grad.w.{name}"] = block if len(block) else torch.zeros_like(weight)
+        result[f"grad.w.{name}"] = block if block.numel() else torch.zeros_like(weight)
     return result
 
 
 def _block(tensors: dict[str, Tensor], golden_name: str, like: Tensor) -> Tensor:
+    if golden_name in SCALARS:
+        return tensors[SCALARS[golden_name]]
     layer, _, kind = golden_name.rpartition(".")
     place, index = PLACES[layer]
     return tensors[f"{place}.{kind}"][index * len(like) : (index + 1) * len(like)]
+
+
+def sines(shape: tuple[int, ...], start: float) -> Tensor:
+    """Numbers that a reader can make again without a file."""
+    count = torch.Size(shape).numel()
+    return 0.5 * torch.sin(start + torch.arange(count, dtype=torch.float64)).view(shape)
+
+
+def model_of_sines(model_class: type, layers: dict[str, tuple[int, int]], scalars: dict[str, float], **sizes):
+    """A model for maps with 4 channels and 3 labels, whose weights are sines.
+
+    Args:
+        layers: further linear layers by golden name, with the shapes of their weights.
+        scalars: further weights by golden name.
+        sizes: further settings of the model.
+    """
+    linear = {"sd.fc_image": (5, 4), "sd.fc_word": (5, 3), "sd.fc_joint": (5, 5), "sd.fc_score": (1, 5)}
+    for gate in ("update", "reset", "candidate"):
+        linear |= {f"ggnn.{gate}.neighbour": (4, 8), f"ggnn.{gate}.self": (4, 4)}
+    linear |= {"head.fuse": (4, 8), "head.classifier": (3, 4)} | layers
+    config = model_class.config_class(
+        backbone="test_resnet",
+        num_labels=3,
+        representation_dim=4,
+        attention_dim=5,
+        output_dim=4,
+        word_embedding_dim=3,
+        **sizes,
+    )
+    weights: dict[str, Tensor] = {}
+    for name, shape in linear.items():
+        weights[f"{name}.weight"] = sines(shape, len(weights) + 1)
+        if name not in ("sd.fc_image", "sd.fc_word"):
+            weights[f"{name}.bias"] = sines(shape[:1], len(weights) + 1)
+    weights |= {name: torch.tensor(value) for name, value in scalars.items()}
+    model = model_class(config)
+    model.backbone, model.project = FeatureMap(), nn.Identity()
+    load_weights(model.double(), weights)
+    model.word_embeddings.copy_(sines((3, 3), 0.3))
+    model.label_graph.copy_(torch.tensor([[1, 0.5, 0.25], [0.4, 1, 0], [0.1, 0.2, 1]]))
+    return model
 
 
 def leaf(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from hf_mlrpl import similarity
 from hf_mlrpl.losses import partial_bce
+from hf_mlrpl.methods.sarb import objective_sarb
+from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
+from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import CooccurrenceHead, SstForMultiLabelClassification
 from hf_mlrpl.methods.sst.objective_sst import (
@@ -184,26 +187,35 @@ def test_average_precision(num_images, num_labels, seed):
     np.testing.assert_allclose(average_precision(scores, labels), plain.average_precision(scores, labels), rtol=1e-9)
 
 
-@given(sizes, seeds)
-@quick
-def test_training_step_and_inference(size, seed):
-    torch.manual_seed(seed)
-    config = SstConfig(
+def _model(model_class, size, **settings):
+    """A model in float64 whose input is the feature map."""
+    config = model_class.config_class(
         backbone="test_resnet",
         num_labels=size["labels"],
         representation_dim=size["dim"],
         attention_dim=size["hidden"],
         output_dim=size["hidden"],
         word_embedding_dim=size["labels"],
-        cooccurrence_dim=size["hidden"],
-        cooccurrence_hidden_dim=size["dim"],
+        **settings,
     )
-    model = SstForMultiLabelClassification(config)
+    model = model_class(config)
     model.backbone, model.project = FeatureMap(), torch.nn.Identity()
-    model.double()
+    return model.double()
+
+
+def _batch(size):
     pixel_values = torch.randn(size["batch"], size["dim"], size["height"], size["width"], dtype=torch.float64)
-    labels = _random_labels(size["batch"], size["labels"])
-    objective = SstObjective(SstObjectiveConfig(bank_size=3), config).double()
+    return pixel_values, _random_labels(size["batch"], size["labels"])
+
+
+@given(sizes, seeds)
+@quick
+def test_training_step_and_inference_of_sst(size, seed):
+    torch.manual_seed(seed)
+    settings = {"cooccurrence_dim": size["hidden"], "cooccurrence_hidden_dim": size["dim"]}
+    model = _model(SstForMultiLabelClassification, size, **settings)
+    pixel_values, labels = _batch(size)
+    objective = SstObjective(SstObjectiveConfig(bank_size=3), model.config).double()
     slow = plain.PlainSst(model, objective.bank.clone())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(similarity, "random_keys", _in_order)
@@ -211,6 +223,27 @@ def test_training_step_and_inference(size, seed):
     expected = slow.loss(pixel_values, labels, threshold=0.75, permutation=torch.arange)
     _assert_equal(output.loss, expected, _trained(model))
     _assert_close(model(pixel_values).logits, slow.logits(pixel_values))
+
+
+@given(sizes, st.floats(0, 1), st.floats(0, 1), seeds)
+@quick
+def test_training_step_of_sarb(size, alpha, beta, seed):
+    torch.manual_seed(seed)
+    model = _model(SarbForMultiLabelClassification, size, initial_alpha=alpha, initial_beta=beta)
+    pixel_values, labels = _batch(size)
+    objective = SarbObjective(SarbObjectiveConfig(num_prototypes=3), model.config).double()
+    objective.sees_training_images = True
+    torch.nn.init.normal_(objective.prototypes)
+    objective.counts.fill_(1)
+    index, scores = torch.randint(3, (1,)), torch.rand(labels.shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "random_keys", _in_order)
+        patch.setattr(objective_sarb, "random_prototypes", lambda *_: index)
+        patch.setattr(objective_sarb, "random_scores", lambda _: scores)
+        output = model(pixel_values, labels, objective=objective, progress=Progress(0, 1, epoch=5.0))
+    slow = plain.PlainSarb(model, objective.prototypes)
+    expected = slow.loss(pixel_values, labels, index.squeeze(), scores, permutation=torch.arange)
+    _assert_equal(output.loss, expected, _trained(model))
 
 
 @pytest.mark.parametrize("chunk_elements", [1, 50, 10**9])

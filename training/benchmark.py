@@ -22,6 +22,9 @@ import plain
 import torch
 from torch import Tensor
 
+from hf_mlrpl.methods.sarb.configuration_sarb import SarbConfig
+from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
+from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import CooccurrenceHead, SstForMultiLabelClassification
 from hf_mlrpl.methods.sst.objective_sst import (
@@ -119,23 +122,49 @@ def step(args: argparse.Namespace, plain_type: torch.dtype, our_type: torch.dtyp
     model, pixel_values, labels = _model(args).train(), _pixel_values(args), _labels(args)
     objective = _objective(args)
     slow = plain.PlainSst(model, objective.bank.clone())
+    run = _optimization_step(model, args.device)
+    return {
+        "plain": lambda: run(lambda: slow.loss(pixel_values, labels, THRESHOLD), plain_type),
+        "ours": lambda: run(lambda: model(pixel_values, labels, objective, LATE).loss, our_type),
+    }
+
+
+def sarb_step(args: argparse.Namespace, dtype: torch.dtype) -> Sides:
+    """Whole training step of SARB, with backbone and optimizer."""
+    config = SarbConfig(num_labels=args.labels, image_size=args.image_size, backbone=args.backbone)
+    model = SarbForMultiLabelClassification(config).to(args.device).train()
+    pixel_values, labels = _pixel_values(args), _labels(args)
+    objective = SarbObjective(SarbObjectiveConfig(), config).to(args.device)
+    objective.sees_training_images = True
+    objective.counts.fill_(1)
+    torch.nn.init.normal_(objective.prototypes)
+    slow = plain.PlainSarb(model, objective.prototypes)
+    run = _optimization_step(model, args.device)
+
+    def direct() -> Tensor:
+        index = torch.randint(objective.config.num_prototypes, ())
+        scores = torch.rand(labels.shape, device=args.device)
+        return slow.loss(pixel_values, labels, index, scores)
+
+    return {
+        "plain": lambda: run(direct, dtype),
+        "ours": lambda: run(lambda: model(pixel_values, labels, objective, LATE).loss, dtype),
+    }
+
+
+def _optimization_step(model: torch.nn.Module, device: str) -> Callable[[Callable[[], Tensor], torch.dtype], None]:
+    """A function that computes a loss in a precision, goes back through it and updates the weights."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-5, weight_decay=5e-4, fused=True)
 
     def run(loss: Callable[[], Tensor], dtype: torch.dtype) -> None:
-        with torch.autocast(args.device, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             value = loss()
         value.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    def ours() -> Tensor:
-        return model(pixel_values, labels, objective=objective, progress=LATE).loss
-
-    return {
-        "plain": lambda: run(lambda: slow.loss(pixel_values, labels, THRESHOLD), plain_type),
-        "ours": lambda: run(ours, our_type),
-    }
+    return run
 
 
 def inference(args: argparse.Namespace, dtype: torch.dtype) -> Sides:
@@ -167,6 +196,8 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Sides]]] = {
         partial(step, plain_type=torch.float32, our_type=torch.bfloat16),
     ),
     "step_bf16": ("training step, both bfloat16", partial(step, plain_type=torch.bfloat16, our_type=torch.bfloat16)),
+    "sarb_step": ("SARB training step, float32", partial(sarb_step, dtype=torch.float32)),
+    "sarb_step_bf16": ("SARB training step, both bfloat16", partial(sarb_step, dtype=torch.bfloat16)),
     "inference": ("inference, float32", partial(inference, dtype=torch.float32)),
     "inference_bf16": ("inference, bfloat16", partial(inference, dtype=torch.bfloat16)),
 }

@@ -1,4 +1,4 @@
-"""SSGRL and SST written as they were published: slow, and easy to compare with the papers and the authors' code.
+"""SSGRL, SST and SARB written as they were published: slow, and easy to compare with the papers and the authors' code.
 
 Every function takes the module whose weights it uses and computes the same numbers in the direct way: with all
 tensors of the formulas in memory, one linear layer after the other, and lists. The tests compare the fast code with
@@ -103,9 +103,10 @@ def cross_pseudo_labels(representations: Tensor, bank: Tensor, labels: Tensor, t
 
 
 def partial_bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over the known labels of the batch (SST, Eq. 9)."""
-    positive, negative = (labels == 1).to(logits.dtype), (labels == -1).to(logits.dtype)
-    losses = -(positive * F.logsigmoid(logits) + negative * F.logsigmoid(-logits))
+    """Mean cross-entropy over the known labels of the batch, which may be soft positives (SST, Eq. 9)."""
+    positive, negative = (labels > 0).to(logits.dtype), (labels < 0).to(logits.dtype)
+    losses = -positive * (labels * F.logsigmoid(logits) + (1 - labels) * F.logsigmoid(-logits))
+    losses = losses - negative * F.logsigmoid(-logits)
     return losses.sum() / max(1, int((labels != 0).sum()))
 
 
@@ -174,17 +175,41 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> list[float]:
     return result
 
 
-class PlainSst:
-    """The training step and the inference of SST, in the direct way, with the weights of our model.
+def blend(representations: Tensor, others: Tensor, labels: Tensor, chosen: Tensor, coefficient: Tensor):
+    """The chosen representations mixed with others, by a coefficient for every entry, and the soft labels (SARB)."""
+    share = chosen.to(coefficient.dtype) * (1 - coefficient)
+    coefficients = (1 - share).unsqueeze(-1).repeat(1, 1, representations.shape[2])  # (B, C, D)
+    mixed = coefficients * representations + (1 - coefficients) * others
+    return mixed, (~chosen) * labels + share
+
+
+def blend_images(representations: Tensor, labels: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Every unknown label that the mirrored image of the batch shows (SARB, instance-level blending)."""
+    chosen = (labels == 0) & (labels.flip(0) == 1)
+    return blend(representations, representations.flip(0), labels, chosen, alpha)
+
+
+def blend_prototypes(
+    representations: Tensor, labels: Tensor, prototypes: Tensor, index: Tensor, scores: Tensor, beta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The unknown label of each image with the largest score (SARB, prototype-level blending).
 
     Args:
-        model: `SstForMultiLabelClassification`.
-        bank: `(num_labels, bank_size, representation_dim)`, the remembered representations.
+        prototypes: `(num_labels, num_prototypes, dim)`.
+        index: the prototype that the batch takes.
+        scores: `(batch_size, num_labels)` in (0, 1).
     """
+    columns = (scores * (labels == 0)).argmax(dim=1)
+    chosen = F.one_hot(columns, labels.shape[1]).bool() & (labels == 0)  # not in the published code, by error
+    others = prototypes[:, index].unsqueeze(0).repeat(len(labels), 1, 1)  # (B, C, D)
+    return blend(representations, others, labels, chosen, beta)
 
-    def __init__(self, model, bank: Tensor):
+
+class PlainSsgrl:
+    """Inference of SSGRL, SST and SARB, in the direct way, with the weights of our model."""
+
+    def __init__(self, model):
         self.model = model
-        self.bank = bank
 
     def represent(self, pixel_values: Tensor) -> Tensor:
         backbone = self.model.backbone
@@ -193,6 +218,19 @@ class PlainSst:
 
     def logits(self, pixel_values: Tensor) -> Tensor:
         return classify(self.model, self.represent(pixel_values))
+
+
+class PlainSst(PlainSsgrl):
+    """The training step of SST.
+
+    Args:
+        model: `SstForMultiLabelClassification`.
+        bank: `(num_labels, bank_size, representation_dim)`, the remembered representations.
+    """
+
+    def __init__(self, model, bank: Tensor):
+        super().__init__(model)
+        self.bank = bank
 
     def loss(self, pixel_values: Tensor, labels: Tensor, threshold: float, permutation=torch.randperm) -> Tensor:
         """The loss of one step with the published weights, once pseudo-labels are used (SST, Eq. 11)."""
@@ -209,3 +247,32 @@ class PlainSst:
             + 10 * cooccurrence_loss(pair_logits, labels)
             + 0.05 * similarity_loss(representations, labels, permutation)
         )
+
+
+class PlainSarb(PlainSsgrl):
+    """The training step of SARB.
+
+    Args:
+        model: `SarbForMultiLabelClassification`.
+        prototypes: `(num_labels, num_prototypes, representation_dim)`.
+    """
+
+    def __init__(self, model, prototypes: Tensor):
+        super().__init__(model)
+        self.prototypes = prototypes
+
+    def loss(
+        self, pixel_values: Tensor, labels: Tensor, index: Tensor, scores: Tensor, permutation=torch.randperm
+    ) -> Tensor:
+        """The loss of one step with the published weights, once it blends; see `blend_prototypes` for the draws."""
+        alpha, beta = self.model.coefficients.alpha, self.model.coefficients.beta
+        representations = self.represent(pixel_values)
+        logits = classify(self.model, representations)
+        mixed, targets = blend_images(representations, labels, alpha)
+        instance_logits = classify(self.model, mixed)
+        instance = partial_bce(instance_logits, targets)
+        mixed, targets = blend_prototypes(representations, labels, self.prototypes, index, scores, beta)
+        prototype_logits = classify(self.model, mixed)
+        prototype = partial_bce(prototype_logits, targets)
+        similarity = similarity_loss(representations, labels, permutation)
+        return partial_bce(logits, labels) + instance + prototype + 0.05 * similarity

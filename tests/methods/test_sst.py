@@ -4,7 +4,15 @@ import re
 import pytest
 import torch
 from golden_files import cases, golden
-from golden_models import FeatureMap, build_model, check_case, cotangent_sum, leaf, load_weights, weight_gradients
+from golden_models import (
+    build_model,
+    check_case,
+    cotangent_sum,
+    leaf,
+    model_of_sines,
+    sines,
+    weight_gradients,
+)
 
 from hf_mlrpl import similarity
 from hf_mlrpl.losses import asymmetric_loss, known_bce, partial_bce
@@ -299,39 +307,11 @@ def test_images_that_attract_each_other_match_published_code(case):
 # --- numbers from small problems that need no file ---
 
 
-def _fill(shape, start):
-    count = torch.Size(shape).numel()
-    return 0.5 * torch.sin(start + torch.arange(count, dtype=torch.float64)).view(shape)
-
-
 def test_network_with_sines_as_weights():
-    linear = {"sd.fc_image": (5, 4), "sd.fc_word": (5, 3), "sd.fc_joint": (5, 5), "sd.fc_score": (1, 5)}
-    for gate in ("update", "reset", "candidate"):
-        linear |= {f"ggnn.{gate}.neighbour": (4, 8), f"ggnn.{gate}.self": (4, 4)}
-    linear |= {"head.fuse": (4, 8), "head.classifier": (3, 4), "pair.reduce": (5, 4)}
-    linear |= {"pair.hidden": (4, 10), "pair.out": (4, 4), "pair.classifier": (3, 4)}
-    config = SstConfig(
-        backbone="test_resnet",
-        num_labels=3,
-        representation_dim=4,
-        attention_dim=5,
-        output_dim=4,
-        word_embedding_dim=3,
-        cooccurrence_dim=5,
-        cooccurrence_hidden_dim=4,
-    )
-    weights: dict[str, torch.Tensor] = {}
-    for name, shape in linear.items():
-        weights[f"{name}.weight"] = _fill(shape, len(weights) + 1)
-        if name not in ("sd.fc_image", "sd.fc_word"):
-            weights[f"{name}.bias"] = _fill(shape[:1], len(weights) + 1)
-    model = SstForMultiLabelClassification(config)
-    model.backbone, model.project = FeatureMap(), torch.nn.Identity()
-    load_weights(model.double(), weights)
-    model.word_embeddings.copy_(_fill((3, 3), 0.3))
-    model.label_graph.copy_(torch.tensor([[1, 0.5, 0.25], [0.4, 1, 0], [0.1, 0.2, 1]]))
-
-    representations, attention_maps = model.represent(2 * _fill((2, 4, 2, 2), 0.7))
+    layers = {"pair.reduce": (5, 4), "pair.hidden": (4, 10), "pair.out": (4, 4), "pair.classifier": (3, 4)}
+    sizes = {"cooccurrence_dim": 5, "cooccurrence_hidden_dim": 4}
+    model = model_of_sines(SstForMultiLabelClassification, layers, {}, **sizes)
+    representations, attention_maps = model.represent(2 * sines((2, 4, 2, 2), 0.7))
     _close(attention_maps[0, 0], [[0.247822, 0.251955], [0.252102, 0.248121]])
     _close(
         representations[0],

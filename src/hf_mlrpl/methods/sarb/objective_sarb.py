@@ -180,7 +180,7 @@ class SarbObjective(Objective):
         representations, _ = model.represent(batch["pixel_values"])  # (B, C, D)
         blends = self.blend(model, representations, labels) if progress.epoch >= config.start_epoch else {}
         # One batch of up to 3B: the images are independent of each other from here on.
-        stacked = torch.cat([representations, *(blend.representations for blend in blends.values())])
+        stacked = torch.cat([representations, *(blended.representations for blended in blends.values())])
         logits, *blended_logits = at_least_float32(model.classify(stacked)).split(len(labels))
 
         terms = {"known": partial_bce(logits, labels, config.reduction)}
