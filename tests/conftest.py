@@ -1,9 +1,14 @@
 """Fixtures for all tests."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# What is kept between runs, of this session alone; huggingface_hub reads the variable when it is imported.
+_ASSETS = tempfile.TemporaryDirectory(prefix="hf-mlrpl-tests-")
+os.environ["HF_ASSETS_CACHE"] = _ASSETS.name
 
 
 @pytest.fixture(scope="session")

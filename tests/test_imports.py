@@ -33,7 +33,7 @@ def test_nothing_heavy_is_imported_before_it_is_used(code):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["train", "evaluate", "tag", "list", "data", "sweep"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "tag", "list", "data", "neighbours", "sweep"])
 def test_the_help_of_a_command_is_as_light(command):
     code = f"""
 import sys

@@ -111,7 +111,7 @@ def test_the_type_of_the_labels_makes_no_difference(method):
     for dtype in (torch.int8, torch.int64, torch.float32):
         model = tiny_model(method, NUM_LABELS)
         objective_class = load(METHODS[method].objective)
-        objective = make_objective(objective_class, model)
+        objective = make_objective(objective_class, model, OBJECTIVES.get(method, {}))
         torch.manual_seed(0)
         losses.append(step(model, objective, make_batch(dtype=dtype)).loss.item())
     assert losses[0] == losses[1] == losses[2]

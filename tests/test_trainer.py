@@ -202,6 +202,11 @@ def test_the_step_schedule_can_fall_at_other_epochs(tmp_path):
     assert rates == pytest.approx([1e-3] * 4 + [5e-4] * 4 + [2.5e-4] * 4)
 
 
+def test_the_step_schedule_can_fall_after_given_epochs_and_stay_there(tmp_path):
+    rates = learning_rates(tmp_path, lr_schedule="step", lr_step_epochs=[2, 5.0])
+    assert rates == pytest.approx([1e-3] * 2 + [1e-4] * 3 + [1e-5] * 7)
+
+
 def test_one_cycle_rises_and_falls(tmp_path):
     rates = learning_rates(tmp_path, lr_schedule="one_cycle")
     peak = rates.index(max(rates))

@@ -90,21 +90,40 @@ def asymmetric_loss(
     positive: Tensor,
     *,
     gamma_positive: float,
-    gamma_negative: float,
+    gamma_negative: float | Tensor,
     clip: float = 0.05,
     eps: float = 1e-8,
+    differentiate_focus: bool = True,
 ) -> Tensor:
-    """Asymmetric loss of every entry (ASL, Ben-Baruch et al., ICCV 2021), with the focusing factor differentiated.
+    """Asymmetric loss of every entry (ASL, Ben-Baruch et al., ICCV 2021).
 
     Negative entries see the probability `max(p - clip, 0)`; powers with the exponent 0 are 1.
 
     Args:
         positive: booleans of the shape of `logits`.
+        gamma_negative: one exponent, or one for each entry.
+        differentiate_focus: whether gradients flow through the power (the published code of SST) or not (of ASL).
     """
     p = logits.sigmoid()
     p_right = torch.where(positive, p, (1 - p + clip).clamp(max=1))
+    p_wrong = (1 - p_right).clamp(min=torch.finfo(p.dtype).tiny)  # at 0, a power below 1 has an infinite slope
+    if not differentiate_focus:
+        p_wrong = p_wrong.detach()
     gamma = torch.where(positive, gamma_positive, gamma_negative).to(logits.dtype)
-    return -((1 - p_right) ** gamma) * p_right.clamp(min=eps).log()
+    return -(p_wrong**gamma) * p_right.clamp(min=eps).log()
+
+
+def bounded_log_loss(logits: Tensor) -> Tensor:
+    """`-log(sigmoid(logits) + 1e-5)` of every entry, at most 11.5 (authors' code of Cole et al., CVPR 2021)."""
+    return -(logits.sigmoid() + 1e-5).log()
+
+
+def expected_positives_penalty(logits: Tensor, expected_positives: float) -> Tensor:
+    """Squared distance of the mean number of present labels in an image to the expected one, over `num_labels ** 2`.
+
+    The regulariser of EPR and ROLE (Cole et al., CVPR 2021). The number is a mean over the batch, the square is not.
+    """
+    return ((logits.sigmoid().sum(dim=1).mean() - expected_positives) / logits.shape[1]).square()
 
 
 def focal_loss(

@@ -66,6 +66,15 @@ class Objective(nn.Module):
         there is nothing to do.
         """
 
+    def remembered(self, name: str) -> Tensor:
+        """The buffer `name`, which `prepare` registers."""
+        if name not in self._buffers:
+            raise RuntimeError(
+                f"{type(self).__name__} has no buffer `{name}`, for `prepare` was not called. The trainer calls it "
+                "where the training data are `PartialLabelImages`; with other data call it yourself."
+            )
+        return self.get_buffer(name)
+
     def forward(self, model: Any, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
         """Compute the loss of `batch` with the stages `represent` and `classify` of `model`.
 

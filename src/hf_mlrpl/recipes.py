@@ -80,6 +80,8 @@ class Splits:
 class Recipe:
     """A checked recipe; the four sections keep what the file says, without the defaults.
 
+    model: settings of the network, and two keys of the recipe alone: `pretrained`, whether the backbone gets weights
+        (or from which file), and `name`, a method whose network takes the place of the plain one under a loss.
     name: file name without suffix, used for the output folder.
     """
 
@@ -128,8 +130,8 @@ class Recipe:
     def _check(self) -> None:
         self.protocol()
         self.objective_config()
-        config_class = load(METHODS[self.method].model).config_class
-        check_values(self.model, _model_settings(config_class) | {"pretrained": bool | str}, "model")
+        settings = _model_settings(self._model_class().config_class)
+        check_values(self.model, settings | {"pretrained": bool | str, "name": str}, "model")
         self.model_config(["label"])
         check_values(self.training, field_types(load("training_args:MultiLabelTrainingArguments")), "training")
 
@@ -207,10 +209,21 @@ class Recipe:
             )
         return Splits(train, validation, test)
 
+    def _model_class(self) -> Any:
+        """The network of the method that `model.name` names, by default the recipe's own."""
+        own = METHODS[self.method]
+        other = lookup(METHODS, self.model.get("name", self.method), "method")
+        if other.model != own.model and not own.trains_any_model:
+            raise ValueError(
+                f"`model.name` must not be {self.model['name']!r}: {self.method} needs its own network. Methods that "
+                "are only a loss train the network of any other."
+            )
+        return load(other.model)
+
     def model_config(self, names: list[str]) -> "MultiLabelConfig":
         """The config of a model for the labels `names`."""
-        config_class = load(METHODS[self.method].model).config_class
-        settings = {key: value for key, value in self.model.items() if key != "pretrained"}
+        config_class = self._model_class().config_class
+        settings = {key: value for key, value in self.model.items() if key not in ("pretrained", "name")}
         labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
         try:
             return config_class(**settings, **labels)
@@ -219,7 +232,7 @@ class Recipe:
 
     def build_model(self, names: list[str], train_labels: np.ndarray) -> "MultiLabelPreTrainedModel":
         """A model for `names`, with its priors from the known training labels and its pretrained backbone."""
-        model = load(METHODS[self.method].model)(self.model_config(names))
+        model = self._model_class()(self.model_config(names))
         model.set_priors(train_labels)
         pretrained = self.model.get("pretrained", True)
         if pretrained:

@@ -18,6 +18,11 @@ class MethodSpec:
     summary: str
     page: str = ""
 
+    @property
+    def trains_any_model(self) -> bool:
+        """Whether the objective needs no more of a model than `represent` and `classify`."""
+        return self.model == _BASELINE
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -31,27 +36,15 @@ _BASELINE = "baseline.modeling_baseline:BaselineForMultiLabelClassification"
 _SSGRL = "methods.ssgrl.modeling_ssgrl:SsgrlForMultiLabelClassification"
 
 METHODS: dict[str, MethodSpec] = {
-    "curriculum": MethodSpec(
-        "methods.curriculum.objective_curriculum:CurriculumObjective",
-        _BASELINE,
-        "completes labels that the model is sure of, in rounds (Durand et al., CVPR 2019)",
+    "sst": MethodSpec(
+        "methods.sst.objective_sst:SstObjective",
+        "methods.sst.modeling_sst:SstForMultiLabelClassification",
+        "completes labels by co-occurrence and similarity (AAAI 2022)",
     ),
-    "focal": MethodSpec(
-        "methods.focal:FocalObjective",
-        _BASELINE,
-        "focal loss; unknown labels negative, ignored or selected (ICCV 2017)",
-    ),
-    "logic_mix": MethodSpec(
-        "methods.logic_mix:LogicMixObjective", _BASELINE, "means of images with the logical OR of their labels (2024)"
-    ),
-    "mixup_pme": MethodSpec(
-        "methods.mixup_pme:MixupPmeObjective", _BASELINE, "MixUp where an unknown label counts as 1/2 (CVPRW 2022)"
-    ),
-    "partial_bce": MethodSpec(
-        "methods.partial_bce:PartialBceObjective", _BASELINE, "BCE over the known labels (Durand et al., CVPR 2019)"
-    ),
-    "spa": MethodSpec(
-        "methods.spa:SpaObjective", _BASELINE, "strictly proper asymmetric loss, for calibration (CVPR 2024)"
+    "sarb": MethodSpec(
+        "methods.sarb.objective_sarb:SarbObjective",
+        "methods.sarb.modeling_sarb:SarbForMultiLabelClassification",
+        "blends unknown labels with images that show them (AAAI 2022)",
     ),
     "ssgrl": MethodSpec(
         "methods.ssgrl.objective_ssgrl:SsgrlObjective", _SSGRL, "label graph over attended features (ICCV 2019)"
@@ -67,15 +60,72 @@ METHODS: dict[str, MethodSpec] = {
     "fm_mixup": MethodSpec(
         "methods.mixup:FmMixupObjective", _SSGRL, "SSGRL, also on mixtures of two feature maps", "mixup"
     ),
-    "sst": MethodSpec(
-        "methods.sst.objective_sst:SstObjective",
-        "methods.sst.modeling_sst:SstForMultiLabelClassification",
-        "completes labels by co-occurrence and similarity (AAAI 2022)",
+    "soft_exposure": MethodSpec(
+        "methods.soft_exposure.objective_soft_exposure:SoftExposureObjective",
+        _BASELINE,
+        "unknown labels soften where similar labels or images are annotated; NE, FE, LS (NeurIPS 2020)",
     ),
-    "sarb": MethodSpec(
-        "methods.sarb.objective_sarb:SarbObjective",
-        "methods.sarb.modeling_sarb:SarbForMultiLabelClassification",
-        "blends unknown labels with images that show them (AAAI 2022)",
+    "partial_bce": MethodSpec(
+        "methods.partial_bce:PartialBceObjective", _BASELINE, "BCE over the known labels (Durand et al., CVPR 2019)"
+    ),
+    "curriculum": MethodSpec(
+        "methods.curriculum.objective_curriculum:CurriculumObjective",
+        _BASELINE,
+        "completes labels that the model is sure of, in rounds (Durand et al., CVPR 2019)",
+    ),
+    "asl": MethodSpec("methods.asl:AslObjective", _BASELINE, "asymmetric loss (Ben-Baruch et al., ICCV 2021)"),
+    "p_asl": MethodSpec(
+        "methods.p_asl:PAslObjective",
+        _BASELINE,
+        "ignores unknown labels that are likely (Ben-Baruch et al., CVPR 2022)",
+    ),
+    "focal": MethodSpec(
+        "methods.focal:FocalObjective",
+        _BASELINE,
+        "focal loss; unknown labels negative, ignored or selected (ICCV 2017)",
+    ),
+    "spa": MethodSpec(
+        "methods.spa:SpaObjective", _BASELINE, "strictly proper asymmetric loss, for calibration (CVPR 2024)"
+    ),
+    "splc": MethodSpec("methods.splc:SplcObjective", _BASELINE, "corrects labels by itself (Zhang et al., 2021)"),
+    "hill": MethodSpec("methods.hill:HillObjective", _BASELINE, "distrusts sure negatives (Zhang et al., 2021)"),
+    "an": MethodSpec(
+        "methods.single_positive:AnObjective",
+        _BASELINE,
+        "unknown is absent (Cole et al., CVPR 2021)",
+        "single_positive",
+    ),
+    "wan": MethodSpec(
+        "methods.single_positive:WanObjective",
+        _BASELINE,
+        "unknown is absent, with a small weight (Cole et al., CVPR 2021)",
+        "single_positive",
+    ),
+    "lsan": MethodSpec(
+        "methods.single_positive:LsanObjective",
+        _BASELINE,
+        "unknown is absent, with smooth labels (Cole et al., CVPR 2021)",
+        "single_positive",
+    ),
+    "epr": MethodSpec(
+        "methods.single_positive:EprObjective",
+        _BASELINE,
+        "known labels, and the expected number of present ones (Cole et al., CVPR 2021)",
+        "single_positive",
+    ),
+    "role": MethodSpec(
+        "methods.role:RoleObjective", _BASELINE, "estimates the labels of each image (Cole et al., CVPR 2021)"
+    ),
+    "large_loss": MethodSpec(
+        "methods.large_loss:LargeLossObjective",
+        _BASELINE,
+        "the largest losses are wrong labels (Kim et al., CVPR 2022)",
+    ),
+    "logic_mix": MethodSpec(
+        "methods.logic_mix:LogicMixObjective", _BASELINE, "means of images with the logical OR of their labels (2024)"
+    ),
+    "mixup_pme": MethodSpec(
+        "methods.mixup_pme:MixupPmeObjective", _BASELINE, "MixUp where an unknown label counts as 1/2 (CVPRW 2022)"
     ),
 }
 
@@ -97,6 +147,7 @@ PROTOCOLS: dict[str, Entry] = {
 VIEWS: dict[str, Entry] = {
     "plain": Entry("data.views:plain_view", "resize, nothing random"),
     "shift": Entry("data.views:shift_view", "move by up to an eighth of the side; not mirrored"),
+    "flip": Entry("data.views:flip_view", "resize, mirror"),
     "crop_flip": Entry("data.views:crop_flip_view", "resize, one of five square crops, mirror (SST, SARB)"),
     "crop": Entry("data.views:crop_view", "resize, one of five square crops (SSGRL, ICCV 2019)"),
 }

@@ -141,19 +141,25 @@ class MultiLabelTrainer(Trainer):
         if self.lr_scheduler is None and self.args.lr_schedule != "transformers":
             optimizer = optimizer or self.create_optimizer()
             if self.args.lr_schedule == "one_cycle":
+                epochs = self.args.num_train_epochs
+                cycle_epochs = self.args.one_cycle_epochs or epochs
                 self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
                     optimizer,
                     [group["lr"] for group in optimizer.param_groups],
-                    total_steps=num_training_steps,
+                    total_steps=round(num_training_steps * cycle_epochs / epochs),
                     pct_start=0.2,
                     cycle_momentum=self.args.optimizer != "sgd",
                 )
             else:
-                steps = num_training_steps / self.args.num_train_epochs * self.args.lr_step_epochs
-                factor = self.args.lr_step_factor
-                self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                    optimizer, lambda step: factor ** int((step + 1e-6) // steps)
-                )
+                steps_per_epoch = num_training_steps / self.args.num_train_epochs
+                every, factor = self.args.lr_step_epochs, self.args.lr_step_factor
+
+                def learning_rate_factor(step: int) -> float:
+                    epoch = (step + 1e-6) / steps_per_epoch
+                    falls = sum(epoch >= e for e in every) if isinstance(every, list) else int(epoch // every)
+                    return factor**falls
+
+                self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor)
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 

@@ -25,8 +25,13 @@ class MultiLabelTrainingArguments(TrainingArguments):
     lr_schedule: str = _field(
         "step", "step (published), one_cycle (also cycles Adam's beta1), or transformers: `lr_scheduler_type` rules."
     )
-    lr_step_epochs: float = _field(10, "Schedule `step`: the learning rate falls every so many epochs.")
+    lr_step_epochs: float | list[float] = _field(
+        10, "Schedule `step`: the learning rate falls every so many epochs, or after each of the epochs of a list."
+    )
     lr_step_factor: float = _field(0.1, "Schedule `step`: the learning rate falls by this factor.")
+    one_cycle_epochs: float | None = _field(
+        None, "Schedule `one_cycle`: epochs of the whole cycle, where training ends before it does."
+    )
     classifier_lr_factor: float = _field(1.0, "The classifier learns this many times faster than the other layers.")
     decay_exempt: str = _field("none", "biases_and_norms: no weight decay for biases and one-dimensional weights.")
     ema_decay: float | None = _field(None, "Evaluate and save a moving average of the weights with this decay.")
@@ -58,6 +63,11 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}."
                 )
+        if self.one_cycle_epochs is not None and self.one_cycle_epochs < self.num_train_epochs:
+            raise ValueError(
+                f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {self.one_cycle_epochs} and "
+                f"{self.num_train_epochs}: training would go on after the cycle."
+            )
         if self.dataloader_persistent_workers:
             raise ValueError(
                 "`dataloader_persistent_workers` must be false: such workers never hear of the next epoch, so every "

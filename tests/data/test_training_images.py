@@ -2,6 +2,10 @@ import torch
 from accelerate import PartialState
 from tiny import tiny_images
 
+from hf_mlrpl.data.digit_scenes import load_digit_scenes
+from hf_mlrpl.data.torch_dataset import PartialLabelImages
+from hf_mlrpl.data.views import plain_view
+
 
 def test_a_pass_shows_every_image_once_in_order_and_draws_no_random_numbers():
     images = tiny_images(num_images=20)
@@ -27,3 +31,20 @@ def test_processes_share_a_pass_with_batches_of_the_same_shapes(monkeypatch):
             assert torch.equal(batch["labels"][inside], images.labels[batch["index"][inside]])
     assert shapes == [[7], [7], [7]]
     assert sorted(seen) == [-1, -1, *range(19)]
+
+
+def test_a_pass_begins_where_another_one_was_interrupted():
+    images = tiny_images(num_images=20)
+    assert torch.cat([batch["index"] for batch in images.batches("Looking", first=11)]).tolist() == [*range(11, 20)]
+
+
+def test_other_images_have_another_fingerprint_and_other_labels_have_not():
+    same = {tiny_images(num_labels=num_labels).fingerprint() for num_labels in (3, 5)}
+    others = {tiny_images(num_images=19).fingerprint(), *(scenes_fingerprint(seed) for seed in (0, 1))}
+    assert len(same) == 1 and len(same | others) == 4
+
+
+def scenes_fingerprint(seed: int) -> str:
+    """That of scenes with the same ids, whatever the seed."""
+    scenes = load_digit_scenes(num_scenes=8, seed=seed)
+    return PartialLabelImages(scenes, plain_view((32, 32), [0.5] * 3, [0.5] * 3), image_size=(32, 32)).fingerprint()

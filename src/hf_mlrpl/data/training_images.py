@@ -47,7 +47,11 @@ class TrainingImages:
     def image_ids(self) -> list[str]:
         return self._dataset.image_ids
 
-    def batches(self, description: str) -> Iterator[dict[str, Tensor]]:
+    def fingerprint(self) -> str:
+        """Digest of which images these are, in their order, for what is stored of them between runs."""
+        return self._dataset.fingerprint()
+
+    def batches(self, description: str, first: int = 0) -> Iterator[dict[str, Tensor]]:
         """One pass over all images: every process gets every n-th one, in batches of the same shapes.
 
         So the rows of a batch can be gathered with `gather_rows`. Where the images do not divide evenly, some are
@@ -55,13 +59,14 @@ class TrainingImages:
 
         Args:
             description: what the pass is for, shown beside the progress bar.
+            first: row to begin with, for a pass that goes on after an interruption.
 
         Yields:
             Dictionaries with `pixel_values`, `labels` and `index`, on the device of the process.
         """
         state = PartialState()
-        rounds = -(-len(self) // state.num_processes)
-        places = torch.arange(state.process_index, rounds * state.num_processes, state.num_processes)
+        rounds = -(-(len(self) - first) // state.num_processes)
+        places = first + torch.arange(state.process_index, rounds * state.num_processes, state.num_processes)
         loader: DataLoader = DataLoader(
             self._dataset,  # type: ignore[arg-type]
             self.batch_size,

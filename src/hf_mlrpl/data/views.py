@@ -25,6 +25,11 @@ def shift_view(size: tuple[int, int], mean: list[float], std: list[float]) -> Vi
     return v2.Compose([_resize(size), shift, *_to_normalized_tensor(mean, std)])
 
 
+def flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Resize, and mirror every other image."""
+    return v2.Compose([_resize(size), v2.RandomHorizontalFlip(), *_to_normalized_tensor(mean, std)])
+
+
 def crop_flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
     """Training view of SST and SARB: at 448 px, resize to 512, crop 512, 448, 384, 320 or 256, resize, mirror."""
     scales = (512, 448, 384, 320, 256)

@@ -1,0 +1,72 @@
+"""`hf-mlrpl neighbours`: find the nearest neighbours of training images before a run."""
+
+import argparse
+
+_DESCRIPTION = """\
+Compute the features of all training images of a recipe, and the nearest neighbours of each image, for methods that
+look at them (Soft Exposure). Training does it by itself when they are missing; this command does it beforehand, for
+example for many runs on the same images, whatever labels they hide.
+
+The results are kept in the cache of Hugging Face (HF_ASSETS_CACHE, by default ~/.cache/huggingface/assets). After an
+interruption the same command goes on behind what is finished.
+"""
+
+_EPILOG = """\
+examples:
+  hf-mlrpl neighbours soft_exposure/digit_scenes_10
+  hf-mlrpl neighbours soft_exposure/coco2017_10 data.path=/data/coco training.dataloader_num_workers=16
+  torchrun --nproc_per_node 8 -m hf_mlrpl.cli.main neighbours soft_exposure/coco2017_10 data.path=/data/coco
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "neighbours",
+        help="prepare the neighbours of training images (Soft Exposure)",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped one")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="SECTION.KEY=VALUE", help="settings that replace those of the recipe"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import tempfile
+    import time
+
+    from transformers import set_seed
+    from transformers.utils import logging
+
+    from ..data.training_images import TrainingImages
+    from ..distributed import end_processes
+    from ..recipes import Recipe, known_labels
+
+    logging.disable_progress_bar()
+    started = time.perf_counter()
+    recipe = Recipe.load(arguments.recipe, arguments.overrides)
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = recipe.build_arguments(scratch)
+    set_seed(settings.seed)  # so a backbone without pretrained weights is that of the training run
+    splits = recipe.load_data()
+    model = recipe.build_model(splits.names, known_labels(splits.train)).to(settings.device).eval()
+    objective = recipe.build_objective(model.config)
+    images = TrainingImages(
+        recipe.build_images(splits.train, model.config, training=True),
+        batch_size=settings.per_device_eval_batch_size,
+        num_workers=settings.dataloader_num_workers,
+        show_progress=True,
+    )
+    objective.prepare(images)
+    objective.to(settings.device)
+    find = getattr(objective, "find_neighbours", None)
+    features = find(model, images) if find else None
+    if features is None:
+        raise ValueError(f"{arguments.recipe} needs no neighbours: its objective does not look at them.")
+    if settings.process_index == 0:
+        size = sum(file.stat().st_size for file in features.folder.iterdir()) / 2**20
+        print(f"{len(images)} images, {time.perf_counter() - started:.0f} s, {size:.0f} MiB in {features.folder}")
+    end_processes()

@@ -1,0 +1,149 @@
+"""P-ASL and CSL, the class-aware selective loss (Ben-Baruch et al., CVPR 2022), https://arxiv.org/abs/2110.10955."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..data.training_images import TrainingImages
+from ..distributed import gather_rows
+from ..losses import asymmetric_loss, at_least_float32
+from ..modeling_utils import MultiLabelPreTrainedModel
+from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..schedules import Progress
+
+MEMORY_NAME = "objective.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PAslObjectiveConfig:
+    """Defaults of the authors' code.
+
+    unknown: unknown labels are "negative"; "ignore"d; ignored, with a larger weight for images with few known labels
+        ("ignore_normalized"); or negative, but for those that are likely to be present ("selective").
+    ignored_per_image: with "selective", so many unknown labels with the highest scores are ignored, on average.
+    prior: with "selective", the output folder of a run with "ignore", which has estimated how often each label is
+        present; labels above `prior_threshold` are ignored where they are unknown. `null` does without.
+    gamma_positive, gamma_negative, gamma_unknown: exponents of the focusing factors.
+    positive_weight, negative_weight, unknown_weight: factors of the losses.
+    clip: see `hf_mlrpl.losses.asymmetric_loss`.
+    """
+
+    unknown: Literal["negative", "ignore", "ignore_normalized", "selective"] = "selective"
+    ignored_per_image: int = 5
+    prior: str | None = None
+    prior_threshold: float = 0.05
+    gamma_positive: float = 0.0
+    gamma_negative: float = 1.0
+    gamma_unknown: float = 2.0
+    positive_weight: float = 1.0
+    negative_weight: float = 1.0
+    unknown_weight: float = 1.0
+    clip: float = 0.0
+
+    def __post_init__(self):
+        if self.prior is not None and self.unknown != "selective":
+            raise ValueError(f"`prior` needs `unknown: selective`, got {self.unknown!r}. Leave one of them out.")
+        if not 0 < self.prior_threshold <= 1:
+            raise ValueError(f"`prior_threshold` must lie in (0, 1], got {self.prior_threshold}.")
+
+
+def selected_weights(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig, prior: Tensor | None) -> Tensor:
+    """Weight of every entry, from what is done with unknown labels.
+
+    Args:
+        prior: `(num_labels,)` probabilities that a label is present, or `None`.
+
+    Returns:
+        `(batch_size, num_labels)`.
+    """
+    unknown = labels.eq(0)
+    if config.unknown in ("ignore", "ignore_normalized"):
+        known = (~unknown).to(logits.dtype)
+        return known if config.unknown == "ignore" else known * (1 + 1 / (1 + known.sum(dim=1, keepdim=True)))
+    weights = torch.ones_like(logits)
+    if config.unknown == "selective":
+        ranked = logits.detach().masked_fill(~unknown, -torch.inf).flatten()
+        likely = ranked.topk(min(config.ignored_per_image * len(labels), ranked.numel())).indices
+        weights = weights.flatten().index_fill(0, likely, 0).view_as(logits)
+        if prior is not None:
+            weights = weights.masked_fill(prior > config.prior_threshold, 0)
+    return weights.masked_fill(~unknown, 1)
+
+
+def partial_asymmetric_loss(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig, weights: Tensor) -> Tensor:
+    """Asymmetric loss of every entry with an exponent of its own for unknown labels; gradients skip the factors."""
+    positive, unknown = labels.eq(1), labels.eq(0)
+    gamma_negative = torch.where(unknown, config.gamma_unknown, config.gamma_negative)
+    gammas = {"gamma_positive": config.gamma_positive, "gamma_negative": gamma_negative}
+    losses = asymmetric_loss(logits, positive, **gammas, clip=config.clip, differentiate_focus=False)
+    weight = torch.where(unknown, config.unknown_weight, config.negative_weight)
+    return weights * torch.where(positive, config.positive_weight, weight) * losses
+
+
+def load_prior(path: str, num_labels: int) -> Tensor:
+    """How often each label is present, from the memory of a run with `unknown: ignore`.
+
+    Args:
+        path: the memory of the objective, or a folder in which the newest one counts.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file = max(file.rglob(MEMORY_NAME), key=lambda found: found.stat().st_mtime, default=file / MEMORY_NAME)
+    if not file.is_file():
+        raise FileNotFoundError(f"`objective.prior`: there is no {file}. Train with `objective.unknown=ignore` first.")
+    try:
+        prior = load_file(file).get("prior", torch.empty(0))
+    except SafetensorError as error:
+        raise ValueError(f"`objective.prior`: {file} cannot be read: {error}") from error
+    if prior.shape != (num_labels,):
+        raise ValueError(
+            f"`objective.prior`: {file} must hold `prior` for {num_labels} labels, it has {len(prior)}. Take the "
+            "output of a run on the same data with `objective.unknown=ignore`."
+        )
+    return prior
+
+
+class PAslObjective(Objective):
+    """Partial asymmetric loss, a mean over images of the sum over labels.
+
+    Where unknown labels are ignored, it remembers the mean score of each label over all images of all steps: the class
+    prior for a run that selects.
+    """
+
+    config_class = PAslObjectiveConfig
+    config: PAslObjectiveConfig
+
+    def __init__(self, config: PAslObjectiveConfig, model_config):
+        super().__init__(config, model_config)
+        self.num_labels = model_config.num_labels
+        if config.unknown.startswith("ignore"):
+            self.register_buffer("prior", torch.zeros(self.num_labels))
+            self.register_buffer("prior_images", torch.zeros((), dtype=torch.int64))
+
+    def prepare(self, images: TrainingImages) -> None:
+        if self.config.prior is not None:
+            self.register_buffer("prior", load_prior(self.config.prior, self.num_labels))
+
+    def forward(
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
+        representations, _ = model.represent(batch["pixel_values"])
+        logits = at_least_float32(model.classify(representations))  # (B, C)
+        config, labels = self.config, batch["labels"]
+        if config.unknown.startswith("ignore"):
+            self.estimate_prior(logits.detach().sigmoid())
+        prior = None if config.prior is None else self.remembered("prior")
+        weights = selected_weights(logits, labels, config, prior)
+        losses = partial_asymmetric_loss(logits, labels, config, weights)
+        return sum_of_terms({"asymmetric": losses.sum(dim=1).mean()}, logits=logits)
+
+    def estimate_prior(self, scores: Tensor) -> None:
+        """Take the scores of all processes into the mean."""
+        scores = gather_rows(scores)
+        self.prior_images += len(scores)
+        self.prior += (scores.mean(dim=0) - self.prior) * (len(scores) / self.prior_images)

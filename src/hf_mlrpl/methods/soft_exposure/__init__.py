@@ -1,0 +1,1 @@
+"""Exploiting Weakly Supervised Visual Patterns to Learn from Partial Annotations (Kundu and Tighe, NeurIPS 2020)."""

@@ -1,0 +1,164 @@
+"""Features of all training images from a fixed network, kept on disk: made once, in a pass that can be interrupted."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from huggingface_hub import cached_assets_path
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...configuration_utils import MultiLabelConfig
+from ...data.training_images import TrainingImages
+from ...distributed import gather_rows, state_digest, total_over_processes
+from ...modeling_utils import MultiLabelPreTrainedModel
+from ...modules.backbone import Backbone
+
+IMAGES_PER_FILE = 1024
+
+
+def feature_backbone(source: str, model: MultiLabelPreTrainedModel) -> tuple[Backbone, MultiLabelConfig]:
+    """The network that `features_from` names, in evaluation mode, and the config that it was built from.
+
+    Args:
+        source: "model", the folder of a checkpoint, or the name of a timm model, whose pretrained weights are loaded.
+    """
+    if source == "model":
+        return model.backbone, model.config
+    folder = Path(source)
+    if (folder / "config.json").is_file():
+        settings = MultiLabelConfig.get_config_dict(folder)[0]
+        kept = {name: settings[name] for name in ("backbone", "output_stride", "feature_pool") if name in settings}
+        config = MultiLabelConfig(**kept)
+        backbone = Backbone(config)
+        weights = load_file(folder / "model.safetensors")
+        prefix = "backbone."
+        backbone.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    elif timm.is_model(source.split(".")[0]):
+        config = MultiLabelConfig(backbone=source)
+        backbone = Backbone(config)
+        backbone.load_weights()
+    else:
+        raise ValueError(
+            f"`objective.features_from` must be model, the folder of a checkpoint, or the name of a timm model, got "
+            f"{source!r}."
+        )
+    return backbone.to(model.device).eval(), config
+
+
+class ImageFeatures:
+    """Pooled features of unit length of every training image, `(num_images, dim)` float32.
+
+    They are safetensors files of 1,024 images in `hf-mlrpl/features/<fingerprint>` of the cache of Hugging Face
+    (`HF_ASSETS_CACHE`, by default `~/.cache/huggingface/assets`). The fingerprint covers the images, the network, its
+    weights, and the size and normalisation of the pixels, not the labels: runs that hide other labels of the same
+    images share them.
+
+    Args:
+        images: the training images; the network sees them without augmentation.
+        source: the network, see `feature_backbone`.
+        model: the model that is trained.
+    """
+
+    def __init__(self, images: TrainingImages, source: str, model: MultiLabelPreTrainedModel):
+        self.images = images
+        self.backbone, config = feature_backbone(source, model)
+        self.made_from = {
+            "images": images.fingerprint(),
+            "num_images": len(images),
+            "backbone": config.backbone,
+            "output_stride": config.output_stride,
+            "feature_pool": config.feature_pool,
+            "weights": state_digest(self.backbone.state_dict()),
+            "image_size": model.config.height_and_width,
+            "image_mean": model.config.image_mean,
+            "image_std": model.config.image_std,
+        }
+        self.fingerprint = hashlib.sha256(json.dumps(self.made_from, sort_keys=True).encode()).hexdigest()[:32]
+        self.folder = cached_assets_path("hf-mlrpl", namespace="features", subfolder=self.fingerprint)
+        self.num_files = -(-len(images) // IMAGES_PER_FILE)
+
+    def file(self, number: int) -> Path:
+        return self.folder / f"features-{number:05d}-of-{self.num_files:05d}.safetensors"
+
+    @torch.no_grad()
+    def make(self) -> None:
+        """Compute what is missing. All processes share the work; the first one writes.
+
+        An interrupted pass goes on behind the last finished file, with any number of processes. The network runs in
+        float32, whatever the precision of training.
+        """
+        is_main = PartialState().is_main_process
+        finished = next((n for n in range(self.num_files) if not self.file(n).is_file()), self.num_files)
+        finished = total_over_processes(finished if is_main else 0)  # as the first process sees it
+        if finished == self.num_files:
+            return
+        if is_main:
+            (self.folder / "made_from.json").write_text(json.dumps(self.made_from, indent=2) + "\n")
+        waiting = torch.empty(0)
+        for batch in self.images.batches("Features of the images", first=finished * IMAGES_PER_FILE):
+            with torch.autocast(batch["pixel_values"].device.type, enabled=False):
+                pooled = self.backbone(batch["pixel_values"]).mean(dim=(2, 3)).float()
+            rows = gather_rows(batch["index"]).cpu()
+            features = gather_rows(F.normalize(pooled)).cpu()
+            if not is_main:
+                continue
+            order = rows.argsort()
+            features = features[order[rows[order] >= 0]]  # without the padding of the last batch
+            waiting = torch.cat([waiting, features]) if len(waiting) else features
+            while len(waiting) >= IMAGES_PER_FILE:
+                self._write(finished, waiting[:IMAGES_PER_FILE])
+                waiting, finished = waiting[IMAGES_PER_FILE:], finished + 1
+        if len(waiting):
+            self._write(finished, waiting)
+
+    def _write(self, number: int, features: Tensor) -> None:
+        self.write(self.file(number), {"features": features.contiguous()})
+
+    def write(self, file: Path, tensors: dict[str, Tensor]) -> None:
+        """Write a file of the folder in one piece, or not at all."""
+        unfinished = file.with_suffix(f".{os.getpid()}")
+        try:
+            save_file(tensors, unfinished, metadata={"fingerprint": self.fingerprint})
+            unfinished.replace(file)
+        except (OSError, SafetensorError) as error:
+            unfinished.unlink(missing_ok=True)
+            raise OSError(
+                f"{file} could not be written: {error}. Is the disk full? Make room, or choose another place with "
+                "the environment variable HF_ASSETS_CACHE; the pass goes on behind the files that are finished."
+            ) from error
+
+    def read(self) -> Tensor:
+        """All features, `(num_images, dim)` on the CPU."""
+        features = None
+        for number in range(self.num_files):
+            first = number * IMAGES_PER_FILE
+            num_rows = min(IMAGES_PER_FILE, len(self.images) - first)
+            rows = self.read_file(self.file(number), "features", num_rows)
+            if features is None:
+                features = torch.empty(len(self.images), rows.shape[1])
+            features[first : first + num_rows] = rows
+        assert features is not None, "a training set has images"
+        return features
+
+    def read_file(self, file: Path, name: str, num_rows: int) -> Tensor:
+        """A tensor of a file of the folder, or a `ValueError` if it was made for something else or is damaged."""
+        advice = f"Delete the folder {self.folder}; its files are then made again."
+        try:
+            with safe_open(file, "pt") as content:
+                fingerprint = (content.metadata() or {}).get("fingerprint")
+                tensor = content.get_tensor(name)
+        except SafetensorError as error:
+            raise ValueError(f"{file} is damaged ({error}). {advice}") from error
+        if fingerprint != self.fingerprint or len(tensor) != num_rows:
+            raise ValueError(
+                f"{file} was not made for these images and this network: its fingerprint is {fingerprint} with "
+                f"{len(tensor)} images, expected {self.fingerprint} with {num_rows}. {advice}"
+            )
+        return tensor

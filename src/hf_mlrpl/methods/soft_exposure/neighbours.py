@@ -1,0 +1,148 @@
+"""Distances between labels, and the nearest neighbours of images, from features of the images."""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...labels import POSITIVE
+
+Distance = Literal["cosine", "euclidean"]
+Search = Literal["auto", "exact", "approximate"]
+
+EXACT_ON_CPU = 250_000  # images up to which "auto" searches exactly on a CPU
+SIMILARITIES = 2**27  # entries of the block of similarities that is in memory at a time: 512 MiB
+PROBED_LISTS = 32
+QUERIES = 8192  # images that are looked up between two steps of the progress bar
+
+
+def distances(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
+    """Distances of all rows of `x`, `(..., n, dim)`, to all of `y`, `(..., m, dim)`: `(..., n, m)`.
+
+    Cosine is `1 - cos`; a row of zeros has the distance 1 to everything. A row with NaN has NaN distances.
+    """
+    if distance == "cosine":
+        return (1 - F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).mT).clamp(min=0)
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")  # by products, small ones lose digits
+
+
+def label_representations(features: Tensor, labels: Tensor, show_progress: bool = False) -> Tensor:
+    """Element-wise median of the features of the images where a label is known to be present.
+
+    Args:
+        features: `(num_images, dim)`.
+        labels: `(num_images, num_labels)` in {-1, 0, +1}.
+
+    Returns:
+        `(num_labels, dim)`; a row of NaN for a label that is never known to be present.
+    """
+    result = torch.full((labels.shape[1], features.shape[1]), math.nan)
+    for label in tqdm(range(len(result)), desc="Medians of the labels", disable=not show_progress, leave=False):
+        shown = features[labels[:, label] == POSITIVE]
+        if len(shown):
+            result[label] = torch.from_numpy(np.median(shown.numpy(), axis=0))
+    return result
+
+
+def label_distances(features: Tensor, labels: Tensor, distance: Distance, show_progress: bool = False) -> Tensor:
+    """Distances between all labels, `(num_labels, num_labels)`, infinite where a label has no representation."""
+    representations = label_representations(features, labels, show_progress)
+    return distances(representations, representations, distance).nan_to_num(nan=math.inf)
+
+
+def is_approximate(search: Search, num_images: int) -> bool:
+    """What `search` means for so many images on this machine."""
+    if search == "auto":
+        return num_images > EXACT_ON_CPU and PartialState().device.type == "cpu"
+    return search == "approximate"
+
+
+def nearest_images(features: Tensor, count: int, approximate: bool, show_progress: bool = False) -> Tensor:
+    """Rows of the `count` nearest other images of every image, in no particular order.
+
+    Cosine and Euclidean distances order unit vectors alike, so this is a search for the largest products.
+
+    Args:
+        features: `(num_images, dim)` of unit length, with more than `count` rows.
+
+    Returns:
+        `(num_images, count)` int32. Where an approximate search finds fewer, the rest is the image itself.
+    """
+    find = _find_approximately if approximate else _find_exactly
+    return find(features, count, show_progress).to(torch.int32)
+
+
+def _find_exactly(features: Tensor, count: int, show_progress: bool) -> Tensor:
+    """Compare each image with every other one, on the device of the process; of equally near ones take the first."""
+    features = features.to(PartialState().device)
+    num_images = len(features)
+    block = max(1, SIMILARITIES // num_images)
+    result = torch.empty(num_images, count, dtype=torch.int64)
+    bar = tqdm(total=num_images, desc="Nearest neighbours", disable=not show_progress, leave=False)
+    for first in range(0, num_images, block):
+        similarities = features[first : first + block] @ features.T
+        rows = torch.arange(len(similarities), device=features.device)
+        similarities[rows, first + rows] = -math.inf  # not the image itself
+        values, found = similarities.topk(count + 1)
+        found = found[:, :count]
+        tied = values[:, count - 1] == values[:, count]  # rare; `topk` would choose one of them at will
+        if tied.any():
+            found[tied] = similarities[tied].sort(descending=True, stable=True).indices[:, :count]
+        result[first : first + block] = found.cpu()
+        bar.update(len(similarities))
+    return result
+
+
+def _find_approximately(features: Tensor, count: int, show_progress: bool) -> Tensor:
+    """Compare each image with those of the nearest of 4 sqrt(n) cells, with faiss on the CPU."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            "The approximate search needs faiss: pip install 'hf-mlrpl[neighbours]'. `objective.search=exact` does "
+            "without, in a time that grows with the square of the number of images."
+        ) from error
+    vectors = features.numpy()
+    num_cells = math.ceil(4 * math.sqrt(len(vectors)))
+    index = faiss.index_factory(vectors.shape[1], f"IVF{num_cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    index.cp.max_points_per_centroid = 64
+    index.cp.min_points_per_centroid = 1  # no warning for small sets
+    index.train(vectors)
+    index.add(vectors)
+    index.nprobe = PROBED_LISTS
+    result = torch.empty(len(vectors), count, dtype=torch.int64)
+    bar = tqdm(total=len(vectors), desc="Nearest neighbours", disable=not show_progress, leave=False)
+    for first in range(0, len(vectors), QUERIES):
+        found = torch.from_numpy(index.search(vectors[first : first + QUERIES], count + 1)[1])
+        own = torch.arange(first, first + len(found)).unsqueeze(1)
+        found = found.where(found >= 0, own)  # it gives -1 where the cells hold too few
+        others_first = (found == own).to(torch.uint8).argsort(dim=1, stable=True)
+        result[first : first + QUERIES] = found.gather(1, others_first)[:, :count]
+        bar.update(len(found))
+    return result
+
+
+def with_distances(features: Tensor, neighbours: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
+    """Neighbours with their distances, nearest first, of equally near ones the first.
+
+    Args:
+        features: `(num_images, dim)`.
+        neighbours: `(num_images, count)` rows of `features`.
+
+    Returns:
+        Neighbours, int32, and distances, float32, both `(num_images, count)`.
+    """
+    neighbours = neighbours.sort(dim=1).values
+    apart = torch.empty(neighbours.shape)
+    block = max(1, SIMILARITIES // (neighbours.shape[1] * features.shape[1]))
+    for first in range(0, len(neighbours), block):
+        own = features[first : first + block].unsqueeze(1)
+        near = features[neighbours[first : first + block].long()]  # (block, count, dim)
+        apart[first : first + block] = distances(own, near, distance).squeeze(1)
+    apart, order = apart.sort(dim=1, stable=True)
+    return neighbours.gather(1, order), apart

@@ -1,0 +1,335 @@
+"""Objective of Soft Exposure and of the losses that its paper compares it with.
+
+Equations are those of the NeurIPS 2020 paper; where their numbers are not known to us, the step is named. Logits are
+f, which the paper writes as a score inside a second sigmoid.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from torch import Tensor
+
+from ...configuration_utils import MultiLabelConfig
+from ...data.training_images import TrainingImages
+from ...distributed import share_buffers
+from ...labels import NEGATIVE, POSITIVE
+from ...losses import at_least_float32, known_bce, normalized_partial_bce
+from ...modeling_utils import MultiLabelPreTrainedModel
+from ...objective import Objective, ObjectiveOutput, sum_of_terms
+from ...schedules import Progress
+from .image_features import ImageFeatures
+from .neighbours import Distance, Search, is_approximate, label_distances, nearest_images, with_distances
+
+Reduce = Literal["min", "median5"]
+TemperatureFunction = Literal["published", "inverse"]
+
+NO_SUCH_NEIGHBOUR = 1.0  # distance to an image, where no neighbour is annotated with the label
+SMALLEST_TEMPERATURE = 1e-3
+GATHERED = 2**22  # distances that are gathered at a time: 16 MiB
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftExposureObjectiveConfig:
+    """
+    variant: what unknown labels count as. "NE": nothing; "wNE": nothing, with weighted images; "FE": absent; "LS":
+        absent with one temperature; "SE": what is near decides, with "SE-L" among labels, with "SE-I" among images.
+    positive_weight: weight of labels that are known to be present, but for NE and wNE.
+    unknown_as: FE takes unknown labels for "negative" (the paper) or for "positive".
+    constant_temperature: of LS, positive.
+    image_weight: of wNE, "durand", g(known proportion) over the number of labels, or "mean", over the known labels.
+    beta, gamma: of the temperature, Eq. 8.
+    temperature_fn: temperature at the distance d: "published", exp(beta (1 - d)), or "inverse", exp(beta d).
+    distance: between features.
+    reduce: distance to several, the smallest one ("min") or the median of the five smallest ("median5").
+    num_neighbours: neighbours of an image.
+    features_from: fixed network behind all distances: "model" is the backbone as it is before the first step; or the
+        folder of a checkpoint, or the name of a timm model with its pretrained weights.
+    search: for neighbours, "exact" or "approximate"; "auto" is exact on GPUs, and on CPUs up to 250,000 images.
+    """
+
+    variant: Literal["NE", "wNE", "FE", "LS", "SE-L", "SE-I", "SE"] = "SE"
+    positive_weight: float = 5.0
+    unknown_as: Literal["negative", "positive"] = "negative"
+    constant_temperature: float = 5.0
+    image_weight: Literal["durand", "mean"] = "durand"
+    beta: float = 5.0
+    gamma: float = 0.0
+    temperature_fn: TemperatureFunction = "published"
+    distance: Distance = "cosine"
+    reduce: Reduce = "min"
+    num_neighbours: int = 10
+    features_from: str = "model"
+    search: Search = "auto"
+
+    def __post_init__(self):
+        for name in ("positive_weight", "constant_temperature", "beta", "num_neighbours"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`objective.{name}` must be positive, got {getattr(self, name)}.")
+        if not 0 <= self.gamma < 1:
+            raise ValueError(
+                f"`objective.gamma` must lie in [0, 1), got {self.gamma}: temperatures would change their sign."
+            )
+
+
+# ---- loss ----
+
+
+def soft_exposure_loss(
+    logits: Tensor, labels: Tensor, temperatures: Tensor | float, positive_weight: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy where unknown labels are softened by a temperature, summed over the labels (Eq. 3).
+
+    An unknown label counts as present where its temperature is positive and as absent where it is negative, the less
+    the larger the temperature is; where it is 0, the label is left out. All other losses of the paper are this one
+    with a constant temperature: 0 is NE, -1 is FE, less than that is LS.
+
+    Args:
+        logits: `(batch_size, num_labels)`.
+        labels: `(batch_size, num_labels)` in {-1, 0, +1}.
+        temperatures: `(batch_size, num_labels)`, or one number; those of known labels do not matter.
+
+    Returns:
+        Losses of the known and of the unknown labels, `(batch_size,)` each.
+    """
+    losses, known = known_bce(logits, labels)
+    known_loss = torch.where(labels > 0, positive_weight * losses, losses).sum(dim=1)
+    temperatures = torch.as_tensor(temperatures, dtype=logits.dtype, device=logits.device).expand_as(logits)
+    softened = ~known & temperatures.ne(0)
+    unknown_loss = -F.logsigmoid(logits / temperatures.where(softened, 1.0))
+    return known_loss, unknown_loss.masked_fill(~softened, 0.0).sum(dim=1)
+
+
+# ---- temperatures ----
+
+
+def distances_to_labels(distances: Tensor, annotated: Tensor, most: int, reduce: Reduce = "min") -> Tensor:
+    """Distance of every label to those that are annotated in its image, infinite where there are none (Eq. 4).
+
+    Args:
+        distances: `(num_labels, num_labels)`, symmetric.
+        annotated: booleans, `(batch_size, num_labels)`.
+        most: labels that are annotated in any image, at most; at least 1.
+
+    Returns:
+        `(batch_size, num_labels)`.
+    """
+    exists, members = annotated.to(torch.uint8).topk(most, dim=1)  # (B, most), the annotated ones first
+    nearest = distances.new_full((len(annotated), 0, len(distances)), math.inf)
+    at_a_time = max(1, GATHERED // annotated.numel())
+    for there, labels in zip(exists.split(at_a_time, dim=1), members.split(at_a_time, dim=1), strict=True):
+        gathered = distances[labels].masked_fill(there.eq(0).unsqueeze(2), math.inf)  # (B, at_a_time, C)
+        nearest = _smallest(torch.cat([nearest, gathered], dim=1), reduce)
+    return _reduced(nearest)
+
+
+def distances_to_images(distances: Tensor, annotated: Tensor, reduce: Reduce = "min") -> Tensor:
+    """Distance of every image to its neighbours that are annotated with a label, 1 where there are none.
+
+    Args:
+        distances: of the neighbours, `(batch_size, num_neighbours)`.
+        annotated: booleans, `(batch_size, num_neighbours, num_labels)`.
+
+    Returns:
+        `(batch_size, num_labels)`.
+    """
+    nearest = _reduced(_smallest(distances.unsqueeze(2).where(annotated, math.inf), reduce))
+    return nearest.where(nearest.isfinite(), NO_SUCH_NEIGHBOUR)
+
+
+def _smallest(distances: Tensor, reduce: Reduce) -> Tensor:
+    """The smallest, or the five smallest, along the second dimension, in rising order."""
+    if reduce == "min":
+        return distances.amin(dim=1, keepdim=True)
+    return distances.topk(min(5, distances.shape[1]), dim=1, largest=False).values
+
+
+def _reduced(nearest: Tensor) -> Tensor:
+    """Median along the second dimension of what is finite, infinite where nothing is."""
+    count = nearest.isfinite().sum(dim=1, keepdim=True)
+    lower = nearest.gather(1, (count - 1).clamp(min=0) // 2)
+    upper = nearest.gather(1, (count // 2).clamp(max=nearest.shape[1] - 1))
+    return ((lower + upper) / 2).squeeze(1)
+
+
+def normalized_distances(to_positive: Tensor, to_negative: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor]:
+    """Both distances, divided by the largest finite one of the unknown labels of the image, unless that is 0.
+
+    Args:
+        to_positive, to_negative: distances to what is known to be present or absent, `(batch_size, num_labels)`.
+        unknown: booleans, `(batch_size, num_labels)`.
+    """
+    both = torch.stack([to_positive, to_negative])
+    largest = both.where(both.isfinite() & unknown, 0.0).amax(dim=(0, 2)).unsqueeze(1)  # (B, 1)
+    to_positive, to_negative = both / largest.where(largest > 0, 1.0)
+    return to_positive, to_negative
+
+
+def signed_temperatures(
+    to_positive: Tensor,
+    to_negative: Tensor,
+    beta: float = 5.0,
+    gamma: float = 0.0,
+    temperature_fn: TemperatureFunction = "published",
+) -> Tensor:
+    """Temperature of every label: positive where what is known to be present is nearer (Eq. 8).
+
+    Args:
+        to_positive, to_negative: distances to what is known to be present or absent, `(batch_size, num_labels)`.
+
+    Returns:
+        `(batch_size, num_labels)`, 0 where both distances are infinite.
+    """
+    is_positive = to_positive < to_negative
+    nearest = to_positive.where(is_positive, to_negative)
+    size = (beta * (nearest if temperature_fn == "inverse" else 1 - nearest)).exp()
+    temperatures = (size + gamma).where(is_positive, (gamma - size).clamp(max=-SMALLEST_TEMPERATURE))
+    return temperatures.where(nearest.isfinite(), 0.0)
+
+
+# ---- objective ----
+
+
+class SoftExposureObjective(Objective):
+    """One of seven losses; SE remembers the distances between labels and the nearest neighbours of every image."""
+
+    config_class = SoftExposureObjectiveConfig
+    config: SoftExposureObjectiveConfig
+    label_distances: Tensor
+    neighbours: Tensor
+    neighbour_distances: Tensor
+    known_labels: Tensor
+    made: Tensor
+
+    def __init__(self, config: SoftExposureObjectiveConfig, model_config: MultiLabelConfig):
+        super().__init__(config, model_config)
+        self.sees_labels = config.variant in ("SE", "SE-L")
+        self.sees_images = config.variant in ("SE", "SE-I")
+        self._is_ready = not (self.sees_labels or self.sees_images)
+
+    def prepare(self, images: TrainingImages) -> None:
+        if self._is_ready:
+            return
+        labels = images.labels
+        self.register_buffer("made", torch.tensor(False))
+        if self.sees_labels:
+            self.register_buffer("label_distances", torch.full((labels.shape[1],) * 2, math.inf))
+            self.most_annotated = {
+                sign: max(1, int(labels.eq(sign).sum(dim=1).max())) for sign in (POSITIVE, NEGATIVE)
+            }
+        if self.sees_images:
+            if len(labels) < 2:
+                raise ValueError(f"{self.config.variant} needs at least two training images, got {len(labels)}.")
+            count = min(self.config.num_neighbours, len(labels) - 1)
+            self.register_buffer("neighbours", torch.zeros(len(labels), count, dtype=torch.int32))
+            self.register_buffer("neighbour_distances", torch.zeros(len(labels), count))
+            self.register_buffer("known_labels", labels, persistent=False)  # they come with the data
+
+    def before_epoch(self, model: MultiLabelPreTrainedModel, images: TrainingImages, progress: Progress) -> None:
+        if not self._is_ready and not self.made:
+            self.find_neighbours(model, images)
+        self._is_ready = True
+
+    @torch.no_grad()
+    def find_neighbours(self, model: MultiLabelPreTrainedModel, images: TrainingImages) -> ImageFeatures | None:
+        """Fill the memory from the features of all images; the first process does it for all.
+
+        Returns:
+            The features, which stay on disk for other runs; `None` if the variant needs none.
+        """
+        if not (self.sees_labels or self.sees_images):
+            return None
+        features = ImageFeatures(images, self.config.features_from, model)
+        features.make()
+        if PartialState().is_main_process:
+            vectors, distance, show = features.read(), self.config.distance, images.show_progress
+            if self.sees_labels:
+                self.label_distances.copy_(label_distances(vectors, images.labels, distance, show))
+            if self.sees_images:
+                found = self._nearest_images(features, vectors, show)
+                for buffer, value in zip(
+                    (self.neighbours, self.neighbour_distances), with_distances(vectors, found, distance), strict=True
+                ):
+                    buffer.copy_(value)
+            self.made.fill_(True)
+        share_buffers(self)
+        return features
+
+    def _nearest_images(self, features: ImageFeatures, vectors: Tensor, show_progress: bool) -> Tensor:
+        """Those that an earlier run found, or newly found ones."""
+        approximate, count = is_approximate(self.config.search, len(vectors)), self.neighbours.shape[1]
+        file = features.folder / f"neighbours-{'approximate' if approximate else 'exact'}-{count}.safetensors"
+        if file.is_file():
+            return features.read_file(file, "neighbours", len(vectors))
+        found = nearest_images(vectors, count, approximate, show_progress)
+        features.write(file, {"neighbours": found})
+        return found
+
+    def forward(
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
+        representations, _ = model.represent(batch["pixel_values"])
+        logits = at_least_float32(model.classify(representations))
+        config, labels = self.config, batch["labels"]
+        if config.variant == "wNE":
+            return sum_of_terms({"known": self._weighted_loss(logits, labels).mean()}, logits=logits)
+        temperatures: Tensor | float
+        logs: dict[str, Any] = {}
+        if config.variant == "NE":
+            temperatures = 0.0
+        elif config.variant == "FE":
+            temperatures = 1.0 if config.unknown_as == "positive" else -1.0
+        elif config.variant == "LS":
+            temperatures = -config.constant_temperature
+        else:
+            temperatures = self.temperatures(labels, batch)
+            logs = _temperature_logs(temperatures)
+        weight = 1.0 if config.variant == "NE" else config.positive_weight
+        known, unknown = soft_exposure_loss(logits, labels, temperatures, weight)
+        return sum_of_terms({"known": known.mean(), "unknown": unknown.mean()}, logits=logits, logs=logs)
+
+    def _weighted_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """NE with a weight for each image, `(batch_size,)`."""
+        if self.config.image_weight == "durand":
+            return normalized_partial_bce(logits, labels)
+        return normalized_partial_bce(logits, labels, alpha=0, beta=1, denominator="known")
+
+    @torch.no_grad()
+    def temperatures(self, labels: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Temperatures of a batch, from what is nearest among labels and images, `(batch_size, num_labels)`.
+
+        Those of known labels are 0.
+        """
+        if not self._is_ready:
+            raise RuntimeError(
+                f"{self.config.variant} needs the neighbours of the training images, but nothing was prepared. Train "
+                "with `MultiLabelTrainer` on `PartialLabelImages`, or call `prepare` and `before_epoch` first."
+            )
+        config = self.config
+        to_known = []
+        for sign in (POSITIVE, NEGATIVE):
+            nearest = []
+            if self.sees_labels:
+                most = self.most_annotated[sign]
+                nearest.append(distances_to_labels(self.label_distances, labels.eq(sign), most, config.reduce))
+            if self.sees_images:
+                rows = batch["index"]
+                annotated = self.known_labels[self.neighbours[rows]].eq(sign)  # (B, k, C)
+                nearest.append(distances_to_images(self.neighbour_distances[rows], annotated, config.reduce))
+            to_known.append(torch.stack(nearest).amin(dim=0))
+        unknown = labels.eq(0)
+        near = normalized_distances(*to_known, unknown)
+        return signed_temperatures(*near, config.beta, config.gamma, config.temperature_fn).where(unknown, 0.0)
+
+
+def _temperature_logs(temperatures: Tensor) -> dict[str, Any]:
+    """Means over the labels that have a temperature, and how many of them count as present."""
+    softened = temperatures.ne(0)
+    count = softened.sum().clamp(min=1)
+    return {
+        "temperature": temperatures.abs().sum() / count,
+        "softened_as_positive": (temperatures > 0).sum() / count,
+    }

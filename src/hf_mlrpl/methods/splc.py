@@ -1,0 +1,70 @@
+"""Simple and Robust Loss Design for Multi-Label Learning with Missing Labels (Zhang et al., 2021), the loss SPLC.
+
+https://arxiv.org/abs/2112.07368
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..losses import at_least_float32
+from ..modeling_utils import MultiLabelPreTrainedModel
+from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..schedules import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplcObjectiveConfig:
+    """
+    threshold: score from which an unknown label is corrected to present, `tau`.
+    correction_epoch: index of the first epoch with corrections.
+    margin: subtracted from the logits of labels that are known to be present.
+    gamma: exponent of the focusing factor; 0 is plain BCE.
+    """
+
+    threshold: float = 0.6  # authors' code
+    correction_epoch: int = 1
+    margin: float = 1.0
+    gamma: float = 2.0
+
+
+def corrected_labels(logits: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """`labels` in which unknown ones with a score above `threshold` are present."""
+    return labels.masked_fill(labels.eq(0) & (logits.sigmoid() > threshold), 1)
+
+
+def focal_margin_loss(logits: Tensor, labels: Tensor, corrected: Tensor, margin: float, gamma: float) -> Tensor:
+    """Focal loss of every entry, with the focusing factor differentiated; unknown counts as absent.
+
+    Args:
+        labels: `(batch_size, num_labels)` in {-1, 0, +1}; those that are present get the margin.
+        corrected: `labels` with corrections, which get none.
+    """
+    logits = torch.where(labels.eq(1), logits - margin, logits)
+    right = torch.where(corrected.eq(1), logits, -logits)  # logit of the label that is taken for right
+    # (1 - sigmoid(right)) ** gamma, whose gradient is finite for every exponent
+    focus = (-gamma * F.softplus(right)).exp()
+    return focus * F.softplus(-right)
+
+
+class SplcObjective(Objective):
+    """Self-paced loss correction, a mean over images of the sum over labels; what is corrected is not remembered."""
+
+    config_class = SplcObjectiveConfig
+    config: SplcObjectiveConfig
+
+    def forward(
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
+        representations, _ = model.represent(batch["pixel_values"])
+        logits = at_least_float32(model.classify(representations))  # (B, C)
+        config, labels = self.config, batch["labels"]
+        pseudo_labels = {}
+        if progress.epoch >= config.correction_epoch:
+            pseudo_labels["corrected"] = corrected_labels(logits, labels, config.threshold)
+        corrected = pseudo_labels.get("corrected", labels)
+        losses = focal_margin_loss(logits, labels, corrected, config.margin, config.gamma)
+        terms = {"focal": losses.sum(dim=1).mean()}
+        return sum_of_terms(terms, logits=logits, pseudo_labels=pseudo_labels)

@@ -1,0 +1,142 @@
+"""What every objective promises about numbers, whatever network gives the logits.
+
+Objectives that need a network of their own (those of SSGRL, SST, ...) are tested with it in `test_methods.py`.
+"""
+
+import copy
+import functools
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from test_methods import LATE, NUM_LABELS, make_objective
+from tiny import OBJECTIVES, tiny_model
+
+from hf_mlrpl.objective import Objective, ObjectiveOutput
+from hf_mlrpl.registry import METHODS, load
+
+ANY_MODEL = sorted(name for name, spec in METHODS.items() if spec.trains_any_model)
+NUM_IMAGES = 4
+
+
+@functools.cache
+def prepared(method: str, **changes) -> tuple[torch.nn.Module, Objective]:
+    """A model whose logits are its pixels, and an objective in a late epoch."""
+    model = tiny_model(method, NUM_LABELS)
+    objective = make_objective(load(METHODS[method].objective), model, OBJECTIVES.get(method, {}) | changes)
+    model.represent = lambda pixel_values: (pixel_values.flatten(1), None)
+    model.classify = lambda representations: representations
+    return model, objective
+
+
+def run(method: str, logits: torch.Tensor, labels: torch.Tensor, seed: int = 0, **changes) -> ObjectiveOutput:
+    """One training step with memory as it was after `prepare`, and with the random numbers of `seed`."""
+    model, objective = prepared(method, **changes)
+    return step(model, copy.deepcopy(objective), logits, labels, torch.arange(len(labels)), seed)
+
+
+def step(model, objective, logits, labels, index, seed=0) -> ObjectiveOutput:
+    torch.manual_seed(seed)
+    pixels = logits[:, :, None, None]  # (B, C, 1, 1)
+    return model.train()(pixels, labels, objective, LATE, index=index)
+
+
+@st.composite
+def problems(draw) -> tuple[list[list[float]], list[list[int]]]:
+    """Logits and labels of one to four images."""
+    logits = st.sampled_from([-1e4, -90.0, -3.0, 0.0, 0.4, 30.0, 1e4])
+    rows = draw(st.integers(1, NUM_IMAGES))
+    return (
+        draw(st.lists(st.lists(logits, min_size=NUM_LABELS, max_size=NUM_LABELS), min_size=rows, max_size=rows)),
+        draw(
+            st.lists(
+                st.lists(st.sampled_from([-1, 0, 1]), min_size=NUM_LABELS, max_size=NUM_LABELS),
+                min_size=rows,
+                max_size=rows,
+            )
+        ),
+    )
+
+
+SURE = [[1e4, -1e4, 1e4, -1e4, 0.0], [-1e4, 1e4, -1e4, 1e4, -1e4]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("method", ANY_MODEL)
+@settings(max_examples=25, deadline=None)
+@given(problem=problems())
+@example(problem=(SURE, [[0] * NUM_LABELS] * 2))
+@example(problem=(SURE, [[1] * NUM_LABELS] * 2))
+@example(problem=(SURE, [[-1] * NUM_LABELS] * 2))
+@example(problem=(SURE[:1], [[1, 1, -1, -1, 0]]))
+def test_loss_and_gradient_are_finite(method, dtype, problem):
+    logits = torch.tensor(problem[0], dtype=dtype, requires_grad=True)
+    output = run(method, logits, torch.tensor(problem[1], dtype=torch.int8))
+    output.loss.backward()
+    assert output.loss.dtype == torch.float32 and output.loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return torch.randn(NUM_IMAGES, NUM_LABELS, generator=torch.Generator().manual_seed(3)).mul(2).requires_grad_()
+
+
+LABELS = torch.tensor([[1, -1, 0, 0, 1], [0, -1, -1, 1, 0], [0, 0, 0, 1, 0], [1, -1, -1, -1, 1]], dtype=torch.int8)
+
+IGNORING = {
+    "an": {"unknown_weight": 0.0},
+    "asl": {"unknown": "ignore"},
+    "p_asl": {"unknown": "ignore"},
+    "partial_bce": {},
+}
+
+
+@pytest.mark.parametrize("method", IGNORING)
+def test_ignored_labels_have_no_gradient(method, logits):
+    run(method, logits, LABELS, **IGNORING[method]).loss.backward()
+    assert torch.equal(logits.grad.ne(0), LABELS.ne(0))
+
+
+def _skip_if_random(method: str, logits: torch.Tensor) -> None:
+    if run(method, logits, LABELS, seed=1).loss != run(method, logits, LABELS, seed=2).loss:
+        pytest.skip("draws random numbers")
+
+
+@pytest.mark.parametrize("method", ANY_MODEL)
+def test_the_order_of_the_images_makes_no_difference(method, logits):
+    _skip_if_random(method, logits)
+    order = torch.tensor([2, 0, 3, 1])
+    expected = run(method, logits, LABELS).loss
+    model, objective = prepared(method)
+    actual = step(model, copy.deepcopy(objective), logits[order], LABELS[order], order).loss
+    gradients = torch.autograd.grad(expected, logits)[0], torch.autograd.grad(actual, logits)[0]
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("method", ANY_MODEL)
+def test_the_order_of_the_labels_makes_no_difference(method, logits):
+    _skip_if_random(method, logits)
+    order = torch.tensor([2, 0, 4, 3, 1])
+    expected = run(method, logits, LABELS).loss
+    model, objective = prepared(method)
+    objective = copy.deepcopy(objective)
+    for buffer in objective.buffers():  # what is remembered of labels changes places with them
+        for dim in range(buffer.ndim):
+            if buffer.shape[dim] == NUM_LABELS:
+                buffer.copy_(buffer.index_select(dim, order))
+    actual = step(model, objective, logits[:, order], LABELS[:, order], torch.arange(NUM_IMAGES)).loss
+    gradients = torch.autograd.grad(expected, logits)[0], torch.autograd.grad(actual, logits)[0]
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(*gradients)
+
+
+MEANS_OVER_IMAGES = ("an", "asl", "hill", "lsan", "partial_bce", "splc", "wan")
+
+
+@pytest.mark.parametrize("method", MEANS_OVER_IMAGES)
+def test_loss_is_a_mean_over_images(method, logits):
+    alone = [run(method, logits[i : i + 1], LABELS[i : i + 1]).loss for i in range(NUM_IMAGES)]
+    torch.testing.assert_close(run(method, logits, LABELS).loss, torch.stack(alone).mean())
