@@ -16,7 +16,17 @@ from tiny import OBJECTIVES, tiny_model
 from hf_mlrpl.objective import Objective, ObjectiveOutput
 from hf_mlrpl.registry import METHODS, load
 
+VARIANTS = [  # settings that compute something else
+    ("an", {"loss": "ranking"}),
+    ("asl", {"gamma_positive": 0.5, "differentiate_focus": True}),
+    ("hill", {"known_negatives": "bce"}),
+    ("large_loss", {"scheme": "LL-R"}),
+    ("p_asl", {"unknown": "selective", "ignored_per_image": 1}),
+    ("p_asl", {"unknown": "ignore_normalized"}),
+]
 ANY_MODEL = sorted(name for name, spec in METHODS.items() if spec.trains_any_model)
+CASES = [(method, {}) for method in ANY_MODEL] + VARIANTS
+IDS = [" ".join([method, *map(str, changes.values())]) for method, changes in CASES]
 NUM_IMAGES = 4
 
 
@@ -63,16 +73,16 @@ SURE = [[1e4, -1e4, 1e4, -1e4, 0.0], [-1e4, 1e4, -1e4, 1e4, -1e4]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("method", ANY_MODEL)
+@pytest.mark.parametrize(("method", "changes"), CASES, ids=IDS)
 @settings(max_examples=25, deadline=None)
 @given(problem=problems())
 @example(problem=(SURE, [[0] * NUM_LABELS] * 2))
 @example(problem=(SURE, [[1] * NUM_LABELS] * 2))
 @example(problem=(SURE, [[-1] * NUM_LABELS] * 2))
 @example(problem=(SURE[:1], [[1, 1, -1, -1, 0]]))
-def test_loss_and_gradient_are_finite(method, dtype, problem):
+def test_loss_and_gradient_are_finite(method, changes, dtype, problem):
     logits = torch.tensor(problem[0], dtype=dtype, requires_grad=True)
-    output = run(method, logits, torch.tensor(problem[1], dtype=torch.int8))
+    output = run(method, logits, torch.tensor(problem[1], dtype=torch.int8), **changes)
     output.loss.backward()
     assert output.loss.dtype == torch.float32 and output.loss.isfinite()
     assert logits.grad.isfinite().all()
@@ -99,29 +109,29 @@ def test_ignored_labels_have_no_gradient(method, logits):
     assert torch.equal(logits.grad.ne(0), LABELS.ne(0))
 
 
-def _skip_if_random(method: str, logits: torch.Tensor) -> None:
-    if run(method, logits, LABELS, seed=1).loss != run(method, logits, LABELS, seed=2).loss:
+def _skip_if_random(method: str, changes: dict, logits: torch.Tensor) -> None:
+    if run(method, logits, LABELS, 1, **changes).loss != run(method, logits, LABELS, 2, **changes).loss:
         pytest.skip("draws random numbers")
 
 
-@pytest.mark.parametrize("method", ANY_MODEL)
-def test_the_order_of_the_images_makes_no_difference(method, logits):
-    _skip_if_random(method, logits)
+@pytest.mark.parametrize(("method", "changes"), CASES, ids=IDS)
+def test_the_order_of_the_images_makes_no_difference(method, changes, logits):
+    _skip_if_random(method, changes, logits)
     order = torch.tensor([2, 0, 3, 1])
-    expected = run(method, logits, LABELS).loss
-    model, objective = prepared(method)
+    expected = run(method, logits, LABELS, **changes).loss
+    model, objective = prepared(method, **changes)
     actual = step(model, copy.deepcopy(objective), logits[order], LABELS[order], order).loss
     gradients = torch.autograd.grad(expected, logits)[0], torch.autograd.grad(actual, logits)[0]
     torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("method", ANY_MODEL)
-def test_the_order_of_the_labels_makes_no_difference(method, logits):
-    _skip_if_random(method, logits)
+@pytest.mark.parametrize(("method", "changes"), CASES, ids=IDS)
+def test_the_order_of_the_labels_makes_no_difference(method, changes, logits):
+    _skip_if_random(method, changes, logits)
     order = torch.tensor([2, 0, 4, 3, 1])
-    expected = run(method, logits, LABELS).loss
-    model, objective = prepared(method)
+    expected = run(method, logits, LABELS, **changes).loss
+    model, objective = prepared(method, **changes)
     objective = copy.deepcopy(objective)
     for buffer in objective.buffers():  # what is remembered of labels changes places with them
         for dim in range(buffer.ndim):

@@ -146,7 +146,7 @@ def test_header_of_a_recipe_has_the_published_numbers(name):
     recipe = Recipe.load(name)
     header = _header(RECIPES[name])
     assert header, f"{name} begins without a comment that says what it is"
-    data = {"coco": "COCO 2014", "voc": "VOC 2007"}.get(recipe.data["name"])
+    data = {"coco": "COCO 2014", "voc": f"VOC {recipe.data.get('year', '2007')}"}.get(recipe.data["name"])
     published = _section(PAGES[recipe.method], "Published and measured")
     rows = [cells for cells in _rows(published) if cells[0] == data and len(cells) > 10]
     if data is None:

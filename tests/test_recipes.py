@@ -1,12 +1,16 @@
+import re
+
 import numpy as np
 import pytest
+import torch
 import yaml
-from tiny import tiny_content, tiny_recipe, write_recipe
+from tiny import MODELS, tiny_content, tiny_recipe, write_recipe
 
 from hf_mlrpl.data.columns import label_matrix
 from hf_mlrpl.recipes import DEFAULT_RECIPE, Recipe
 from hf_mlrpl.registry import METHODS
 from hf_mlrpl.resources import recipe_names
+from hf_mlrpl.schedules import Progress
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -174,6 +178,31 @@ def test_pretrained_weights_come_from_a_file(tmp_path):
     recipe = tiny_recipe("partial_bce", model={"pretrained": str(tmp_path / "w.safetensors")})
     actual = recipe.build_model(["x"], np.ones((1, 1), dtype=np.int8)).backbone.network.state_dict()
     assert all(value.equal(actual[name]) for name, value in source.state_dict().items())
+
+
+def test_a_loss_trains_the_network_of_another_method():
+    recipe = tiny_recipe("asl", model=MODELS["ssgrl"] | {"name": "ssgrl"})
+    model = recipe.build_model(["a", "b"], np.array([[1, -1], [1, 1]], dtype=np.int8))
+    assert type(model).__name__ == "SsgrlForMultiLabelClassification" and model.label_graph[1, 0] == 1
+    objective = recipe.build_objective(model.config)
+    output = model(torch.randn(2, 3, 32, 32), torch.tensor([[1, 0], [-1, 1]]), objective, Progress(0, 1, 0.0))
+    output.loss.backward()
+    assert type(objective).__name__ == "AslObjective" and model.label_graph.grad is None
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    "method, model, message",
+    [
+        ("asl", {"name": "ssgr"}, "Unknown method 'ssgr'. Did you mean 'ssgrl'?"),
+        ("asl", {"output_dim": 8}, "Recipe section `model` has no key `output_dim`"),
+        ("sst", {"name": "asl"}, "`model.name` must not be 'asl': sst needs its own network"),
+        ("ssgrl", {"name": "sst"}, "`model.name` must not be 'sst': ssgrl needs its own network"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_method_is_an_error(method, model, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe.from_dict({"method": method, "data": {"name": "digit_scenes"}, "model": model})
 
 
 def test_differences_name_the_settings_and_leave_out_training():

@@ -214,6 +214,16 @@ def test_one_cycle_rises_and_falls(tmp_path):
     assert rates[0] == pytest.approx(1e-3 / 25) and rates[-1] < 1e-4
 
 
+def test_one_cycle_may_be_cut_off(tmp_path):
+    whole = learning_rates(tmp_path, lr_schedule="one_cycle")
+    cut_off = learning_rates(tmp_path, lr_schedule="one_cycle", one_cycle_epochs=24)
+    assert len(cut_off) == len(whole) == 12
+    assert max(cut_off) == pytest.approx(1e-3, rel=0.05) and cut_off.index(max(cut_off)) > whole.index(max(whole))
+    assert cut_off[-1] > 1e-4 > whole[-1]
+    with pytest.raises(ValueError, match="`one_cycle_epochs` must not be less than `num_train_epochs`, got 3 and 12"):
+        learning_rates(tmp_path, lr_schedule="one_cycle", one_cycle_epochs=3)
+
+
 def test_schedules_of_transformers(tmp_path):
     rates = learning_rates(tmp_path, lr_schedule="transformers", lr_scheduler_type="linear")
     assert rates == pytest.approx([1e-3 * (1 - epoch / 12) for epoch in range(12)])

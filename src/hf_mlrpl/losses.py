@@ -95,7 +95,7 @@ def asymmetric_loss(
     eps: float = 1e-8,
     differentiate_focus: bool = True,
 ) -> Tensor:
-    """Asymmetric loss of every entry (ASL, Ben-Baruch et al., ICCV 2021).
+    """Asymmetric loss of every entry (ASL, Ridnik et al., ICCV 2021).
 
     Negative entries see the probability `max(p - clip, 0)`; powers with the exponent 0 are 1.
 

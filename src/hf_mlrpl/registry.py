@@ -73,7 +73,7 @@ METHODS: dict[str, MethodSpec] = {
         _BASELINE,
         "completes labels that the model is sure of, in rounds (Durand et al., CVPR 2019)",
     ),
-    "asl": MethodSpec("methods.asl:AslObjective", _BASELINE, "asymmetric loss (Ben-Baruch et al., ICCV 2021)"),
+    "asl": MethodSpec("methods.asl:AslObjective", _BASELINE, "asymmetric loss (Ridnik et al., ICCV 2021)"),
     "p_asl": MethodSpec(
         "methods.p_asl:PAslObjective",
         _BASELINE,

@@ -1,4 +1,4 @@
-"""Asymmetric Loss For Multi-Label Classification (Ben-Baruch et al., ICCV 2021), https://arxiv.org/abs/2009.14119."""
+"""Asymmetric Loss For Multi-Label Classification (Ridnik et al., ICCV 2021), https://arxiv.org/abs/2009.14119."""
 
 from dataclasses import dataclass
 from typing import Literal
