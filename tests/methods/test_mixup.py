@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny import tiny_model
+from tiny import make_trainer, tiny_model, tiny_recipe, weights
 
 from hf_mlrpl import FmMixupObjective, IpMixupObjective, Progress
 from hf_mlrpl.methods.mixup import MixupObjectiveConfig, mixed_labels, with_mixtures
@@ -96,7 +96,7 @@ def test_equals_a_transcription(objective_class, batch_size):
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-5, atol=1e-7, msg=name)
 
 
-def test_mixtures_of_feature_maps_need_one_pass_of_the_backbone(monkeypatch):
+def test_mixtures_of_feature_maps_need_one_pass_of_the_backbone():
     model, batch = tiny_model("ssgrl").train(), make_batch()
     seen = []
     model.backbone.register_forward_hook(lambda module, args, output: seen.append(len(output)))
@@ -149,6 +149,16 @@ def test_drawn_shares_have_the_spread_of_the_distribution(monkeypatch):
     assert 0 < shares.min() and shares.max() < 1
     assert shares.mean() == pytest.approx(0.5, abs=0.05)
     assert shares.var() == pytest.approx(1 / 20, rel=0.3)  # 1 / (4 (2 beta + 1))
+
+
+def test_a_run_with_drawn_shares_resumes_exactly(tmp_path):
+    training = {"save_strategy": "epoch", "per_device_train_batch_size": 24, "eval_strategy": "no"}
+    recipe = tiny_recipe("fm_mixup", objective={"beta": 0.4}, training=training)
+    unbroken = make_trainer(recipe, tmp_path)
+    unbroken.train()
+    resumed = make_trainer(recipe, tmp_path)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert weights(resumed) == weights(unbroken)
 
 
 @pytest.mark.parametrize("objective_class", OBJECTIVES)
