@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from torch import Tensor
 from hf_mlrpl.methods.sarb.configuration_sarb import SarbConfig
 from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
 from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
+from hf_mlrpl.methods.sarb.prototypes import Positives, cluster_positives, collect_positives
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import CooccurrenceHead, SstForMultiLabelClassification
 from hf_mlrpl.methods.sst.objective_sst import (
@@ -42,6 +43,7 @@ KNOWN = 0.1  # proportion of known labels
 NUM_TEST_IMAGES = 40504  # COCO 2014 val
 LATE = Progress(step=0, max_steps=1, epoch=13.0)  # all losses and both rules are on
 THRESHOLD = 0.75  # in that epoch
+NUM_PROTOTYPES = 10
 MIB = 2**20
 
 Sides = dict[str, Callable[[], object]]
@@ -114,6 +116,59 @@ def mean_average_precision(args: argparse.Namespace) -> Sides:
     return {
         "plain": lambda: plain.average_precision(scores, labels),
         "ours": lambda: average_precision(scores, labels),
+    }
+
+
+class RepresentationStream:
+    """An eighth of COCO's training images as an objective sees them, and a model that represents them at no cost.
+
+    One label is in 55 % of the images, the others in 11 % down to 0.16 %; all are known.
+    """
+
+    image_ids, show_progress = (), False
+
+    def __init__(self, args: argparse.Namespace):
+        self.batch_size, num_images = args.batch_size, 640 * args.batch_size
+        rates = torch.cat([torch.tensor([0.55]), torch.logspace(-0.96, -2.8, args.labels - 1)])
+        self.labels = torch.where(torch.rand(num_images, args.labels) < rates, 1, -1).to(torch.int8)
+        self.representations = _representations(args)
+        self.device = args.device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, description: str = "") -> Iterator[dict[str, Tensor]]:
+        for rows in torch.arange(len(self)).split(self.batch_size):
+            batch = {"pixel_values": self.representations, "labels": self.labels[rows], "index": rows}
+            yield {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def represent(self, pixel_values: Tensor) -> tuple[Tensor, None]:
+        return pixel_values, None
+
+
+def prototype_pass(args: argparse.Namespace) -> Sides:
+    """Representations of all known positives of an eighth of COCO, without the time of the network."""
+    stream = RepresentationStream(args)
+    sizes = args.labels, stream.representations.shape[-1]
+    return {
+        "plain": lambda: plain.collect_positives(stream, stream.batches(), *sizes),
+        "ours": lambda: collect_positives(stream, stream, memory_limit=8),
+    }
+
+
+def prototype_clustering(args: argparse.Namespace, num_starts: int) -> Sides:
+    """k-means of every label of an eighth of COCO; the plain side starts 10 times."""
+    labels = RepresentationStream(args).labels.to(torch.int8)
+    rows, columns = labels.eq(1).nonzero(as_tuple=True)
+    modes = torch.randn(args.labels, NUM_PROTOTYPES, _representations(args).shape[-1]) / 2
+    points = modes[columns, torch.randint(NUM_PROTOTYPES, rows.shape)]
+    points += torch.randn_like(points)
+    positives = Positives(labels, memory_limit=8)
+    positives.add(positives.keys(rows, columns), points)
+    found = [torch.from_numpy(positives.of(label)) for label in range(args.labels)]
+    return {
+        "plain": lambda: plain.cluster_positives(found, NUM_PROTOTYPES),
+        "ours": lambda: cluster_positives(positives, NUM_PROTOTYPES, seed=0, num_starts=num_starts),
     }
 
 
@@ -190,6 +245,9 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Sides]]] = {
     "similarity": ("similarity loss", similarity),
     "pseudo_labels": ("bank and cross-image pseudo-labels", pseudo_labels),
     "map": ("mAP of 40,504 images", mean_average_precision),
+    "prototype_pass": ("prototype pass, 10,240 images", prototype_pass),
+    "prototype_clustering": ("prototype clustering", partial(prototype_clustering, num_starts=1)),
+    "prototype_clustering_10": ("prototype clustering, 10 starts each", partial(prototype_clustering, num_starts=10)),
     "step": ("training step, float32", partial(step, plain_type=torch.float32, our_type=torch.float32)),
     "step_mixed": (
         "training step, bfloat16 against plain float32",

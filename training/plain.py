@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 from hf_mlrpl.modules.gated_gnn import GatedGnn
@@ -173,6 +174,24 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> list[float]:
                 total += found / seen
         result.append(total / found if found else math.nan)
     return result
+
+
+def collect_positives(model, batches, num_labels: int, dim: int) -> list[Tensor]:
+    """The representations of the known positives of every label, grown with every batch (SARB)."""
+    found = [torch.zeros(0, dim) for _ in range(num_labels)]
+    for batch in batches:
+        with torch.no_grad():
+            representations = model.represent(batch["pixel_values"])[0].cpu()
+        labels = batch["labels"].cpu()
+        for c in range(num_labels):
+            found[c] = torch.cat([found[c], representations[labels[:, c] == 1, c]])
+    return found
+
+
+def cluster_positives(found: list[Tensor], num_prototypes: int) -> Tensor:
+    """Centres of every label, one label after the other (SARB)."""
+    centers = [KMeans(num_prototypes, n_init=10).fit(rows.numpy()).cluster_centers_ for rows in found]
+    return torch.from_numpy(np.stack(centers))
 
 
 def blend(representations: Tensor, others: Tensor, labels: Tensor, chosen: Tensor, coefficient: Tensor):

@@ -2,7 +2,7 @@
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather
+from accelerate.utils import gather, pad_across_processes, reduce
 from torch import Tensor, nn
 
 
@@ -14,6 +14,16 @@ def gather_rows(rows: Tensor) -> Tensor:
     if not torch.distributed.is_initialized():
         return rows
     return gather(rows.contiguous())
+
+
+def gather_uneven_rows(rows: Tensor, filler: int = 0) -> Tensor:
+    """Like `gather_rows`, where processes have different numbers of rows.
+
+    All are brought to the largest number with rows of `filler`.
+    """
+    if not torch.distributed.is_initialized():
+        return rows
+    return gather(pad_across_processes(rows, pad_index=filler).contiguous())
 
 
 def share_buffers(model: nn.Module) -> None:
@@ -28,7 +38,14 @@ def share_buffers(model: nn.Module) -> None:
 
 def total_over_processes(count: int) -> int:
     """The sum of `count` over all processes."""
-    return int(gather_rows(torch.tensor([count], device=PartialState().device)).sum())
+    return int(sum_over_processes(torch.tensor(count)))
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """The sum of `tensor`, which has the same shape on all processes, on the device where it is."""
+    if not torch.distributed.is_initialized():
+        return tensor
+    return reduce(tensor.to(PartialState().device), "sum").to(tensor.device)
 
 
 def state_digest(state: dict[str, Tensor]) -> str:

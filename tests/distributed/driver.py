@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch.distributed as dist
 from safetensors.torch import save_file
-from tiny import make_trainer, memory, tiny_recipe, weights, without_clock
+from tiny import PatchMeans, make_trainer, memory, tiny_images, tiny_recipe, weights, without_clock
 from transformers import TrainerCallback
 
-from hf_mlrpl.distributed import describe_processes, end_processes
+from hf_mlrpl.distributed import describe_processes, end_processes, state_digest
+from hf_mlrpl.methods.sarb.prototypes import label_prototypes
 from hf_mlrpl.recipes import Recipe
 from hf_mlrpl.trainer import MultiLabelTrainer
 
@@ -49,6 +50,12 @@ def outcome(trainer: MultiLabelTrainer) -> dict:
     return {"weights": weights(trainer), "memory": memory(trainer), "logs": logs}
 
 
+def prototypes(memory_limit: float) -> str:
+    """A digest of prototypes from 19 images, which two processes cannot share evenly."""
+    found = label_prototypes(PatchMeans(), tiny_images(num_images=19), 3, seed=0, memory_limit=memory_limit)
+    return state_digest(vars(found))
+
+
 def run(folder: Path) -> dict:
     unbroken = make_trainer(SST, folder / "unbroken")
     unbroken.train()
@@ -76,6 +83,7 @@ def run(folder: Path) -> dict:
         "resumed": outcome(resumed),
         "curves": curves,
         "with_memory": with_memory,
+        "prototypes": [prototypes(memory_limit) for memory_limit in (1, 0)],
     }
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from driver import WITH_MEMORY, image_mean_recipe, loss_curve
+from driver import WITH_MEMORY, image_mean_recipe, loss_curve, prototypes
 from safetensors.torch import load_file
 from test_resume import results
 from tiny import make_trainer, without_clock, write_recipe
@@ -87,6 +87,11 @@ def test_one_batch_two_small_ones_and_two_processes_train_alike(method, folder, 
     assert_close(reports[0]["curves"][method], curve, **closely)
     assert_close(dict(accumulated.model.state_dict()), dict(whole.model.state_dict()), **closely)
     assert_close(load_file(folder / f"{method}.safetensors"), dict(whole.model.state_dict()), **closely)
+
+
+def test_two_processes_find_the_prototypes_of_one(reports):
+    """In memory and in temporary files."""
+    assert reports[0]["prototypes"] == reports[1]["prototypes"] == [prototypes(memory_limit=1)] * 2
 
 
 # ---- the commands ----
