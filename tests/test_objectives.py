@@ -18,10 +18,10 @@ from hf_mlrpl.registry import METHODS, load
 
 VARIANTS = [  # settings that compute something else
     ("an", {"loss": "ranking"}),
-    ("asl", {"gamma_positive": 0.5, "differentiate_focus": True}),
+    ("asl", {"gamma_positive": 0.5, "detach_focus": False}),
     ("hill", {"known_negatives": "bce"}),
     ("large_loss", {"scheme": "LL-R"}),
-    ("p_asl", {"unknown": "selective", "ignored_per_image": 1}),
+    ("p_asl", {"unknown": "select", "likely_per_image": 1}),
     ("p_asl", {"unknown": "ignore_normalized"}),
 ]
 ANY_MODEL = sorted(name for name, spec in METHODS.items() if spec.trains_any_model)

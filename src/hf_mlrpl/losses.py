@@ -93,7 +93,7 @@ def asymmetric_loss(
     gamma_negative: float | Tensor,
     clip: float = 0.05,
     eps: float = 1e-8,
-    differentiate_focus: bool = True,
+    detach_focus: bool = False,
 ) -> Tensor:
     """Asymmetric loss of every entry (ASL, Ridnik et al., ICCV 2021).
 
@@ -102,12 +102,12 @@ def asymmetric_loss(
     Args:
         positive: booleans of the shape of `logits`.
         gamma_negative: one exponent, or one for each entry.
-        differentiate_focus: whether gradients flow through the power (the published code of SST) or not (of ASL).
+        detach_focus: no gradient through the power (the published code of ASL; that of SST lets it through).
     """
     p = logits.sigmoid()
     p_right = torch.where(positive, p, (1 - p + clip).clamp(max=1))
     p_wrong = (1 - p_right).clamp(min=torch.finfo(p.dtype).tiny)  # at 0, a power below 1 has an infinite slope
-    if not differentiate_focus:
+    if detach_focus:
         p_wrong = p_wrong.detach()
     gamma = torch.where(positive, gamma_positive, gamma_negative).to(logits.dtype)
     return -(p_wrong**gamma) * p_right.clamp(min=eps).log()

@@ -32,7 +32,7 @@ def test_asymmetric_loss_matches_published_code(case):
             gamma_negative=gamma_negative,
             clip=clip,
             eps=golden("losses_basic").hparams["asl_eps"],
-            differentiate_focus=match[4] == "0",
+            detach_focus=match[4] == "1",
         ).sum()
         loss.backward()
         check_case(golden("losses_basic"), case, {"loss": loss, "grad.in.logits": logits.grad})
@@ -64,11 +64,9 @@ def test_objective_is_a_mean_over_images_of_the_published_sum(gammas_and_clip, e
 
 def test_the_focusing_factor_has_no_gradient_unless_asked_for():
     gradients = []
-    for differentiate in (False, True):
+    for detach in (True, False):
         logits = leaf(LOGITS, torch.float32)
-        loss_of_logits(
-            objective(gamma_positive=1.0, differentiate_focus=differentiate), logits, LABELS
-        ).loss.backward()
+        loss_of_logits(objective(gamma_positive=1.0, detach_focus=detach), logits, LABELS).loss.backward()
         gradients.append(logits.grad)
     p = LOGITS.sigmoid()
     expected = torch.where(LABELS.eq(1), -((1 - p) ** 2), (p - 0.05).clamp(min=0) ** 4 * p * (1 - p) / (1.05 - p)) / 2
@@ -86,6 +84,6 @@ def test_unknown_labels_may_be_ignored():
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
 def test_a_differentiated_factor_with_a_small_exponent_has_a_finite_gradient(gamma):
     logits = torch.tensor([[1e4, -1e4, 1e4, -1e4, -6.0]], requires_grad=True)
-    config = {"gamma_positive": gamma, "gamma_negative": gamma, "differentiate_focus": True}
+    config = {"gamma_positive": gamma, "gamma_negative": gamma, "detach_focus": False}
     loss_of_logits(objective(**config), logits, torch.tensor([[1, 1, -1, -1, -1]])).loss.backward()
     assert logits.grad.isfinite().all()

@@ -15,14 +15,14 @@ MODES = {
     "negative": "negative",
     "ignore": "ignore",
     "ignore_normalize_classes": "ignore_normalized",
-    "selective": "selective",
+    "selective": "select",
 }
 
 
 def _config(settings: dict) -> PAslObjectiveConfig:
     return PAslObjectiveConfig(
         unknown=MODES[settings["partial_loss_mode"]],
-        ignored_per_image=settings["likelihood_topk"],
+        likely_per_image=settings["likelihood_topk"],
         prior_threshold=settings["prior_threshold"] or 1.0,
         gamma_positive=settings["gamma_pos"],
         gamma_negative=settings["gamma_neg"],
@@ -88,7 +88,7 @@ LABELS = torch.tensor([[1, -1, 0, 0, 1], [0, 0, -1, 1, 0]])
         ({"unknown": "negative"}, 6.147068),
         ({"unknown": "ignore"}, 3.673392),
         ({"unknown": "ignore_normalized"}, 4.780132),
-        ({"unknown": "selective", "ignored_per_image": 1}, 4.106748),
+        ({"unknown": "select", "likely_per_image": 1}, 4.106748),
     ],
 )
 def test_objective_is_a_mean_over_images_of_the_published_sum(settings, expected):
@@ -97,7 +97,7 @@ def test_objective_is_a_mean_over_images_of_the_published_sum(settings, expected
 
 
 def test_known_labels_are_never_ignored():
-    config = PAslObjectiveConfig(ignored_per_image=100, prior_threshold=0.01)
+    config = PAslObjectiveConfig(likely_per_image=100, prior_threshold=0.01)
     assert torch.equal(selected_weights(LOGITS, LABELS, config, torch.ones(5)), LABELS.ne(0).float())
     assert selected_weights(LOGITS, LABELS.masked_fill(LABELS.eq(0), -1), config, torch.ones(5)).all()
 
@@ -125,7 +125,7 @@ def test_a_run_that_ignores_gives_the_prior_for_one_that_selects(ignoring_run, t
     folder, objective = ignoring_run
     assert objective.prior_images == 2 * 48 and (objective.prior > 0).all()
     for path in (folder, folder / "checkpoint-6", folder / "checkpoint-6" / "objective.safetensors"):
-        settings = {"unknown": "selective", "prior": str(path), "prior_threshold": 0.5}
+        settings = {"unknown": "select", "prior": str(path), "prior_threshold": 0.5}
         trainer = make_trainer(tiny_recipe("p_asl", objective=settings), tmp_path)
         assert torch.equal(trainer.objective.prior, objective.prior)
     trainer.train()
@@ -146,7 +146,7 @@ def test_a_prior_that_does_not_fit_is_an_error(tmp_path):
     (tmp_path / "objective.safetensors").write_text("nothing")
     with pytest.raises(ValueError, match="cannot be read"):
         _make(prior=str(tmp_path))
-    with pytest.raises(ValueError, match="`prior` needs `unknown: selective`, got 'ignore'"):
+    with pytest.raises(ValueError, match="`prior` needs `unknown: select`, got 'ignore'"):
         PAslObjectiveConfig(prior="somewhere", unknown="ignore")
     with pytest.raises(ValueError, match=r"`prior_threshold` must lie in \(0, 1\], got 0"):
         PAslObjectiveConfig(prior_threshold=0)

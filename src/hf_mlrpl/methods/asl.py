@@ -1,11 +1,10 @@
 """Asymmetric Loss For Multi-Label Classification (Ridnik et al., ICCV 2021), https://arxiv.org/abs/2009.14119."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from ..losses import asymmetric_loss, at_least_float32
+from ..losses import Unknown, asymmetric_loss, at_least_float32, unknown_weights
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, sum_of_terms
 from ..schedules import Progress
@@ -16,15 +15,18 @@ class AslObjectiveConfig:
     """
     gamma_positive, gamma_negative: exponents of the focusing factors of present and absent labels.
     clip: probabilities of absent labels are lowered by it, not below 0.
-    unknown: an unknown label counts as "negative" or is "ignore"d.
-    differentiate_focus: gradients flow through the focusing factors, too; not so in the authors' training.
+    unknown: an unknown label counts as "negative", or is left out ("ignore"), or is negative unless it is likely
+        ("select", see `hf_mlrpl.losses.unknown_weights`).
+    likely_per_image: with "select", this many unknown labels per image are left out, on average over a batch.
+    detach_focus: no gradient through the focusing factors, as in the authors' training.
     """
 
     gamma_positive: float = 0.0  # authors' script for COCO
     gamma_negative: float = 4.0
     clip: float = 0.05
-    unknown: Literal["negative", "ignore"] = "negative"
-    differentiate_focus: bool = False
+    unknown: Unknown = "negative"
+    likely_per_image: int = 5
+    detach_focus: bool = True
 
 
 class AslObjective(Objective):
@@ -45,8 +47,7 @@ class AslObjective(Objective):
             gamma_positive=config.gamma_positive,
             gamma_negative=config.gamma_negative,
             clip=config.clip,
-            differentiate_focus=config.differentiate_focus,
+            detach_focus=config.detach_focus,
         )
-        if config.unknown == "ignore":
-            losses = losses.masked_fill(labels.eq(0), 0)
+        losses = losses * unknown_weights(logits, labels, config.unknown, likely_per_image=config.likely_per_image)
         return sum_of_terms({"asymmetric": losses.sum(dim=1).mean()}, logits=logits)

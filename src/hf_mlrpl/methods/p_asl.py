@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.training_images import TrainingImages
 from ..distributed import gather_rows
-from ..losses import asymmetric_loss, at_least_float32
+from ..losses import asymmetric_loss, at_least_float32, unknown_weights
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, sum_of_terms
 from ..schedules import Progress
@@ -24,17 +24,17 @@ class PAslObjectiveConfig:
     """Defaults of the authors' code.
 
     unknown: unknown labels are "negative"; "ignore"d; ignored, with a larger weight for images with few known labels
-        ("ignore_normalized"); or negative, but for those that are likely to be present ("selective").
-    ignored_per_image: with "selective", so many unknown labels with the highest scores are ignored, on average.
-    prior: with "selective", the output folder of a run with "ignore", which has estimated how often each label is
+        ("ignore_normalized"); or negative, but for those that are likely to be present ("select").
+    likely_per_image: with "select", so many unknown labels with the highest scores are ignored, on average.
+    prior: with "select", the output folder of a run with "ignore", which has estimated how often each label is
         present; labels above `prior_threshold` are ignored where they are unknown. `null` does without.
     gamma_positive, gamma_negative, gamma_unknown: exponents of the focusing factors.
     positive_weight, negative_weight, unknown_weight: factors of the losses.
     clip: see `hf_mlrpl.losses.asymmetric_loss`.
     """
 
-    unknown: Literal["negative", "ignore", "ignore_normalized", "selective"] = "selective"
-    ignored_per_image: int = 5
+    unknown: Literal["negative", "ignore", "ignore_normalized", "select"] = "select"
+    likely_per_image: int = 5
     prior: str | None = None
     prior_threshold: float = 0.05
     gamma_positive: float = 0.0
@@ -46,8 +46,8 @@ class PAslObjectiveConfig:
     clip: float = 0.0
 
     def __post_init__(self):
-        if self.prior is not None and self.unknown != "selective":
-            raise ValueError(f"`prior` needs `unknown: selective`, got {self.unknown!r}. Leave one of them out.")
+        if self.prior is not None and self.unknown != "select":
+            raise ValueError(f"`prior` needs `unknown: select`, got {self.unknown!r}. Leave one of them out.")
         if not 0 < self.prior_threshold <= 1:
             raise ValueError(f"`prior_threshold` must lie in (0, 1], got {self.prior_threshold}.")
 
@@ -61,18 +61,17 @@ def selected_weights(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig
     Returns:
         `(batch_size, num_labels)`.
     """
-    unknown = labels.eq(0)
-    if config.unknown in ("ignore", "ignore_normalized"):
-        known = (~unknown).to(logits.dtype)
-        return known if config.unknown == "ignore" else known * (1 + 1 / (1 + known.sum(dim=1, keepdim=True)))
-    weights = torch.ones_like(logits)
-    if config.unknown == "selective":
-        ranked = logits.detach().masked_fill(~unknown, -torch.inf).flatten()
-        likely = ranked.topk(min(config.ignored_per_image * len(labels), ranked.numel())).indices
-        weights = weights.flatten().index_fill(0, likely, 0).view_as(logits)
-        if prior is not None:
-            weights = weights.masked_fill(prior > config.prior_threshold, 0)
-    return weights.masked_fill(~unknown, 1)
+    if config.unknown == "ignore_normalized":
+        known = labels.ne(0).to(logits.dtype)
+        return known * (1 + 1 / (1 + known.sum(dim=1, keepdim=True)))
+    return unknown_weights(
+        logits,
+        labels,
+        config.unknown,
+        likely_per_image=config.likely_per_image,
+        priors=prior,
+        prior_threshold=config.prior_threshold,
+    )
 
 
 def partial_asymmetric_loss(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig, weights: Tensor) -> Tensor:
@@ -80,7 +79,7 @@ def partial_asymmetric_loss(logits: Tensor, labels: Tensor, config: PAslObjectiv
     positive, unknown = labels.eq(1), labels.eq(0)
     gamma_negative = torch.where(unknown, config.gamma_unknown, config.gamma_negative)
     gammas = {"gamma_positive": config.gamma_positive, "gamma_negative": gamma_negative}
-    losses = asymmetric_loss(logits, positive, **gammas, clip=config.clip, differentiate_focus=False)
+    losses = asymmetric_loss(logits, positive, **gammas, clip=config.clip, detach_focus=True)
     weight = torch.where(unknown, config.unknown_weight, config.negative_weight)
     return weights * torch.where(positive, config.positive_weight, weight) * losses
 
