@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import plain
@@ -26,6 +27,7 @@ from hf_mlrpl.methods.sarb.configuration_sarb import SarbConfig
 from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
 from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
 from hf_mlrpl.methods.sarb.prototypes import Positives, cluster_positives, collect_positives
+from hf_mlrpl.methods.soft_exposure.objective_soft_exposure import SoftExposureObjective, SoftExposureObjectiveConfig
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import CooccurrenceHead, SstForMultiLabelClassification
 from hf_mlrpl.methods.sst.objective_sst import (
@@ -41,6 +43,7 @@ from hf_mlrpl.similarity import similarity_loss
 
 KNOWN = 0.1  # proportion of known labels
 NUM_TEST_IMAGES = 40504  # COCO 2014 val
+NUM_REMEMBERED = 1000  # images whose labels and neighbours Soft Exposure remembers
 LATE = Progress(step=0, max_steps=1, epoch=13.0)  # all losses and both rules are on
 THRESHOLD = 0.75  # in that epoch
 NUM_PROTOTYPES = 10
@@ -106,6 +109,27 @@ def pseudo_labels(args: argparse.Namespace) -> Sides:
         return plain.cross_pseudo_labels(representations, bank, labels, THRESHOLD)
 
     return {"plain": direct, "ours": ours}
+
+
+def temperatures(args: argparse.Namespace) -> Sides:
+    """Temperatures of Soft Exposure for a batch."""
+    known = _labels(argparse.Namespace(**vars(args) | {"batch_size": NUM_REMEMBERED}))
+    objective = SoftExposureObjective(SoftExposureObjectiveConfig(), SstConfig(num_labels=args.labels))
+    objective.prepare(SimpleNamespace(labels=known.to("cpu", torch.int8)))
+    objective.to(args.device)
+    distances = torch.rand(args.labels, args.labels)
+    objective.label_distances.copy_(torch.maximum(distances, distances.T))
+    objective.neighbours.random_(NUM_REMEMBERED)
+    objective.neighbour_distances.uniform_()
+    objective.made.fill_(True)
+    objective.before_epoch(None, None, LATE)
+    rows = torch.arange(args.batch_size, device=args.device)
+    labels, near = objective.known_labels[rows], objective.neighbour_distances[rows]
+    near_labels = objective.known_labels[objective.neighbours[rows]]
+    return {
+        "plain": lambda: plain.soft_temperatures(objective.label_distances, labels, near, near_labels),
+        "ours": lambda: objective.temperatures(labels, {"index": rows}),
+    }
 
 
 def mean_average_precision(args: argparse.Namespace) -> Sides:
@@ -244,6 +268,7 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Sides]]] = {
     "graph_network": ("graph network", graph_network),
     "similarity": ("similarity loss", similarity),
     "pseudo_labels": ("bank and cross-image pseudo-labels", pseudo_labels),
+    "temperatures": ("temperatures of Soft Exposure", temperatures),
     "map": ("mAP of 40,504 images", mean_average_precision),
     "prototype_pass": ("prototype pass, 10,240 images", prototype_pass),
     "prototype_clustering": ("prototype clustering", partial(prototype_clustering, num_starts=1)),

@@ -1,4 +1,4 @@
-"""SSGRL, SST and SARB written as they were published: slow, and easy to compare with the papers and the authors' code.
+"""SSGRL, SST, SARB and Soft Exposure as they were published: slow, and easy to compare with papers and code.
 
 Every function takes the module whose weights it uses and computes the same numbers in the direct way: with all
 tensors of the formulas in memory, one linear layer after the other, and lists. The tests compare the fast code with
@@ -147,6 +147,37 @@ def similarity_loss(representations: Tensor, labels: Tensor, permutation=torch.r
         groups.append(losses)
     losses = torch.cat(groups)
     return losses.mean() if len(losses) else representations.sum() * 0
+
+
+def soft_temperatures(
+    label_distances: Tensor, labels: Tensor, neighbour_distances: Tensor, neighbour_labels: Tensor
+) -> Tensor:
+    """Temperatures, 0 where a label is known, with a distance for each pair of labels in each image (Soft Exposure).
+
+    Args:
+        neighbour_distances: `(batch_size, num_neighbours)`.
+        neighbour_labels: `(batch_size, num_neighbours, num_labels)` in {-1, 0, +1}.
+    """
+    batch_size, num_labels = labels.shape
+    nearest = []
+    for sign in (1, -1):
+        pairs = label_distances.repeat(batch_size, 1, 1)  # (B, C, C)
+        to_labels = pairs.masked_fill(labels.ne(sign).unsqueeze(1), math.inf).min(dim=2).values
+        images = neighbour_distances.unsqueeze(2).repeat(1, 1, num_labels)  # (B, k, C)
+        to_images = images.masked_fill(neighbour_labels.ne(sign), math.inf).min(dim=1).values
+        nearest.append(torch.minimum(to_labels, to_images.masked_fill(to_images.isinf(), 1)))
+    result = torch.zeros_like(nearest[0])
+    for b in range(batch_size):
+        unknown = labels[b] == 0
+        if not unknown.any():
+            continue
+        to_positive, to_negative = nearest[0][b][unknown], nearest[1][b][unknown]
+        largest = max(to_positive.max(), to_negative.max())
+        if largest > 0:
+            to_positive, to_negative = to_positive / largest, to_negative / largest
+        positive, negative = torch.exp(5 * (1 - to_positive)), -torch.exp(5 * (1 - to_negative))
+        result[b][unknown] = torch.where(to_positive < to_negative, positive, negative)
+    return result
 
 
 def _pairs(count: int) -> tuple[list[int], list[int]]:

@@ -1,9 +1,11 @@
 """There is no published code: the oracle is a transcription of the paper's equations, label by label."""
 
+import argparse
 import math
 import statistics
 from types import SimpleNamespace
 
+import benchmark
 import pytest
 import torch
 from hypothesis import given, settings
@@ -141,8 +143,7 @@ def problems(draw):
 def objective_of(problem, config: SoftExposureObjectiveConfig) -> SoftExposureObjective:
     """An objective that remembers the distances and neighbours of `problem`, in its precision."""
     objective = SoftExposureObjective(config, None)
-    images = [None] * len(problem.labels)
-    objective.prepare(type("Images", (list,), {"labels": problem.labels})(images))
+    objective.prepare(SimpleNamespace(labels=problem.labels))
     for name in ("label_distances", "neighbours", "neighbour_distances"):
         if hasattr(objective, name):
             setattr(objective, name, getattr(problem, name))
@@ -196,6 +197,13 @@ def test_the_temperatures_are_those_of_the_equations(problem, config, temperatur
     actual = objective.temperatures(problem.labels, batch_of(problem, problem.logits))
     expected = [[t or 0.0 for t in slow_temperatures(problem, config, row)] for row in range(len(actual))]
     assert_close(actual, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_the_plain_transcription_of_the_benchmark_is_the_same():
+    sides = benchmark.temperatures(argparse.Namespace(labels=30, batch_size=20, device="cpu"))
+    actual = sides["ours"]()
+    assert actual.gt(0).any() and actual.lt(0).any()
+    assert_close(sides["plain"](), actual)
 
 
 def test_many_annotated_labels_are_gathered_in_parts(monkeypatch):
