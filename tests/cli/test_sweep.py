@@ -1,5 +1,5 @@
 import json
-import subprocess
+import os
 from pathlib import Path
 
 import pytest
@@ -35,22 +35,23 @@ class Started:
     def __init__(self):
         self.commands, self.failing = [], ()
 
-    def __call__(self, command, stdout=None, **kwargs):
+    def __call__(self, command, log):
         self.commands.append(command)
         folder = Path(command[command.index("--output") + 1])
         if folder.name in self.failing:
-            stdout.write("error: the reason\n")
-            return subprocess.CompletedProcess(command, 2)
+            log.write_text("error: the reason\n")
+            return 2
         seed = int(folder.name[-1])
         (folder / "checkpoint-3").mkdir()
         (folder / "metrics.json").write_text(json.dumps({"test_map": 60.0 + 2 * seed, "train_seconds": 5.0}))
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
 
 @pytest.fixture
 def started(monkeypatch) -> Started:
     started = Started()
-    monkeypatch.setattr(sweep.subprocess, "run", started)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a sweep sets it
+    monkeypatch.setattr(sweep, "_run_command", started)
     return started
 
 
@@ -82,7 +83,7 @@ def test_a_table_of_means_and_deviations(file, started, tmp_path, capsys):
     lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
     assert len(lines) == 6 and {line["seed"] for line in lines} == {0, 1}
     assert list(output.rglob("checkpoint-*")) == []
-    assert all("--resume" in command and command[3:5][0] == "train" for command in started.commands)
+    assert all("--resume" in command and command[0] == "train" for command in started.commands)
 
 
 def test_finished_runs_are_kept(file, started, tmp_path):
@@ -114,6 +115,7 @@ def test_a_failed_run_is_named_and_tried_again(file, started, tmp_path, capsys):
 
 def test_runs_at_the_same_time_share_the_cores(file, started, tmp_path):
     assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--jobs", "3"]) == 0
+    assert os.environ["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 3))
     assert len(sweep.read_results(tmp_path / "out")) == 6
 
 
@@ -147,7 +149,8 @@ def test_a_file_that_does_not_exist_is_an_error(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_sweep_trains(tmp_path):
+def test_a_sweep_trains(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     recipe = write_recipe(tmp_path, "partial_bce", training={"max_steps": 1})
     (tmp_path / "one.yaml").write_text(f"runs: [{{name: BCE, recipe: {recipe}}}]")
     output = tmp_path / "out"

@@ -3,15 +3,18 @@
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# What every run imports, some seconds' worth. A fork server does it once; each run is a fresh process forked from it.
+_PRELOADED = ["hf_mlrpl.trainer", "hf_mlrpl.recipes", "hf_mlrpl.baseline.modeling_baseline", "sklearn.datasets"]
 
 _EPILOG = """\
 A sweep is a YAML file:
@@ -115,9 +118,10 @@ def _run_all(runs: list[Run], output: Path, jobs: int) -> None:
     waiting = [planned for planned in runs if planned.key not in finished]
     waiting.sort(key=lambda planned: planned.seed)  # stable: an interrupted sweep has every cell before more seeds
     failures = []
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))  # the runs share the cores
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run") as bar:
         try:
-            for planned, error in pool.map(lambda planned: (planned, _run_one(planned, output, jobs)), waiting):
+            for planned, error in pool.map(lambda planned: (planned, _run_one(planned, output)), waiting):
                 bar.set_postfix_str(planned.folder)
                 bar.update()
                 failures += [f"{planned.folder}: {error}"] if error else []
@@ -128,17 +132,14 @@ def _run_all(runs: list[Run], output: Path, jobs: int) -> None:
         raise RuntimeError(f"{len(failures)} of {len(waiting)} runs failed:\n" + "\n".join(failures))
 
 
-def _run_one(planned: Run, output: Path, jobs: int) -> str | None:
+def _run_one(planned: Run, output: Path) -> str | None:
     """Train in a process of its own; returns what went wrong, if anything."""
     folder = output / planned.folder
-    command = [sys.executable, "-m", "hf_mlrpl.cli.main", "train", planned.recipe, *planned.overrides]
+    command = ["train", planned.recipe, *planned.overrides]
     command += [f"training.seed={planned.seed}", "training.report_to=none", "training.disable_tqdm=true"]
     command += ["--output", str(folder), "--resume"]
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.txt", "w") as log:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
+    code = _run_command(command, folder / "log.txt")
     if code:
         lines = (folder / "log.txt").read_text().strip().splitlines()
         return f"exit code {code}, {lines[-1] if lines else 'no output'} (see {folder / 'log.txt'})"
@@ -149,6 +150,26 @@ def _run_one(planned: Run, output: Path, jobs: int) -> str | None:
     for checkpoint in folder.glob("checkpoint-*"):  # only the interrupted need them
         shutil.rmtree(checkpoint)
     return None
+
+
+def _run_command(command: list[str], log: Path) -> int:
+    """Run `hf-mlrpl` in a fresh process that has the heavy imports behind it; returns its exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    process = context.Process(target=_command_process, args=(command, log))
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+def _command_process(command: list[str], log: Path) -> None:
+    """The life of such a process."""
+    from .main import main
+
+    with open(log, "w") as file:
+        for stream in (sys.stdout, sys.stderr):  # the files beneath them, so that what C code prints is kept, too
+            os.dup2(file.fileno(), stream.fileno())
+    sys.exit(main(command))
 
 
 def read_results(output: Path) -> dict[str, dict[str, Any]]:

@@ -4,25 +4,39 @@ All random choices come from torch's global generator, which `PartialLabelImages
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
-View = Callable[[Image.Image], Tensor]
+
+@dataclass(frozen=True)
+class View:
+    """From an image to the `(3, height, width)` tensor that the model sees, in two steps.
+
+    prepare: what is the same in every epoch. Where its result is a tensor, it is kept in memory for a small data set.
+    augment: the random choices; it must not change what it is given.
+    """
+
+    prepare: Callable[[Image.Image], Any]
+    augment: Callable[[Any], Tensor] = nn.Identity()
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return self.augment(self.prepare(image))
 
 
 def plain_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
     """Resize to `size`, (height, width), and normalise: what the image processor does at inference."""
-    return v2.Compose([_resize(size), *_to_normalized_tensor(mean, std)])
+    return View(v2.Compose([_resize(size), *_to_normalized_tensor(mean, std)]))
 
 
 def shift_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
     """Resize, and move the image by up to an eighth of its side; the edge is repeated."""
-    padding = [size[1] // 8, size[0] // 8]
-    shift = v2.RandomCrop(size, padding=padding, padding_mode="edge")
-    return v2.Compose([_resize(size), shift, *_to_normalized_tensor(mean, std)])
+    pad = v2.Pad([size[1] // 8, size[0] // 8], padding_mode="edge")
+    return View(v2.Compose([_resize(size), *_to_normalized_tensor(mean, std), pad]), v2.RandomCrop(size))
 
 
 def flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
@@ -35,9 +49,8 @@ def crop_flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -
     scales = (512, 448, 384, 320, 256)
     crops = v2.RandomChoice([v2.RandomCrop(_scaled(size, scale / 448)) for scale in scales])
     flip = v2.RandomHorizontalFlip()
-    return v2.Compose(
-        [_resize(_scaled(size, 512 / 448)), crops, _resize(size), flip, *_to_normalized_tensor(mean, std)]
-    )
+    augment = v2.Compose([crops, _resize(size), flip, *_to_normalized_tensor(mean, std)])
+    return View(_resize(_scaled(size, 512 / 448)), augment)
 
 
 def crop_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
@@ -45,8 +58,8 @@ def crop_view(size: tuple[int, int], mean: list[float], std: list[float]) -> Vie
     bilinear = InterpolationMode.BILINEAR
     scales = (640, 576, 512, 384, 320)
     crops = v2.RandomChoice([v2.RandomCrop(_scaled(size, scale / 576)) for scale in scales])
-    first, last = _resize(_scaled(size, 640 / 576), bilinear), _resize(size, bilinear)
-    return v2.Compose([first, crops, last, *_to_normalized_tensor(mean, std)])
+    augment = v2.Compose([crops, _resize(size, bilinear), *_to_normalized_tensor(mean, std)])
+    return View(_resize(_scaled(size, 640 / 576), bilinear), augment)
 
 
 def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
