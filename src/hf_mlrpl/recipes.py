@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 
 from .data.columns import LABELS, SplitNotFound, hide_labels, label_matrix, label_names
+from .data.hierarchy import read_hierarchy, with_ancestors
 from .registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
 from .resources import recipe_names, recipes_folder
 from .settings import check_keys, check_values, field_types, from_mapping, parse_yaml
@@ -37,6 +38,8 @@ class DataConfig:
 
     name: a data set of `hf-mlrpl list`.
     protocol: rule that hides labels of training images, or "none".
+    hierarchy: name of a shipped label hierarchy, or a JSON file, see `hf_mlrpl.data.hierarchy`: the labels above those
+        of the data become labels, too.
     validation: part of the training images, in [0, 1), that is held out for model selection. They keep the labels
         that the data came with, as in the literature; the test images are never used to select.
     view: what happens to a training image, see `hf-mlrpl list`.
@@ -45,6 +48,7 @@ class DataConfig:
 
     name: str
     protocol: str = "none"
+    hierarchy: str | None = None
     validation: float = 0.0
     view: str = "crop_flip"
     on_bad_image: Literal["error", "skip"] = "error"
@@ -54,6 +58,8 @@ class DataConfig:
         lookup(VIEWS, self.view, "view")
         if self.protocol != "none":
             lookup(PROTOCOLS, self.protocol, "protocol")
+        if self.hierarchy is not None:
+            read_hierarchy(self.hierarchy)
         if not 0 <= self.validation < 1:
             raise ValueError(f"`data.validation` must lie in [0, 1), got {self.validation}. Ten percent is 0.1.")
 
@@ -152,7 +158,7 @@ class Recipe:
         return found
 
     def _split_data_section(self) -> tuple[DataConfig, dict[str, Any], dict[str, Any]]:
-        """The section's own keys, those of the loader, and those of the protocol."""
+        """The section's own keys, those of the loader, and those of the protocol, which may be own keys as well."""
         if "name" not in self.data:
             raise ValueError(f"The recipe has no `data.name`. Available: {', '.join(DATASETS)}.")
         own = {f.name for f in dataclasses.fields(DataConfig)}
@@ -162,7 +168,7 @@ class Recipe:
             protocol_keys = {f.name for f in dataclasses.fields(load(PROTOCOLS[config.protocol].target))}
         loader_keys = set(inspect.signature(load(DATASETS[config.name].target)).parameters) - {"split"}
         check_keys(self.data, own | protocol_keys | loader_keys, "data")
-        protocol = {k: v for k, v in self.data.items() if k in protocol_keys - own}
+        protocol = {k: v for k, v in self.data.items() if k in protocol_keys}
         loader = {k: v for k, v in self.data.items() if k in loader_keys - own - protocol_keys}
         return config, loader, protocol
 
@@ -171,7 +177,7 @@ class Recipe:
     def data_config(self) -> DataConfig:
         return self._split_data_section()[0]
 
-    def protocol(self) -> "Callable[[np.ndarray], np.ndarray] | None":
+    def protocol(self) -> "Callable[..., np.ndarray] | None":
         """The rule that hides labels of training images, if any."""
         config, _, settings = self._split_data_section()
         if config.protocol == "none":
@@ -179,14 +185,15 @@ class Recipe:
         return from_mapping(load(PROTOCOLS[config.protocol].target), settings, "data")
 
     def load_split(self, split: str) -> "Dataset":
-        """The images and labels of "train" or "test" as they come, nothing hidden."""
+        """The images and labels of "train" or "test" as they come, with those of the hierarchy, nothing hidden."""
         config, loader, _ = self._split_data_section()
         loader_function = load(DATASETS[config.name].target)
         try:
             inspect.signature(loader_function).bind(**loader, split=split)
         except TypeError as error:
             raise ValueError(f"Recipe section `data`, data set {config.name!r}: {error}.") from error
-        return loader_function(**loader, split=split)
+        dataset = loader_function(**loader, split=split)
+        return dataset if config.hierarchy is None else with_ancestors(dataset, read_hierarchy(config.hierarchy))
 
     def load_data(self) -> Splits:
         """Load, hide labels of the training images, and hold out the validation part."""

@@ -142,6 +142,12 @@ DATASETS: dict[str, Entry] = {
 PROTOCOLS: dict[str, Entry] = {
     "random_known": Entry("data.protocols:RandomKnown", "each label stays known with probability `proportion`"),
     "single_positive": Entry("data.protocols:SinglePositive", "one positive label per image stays known"),
+    "positive_fraction": Entry(
+        "data.protocols:PositiveFraction", "a `fraction` of the positives, and 1 to 1.5 times as many negatives"
+    ),
+    "knowledge_graph": Entry(
+        "data.protocols:KnowledgeGraph", "verified from the root of `hierarchy` down to a random label"
+    ),
 }
 
 VIEWS: dict[str, Entry] = {

@@ -6,8 +6,10 @@ import re
 import numpy as np
 import pytest
 from golden_files import cases, golden
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hf_mlrpl.data.protocols import RandomKnown, SinglePositive
+from hf_mlrpl.data.protocols import PositiveFraction, RandomKnown, SinglePositive
 
 
 def full_labels(case: str) -> np.ndarray:
@@ -82,7 +84,16 @@ def test_random_known_masks_are_nested_and_one_hides_nothing():
     assert not np.array_equal(RandomKnown(0.3, seed=1)(labels), less)
 
 
-@pytest.mark.parametrize("protocol", [RandomKnown(0.5), SinglePositive(), SinglePositive(2, 3)])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        RandomKnown(0.5),
+        SinglePositive(),
+        SinglePositive(2, 3),
+        PositiveFraction(0.5),
+        PositiveFraction(0.5, exact=True),
+    ],
+)
 def test_a_protocol_leaves_its_input_and_the_global_generator_alone(protocol):
     labels = random_labels()
     before, state = labels.copy(), np.random.get_state()
@@ -112,3 +123,59 @@ def test_protocols_explain_other_wrong_arguments():
         SinglePositive(num_negatives=-2)
     with pytest.raises(ValueError, match=r"must be -1 \(absent\), 0 \(unknown\) or \+1"):
         RandomKnown(0.5)(np.full((2, 2), 3))
+
+
+label_matrices = st.tuples(st.integers(1, 6), st.integers(1, 8)).flatmap(
+    lambda shape: st.lists(st.sampled_from([-1, 1]), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]).map(
+        lambda values: np.array(values, np.int8).reshape(shape)
+    )
+)
+
+
+@settings(deadline=None)
+@given(label_matrices, st.floats(0.01, 0.99), st.booleans(), st.integers(0, 5))
+def test_positive_fraction_keeps_negatives_in_proportion_to_positives(labels, fraction, exact, seed):
+    known = PositiveFraction(fraction, exact=exact, seed=seed)(labels)
+    assert known.dtype == np.int8 and np.array_equal(known[known != 0], labels[known != 0])
+    positives, negatives = (known == 1).sum(axis=1), (known == -1).sum(axis=1)
+    available = (labels == -1).sum(axis=1)
+    assert (negatives >= np.minimum(positives, available)).all()
+    assert (negatives <= np.minimum(np.rint(1.5 * positives), available)).all()
+    if exact:
+        assert positives.sum() == round(fraction * (labels == 1).sum())
+
+
+@settings(deadline=None)
+@given(label_matrices, st.floats(0.01, 0.99), st.floats(0.01, 0.99), st.booleans())
+def test_positive_fraction_is_nested(labels, one, other, exact):
+    less, more = (PositiveFraction(fraction, exact=exact)(labels) for fraction in sorted([one, other]))
+    assert np.array_equal(more[less != 0], less[less != 0])
+
+
+def test_positive_fraction_at_a_larger_size():
+    generator = np.random.RandomState(0)
+    labels = np.where(generator.random_sample((5_000, 40)) < 0.3, 1, -1).astype(np.int8)
+    known = PositiveFraction(0.5)(labels)
+    assert abs((known == 1).sum() / (labels == 1).sum() - 0.5) < 0.01
+    assert abs((known == -1).sum() / (known == 1).sum() - 1.25) < 0.01
+    often = (known == -1).sum(axis=0)
+    assert often.max() < 1.15 * often.min(), "each negative of an image is equally likely"
+    fixed = PositiveFraction(0.5, negatives_per_positive=(2, 2))(labels)
+    available = (labels == -1).sum(axis=1)
+    assert np.array_equal((fixed == -1).sum(axis=1), np.minimum(2 * (fixed == 1).sum(axis=1), available))
+    assert np.array_equal(PositiveFraction(1)(labels), labels)
+    assert not np.array_equal(PositiveFraction(0.5, seed=1)(labels), known)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"fraction": 10}, "`fraction` must lie in (0, 1], got 10"),
+        ({"fraction": 0.5, "negatives_per_positive": (2, 1)}, "must be the lowest and the highest ratio"),
+        ({"fraction": 0.5, "negatives_per_positive": (1,)}, "must be the lowest and the highest ratio"),
+        ({"fraction": 0.5, "negatives_per_positive": (-1, 1)}, "must be the lowest and the highest ratio"),
+    ],
+)
+def test_positive_fraction_explains_wrong_settings(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        PositiveFraction(**settings)

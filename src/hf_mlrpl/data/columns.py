@@ -110,22 +110,21 @@ def label_matrix(dataset: "Dataset", column: str = LABELS) -> np.ndarray:
     return flat.reshape(len(dataset), num_labels)
 
 
-def hide_labels(dataset: "Dataset", protocol: Callable[[np.ndarray], np.ndarray]) -> "Dataset":
+def hide_labels(dataset: "Dataset", protocol: Callable[..., np.ndarray]) -> "Dataset":
     """`dataset` with `labels` masked by `protocol`; the full labels move to `full_labels`.
 
     Args:
         protocol: full labels in, labels with unknown entries out; see `hf_mlrpl.data.protocols`.
     """
-    labels = label_matrix(dataset)
+    labels, names = label_matrix(dataset), label_names(dataset)
     if FULL_LABELS in dataset.column_names or (labels == UNKNOWN).any():
         raise ValueError(
             "`hide_labels` needs full labels, but some labels of the data set are hidden or unknown already. "
             "Was it run twice? Data that come with unknown labels need no protocol."
         )
-    hidden = protocol(labels)
+    hidden = protocol(labels, names) if getattr(protocol, "needs_names", False) else protocol(labels)
     if hidden.shape != labels.shape or ((hidden != labels) & (hidden != UNKNOWN)).any():
         raise ValueError(f"A protocol may only replace labels by 0 (unknown), but {protocol!r} changed others.")
-    names = label_names(dataset)
     return set_labels(dataset.rename_column(LABELS, FULL_LABELS), hidden, names)
 
 
