@@ -41,7 +41,7 @@ def shift_view(size: tuple[int, int], mean: list[float], std: list[float]) -> Vi
 
 def flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
     """Resize, and mirror every other image."""
-    return v2.Compose([_resize(size), v2.RandomHorizontalFlip(), *_to_normalized_tensor(mean, std)])
+    return View(v2.Compose([_resize(size), *_to_normalized_tensor(mean, std)]), v2.RandomHorizontalFlip())
 
 
 def crop_flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
