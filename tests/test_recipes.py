@@ -54,6 +54,13 @@ def test_overrides_replace_and_add_settings():
     assert config.ramp.epochs == 2 and config.cooccurrence == "statistical"
 
 
+def test_an_override_without_a_value_takes_a_setting_out():
+    overrides = ["data.protocol=single_positive", "data.proportion=", "data.seed="]
+    recipe = Recipe.load("sst/digit_scenes_10", overrides)
+    assert "proportion" not in recipe.data and recipe.protocol().num_positives == 1
+    assert Recipe.load("sst/digit_scenes_10", ["objective.bank_size="]).objective == Recipe.load().objective
+
+
 @pytest.mark.parametrize(
     "override, message",
     [

@@ -106,7 +106,7 @@ class Recipe:
 
         Args:
             path: a path, or a name such as `sst/coco2014_10`.
-            overrides: texts `section.key=value`, where values are YAML.
+            overrides: texts `section.key=value`, where values are YAML; `section.key=` takes a setting out.
         """
         file = _find(path)
         content = parse_yaml(file.read_text(encoding="utf-8"), str(file))
@@ -314,7 +314,10 @@ def _apply(content: dict[str, Any], override: str) -> None:
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
             raise ValueError(f"The override {override!r} needs `{part}` to be a section, but it is a value.")
-    target[parts[-1]] = parse_yaml(value, f"The override {override!r}")
+    if value:
+        target[parts[-1]] = parse_yaml(value, f"The override {override!r}")
+    else:
+        target.pop(parts[-1], None)
 
 
 def _difference(ours: list[str], theirs: list[str]) -> str:
