@@ -53,13 +53,10 @@ class PAslObjectiveConfig:
 
 
 def selected_weights(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig, prior: Tensor | None) -> Tensor:
-    """Weight of every entry, from what is done with unknown labels.
+    """Weight of every entry, `(batch_size, num_labels)`, from what is done with unknown labels.
 
     Args:
         prior: `(num_labels,)` probabilities that a label is present, or `None`.
-
-    Returns:
-        `(batch_size, num_labels)`.
     """
     if config.unknown == "ignore_normalized":
         known = labels.ne(0).to(logits.dtype)
@@ -77,10 +74,15 @@ def selected_weights(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig
 def partial_asymmetric_loss(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig, weights: Tensor) -> Tensor:
     """Asymmetric loss of every entry with an exponent of its own for unknown labels; gradients skip the factors."""
     positive, unknown = labels.eq(1), labels.eq(0)
-    gamma_negative = torch.where(unknown, config.gamma_unknown, config.gamma_negative)
-    gammas = {"gamma_positive": config.gamma_positive, "gamma_negative": gamma_negative}
-    losses = asymmetric_loss(logits, positive, **gammas, clip=config.clip, detach_focus=True)
     weight = torch.where(unknown, config.unknown_weight, config.negative_weight)
+    losses = asymmetric_loss(
+        logits,
+        positive,
+        gamma_positive=config.gamma_positive,
+        gamma_negative=torch.where(unknown, config.gamma_unknown, config.gamma_negative),
+        clip=config.clip,
+        detach_focus=True,
+    )
     return weights * torch.where(positive, config.positive_weight, weight) * losses
 
 
@@ -100,22 +102,21 @@ def load_prior(path: str, num_labels: int) -> Tensor:
     except SafetensorError as error:
         raise ValueError(f"`objective.prior`: {file} cannot be read: {error}") from error
     if prior.shape != (num_labels,):
-        raise ValueError(
-            f"`objective.prior`: {file} must hold `prior` for {num_labels} labels, it has {len(prior)}. Take the "
-            "output of a run on the same data with `objective.unknown=ignore`."
-        )
+        advice = "Take the output of a run on the same data with `objective.unknown=ignore`."
+        raise ValueError(f"{file} must hold `prior` for {num_labels} labels, it has {len(prior)}. {advice}")
     return prior
 
 
 class PAslObjective(Objective):
     """Partial asymmetric loss, a mean over images of the sum over labels.
 
-    Where unknown labels are ignored, it remembers the mean score of each label over all images of all steps: the class
-    prior for a run that selects.
+    Where unknown labels are ignored, it remembers the mean score of each label, the prior for a run that selects.
     """
 
     config_class = PAslObjectiveConfig
     config: PAslObjectiveConfig
+    prior: Tensor
+    prior_images: Tensor
 
     def __init__(self, config: PAslObjectiveConfig, model_config):
         super().__init__(config, model_config)
@@ -136,8 +137,7 @@ class PAslObjective(Objective):
         config, labels = self.config, batch["labels"]
         if config.unknown.startswith("ignore"):
             self.estimate_prior(logits.detach().sigmoid())
-        prior = None if config.prior is None else self.remembered("prior")
-        weights = selected_weights(logits, labels, config, prior)
+        weights = selected_weights(logits, labels, config, self.remembered("prior") if config.prior else None)
         losses = partial_asymmetric_loss(logits, labels, config, weights)
         return sum_of_terms({"asymmetric": losses.sum(dim=1).mean()}, logits=logits)
 

@@ -98,7 +98,7 @@ class AnObjective(Objective):
             if weight is None:
                 weight = 1 / max(1, logits.shape[1] - 1)
             losses = assumed_negative_loss(logits, labels, weight, config.smoothing)
-        terms = {config.loss: losses.mean()}
+        terms: dict[str, Tensor] = {config.loss: losses.mean()}
         if config.expected_positives is not None:
             terms["expected_positives"] = expected_positives_penalty(logits, config.expected_positives)
         return sum_of_terms(terms, logits=logits)
