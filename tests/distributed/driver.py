@@ -64,11 +64,11 @@ def run(folder: Path) -> dict:
     except Interruption:
         resumed = make_trainer(SST, folder / "stopped")
         resumed.train(resume_from_checkpoint=True)
-    curves = {}
-    for method in ("ssgrl", "partial_bce"):
+    curves, memories = {}, {}
+    for method in ("ssgrl", "partial_bce", "soft_exposure"):
         trainer = make_trainer(image_mean_recipe(method, per_device_train_batch_size=4), folder / method)
         trainer.train()
-        curves[method] = loss_curve(trainer)
+        curves[method], memories[method] = loss_curve(trainer), memory(trainer)
         if dist.get_rank() == 0:
             state = {name: tensor.contiguous() for name, tensor in trainer.model.state_dict().items()}
             save_file(state, folder / f"{method}.safetensors")
@@ -82,6 +82,7 @@ def run(folder: Path) -> dict:
         "unbroken": outcome(unbroken),
         "resumed": outcome(resumed),
         "curves": curves,
+        "memories": memories,
         "with_memory": with_memory,
         "prototypes": [prototypes(memory_limit) for memory_limit in (1, 0)],
     }

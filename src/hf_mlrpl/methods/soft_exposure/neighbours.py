@@ -24,11 +24,15 @@ QUERIES = 8192  # images that are looked up between two steps of the progress ba
 def distances(x: Tensor, y: Tensor, distance: Distance) -> Tensor:
     """Distances of all rows of `x`, `(..., n, dim)`, to all of `y`, `(..., m, dim)`: `(..., n, m)`.
 
-    Cosine is `1 - cos`; a row of zeros has the distance 1 to everything. A row with NaN has NaN distances.
+    Cosine is `1 - cos`; a row of zeros has the distance 1 to everything. A row with NaN has NaN distances. Computed in
+    float64, for small distances are differences of large numbers.
     """
+    a, b = x.double(), y.double()
     if distance == "cosine":
-        return (1 - F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).mT).clamp(min=0)
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")  # by products, small ones lose digits
+        result = (1 - F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT).clamp(min=0)
+    else:
+        result = torch.cdist(a, b)
+    return result.to(x.dtype)
 
 
 def label_representations(features: Tensor, labels: Tensor, show_progress: bool = False) -> Tensor:
@@ -139,7 +143,7 @@ def with_distances(features: Tensor, neighbours: Tensor, distance: Distance) -> 
     """
     neighbours = neighbours.sort(dim=1).values
     apart = torch.empty(neighbours.shape)
-    block = max(1, SIMILARITIES // (neighbours.shape[1] * features.shape[1]))
+    block = max(1, SIMILARITIES // (2 * neighbours.shape[1] * features.shape[1]))  # of float64
     for first in range(0, len(neighbours), block):
         own = features[first : first + block].unsqueeze(1)
         near = features[neighbours[first : first + block].long()]  # (block, count, dim)
