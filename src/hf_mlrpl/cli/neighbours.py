@@ -1,6 +1,7 @@
 """`hf-mlrpl neighbours`: find the nearest neighbours of training images before a run."""
 
 import argparse
+from typing import Any
 
 _DESCRIPTION = """\
 Compute the features of all training images of a recipe, and the nearest neighbours of each image, for methods that
@@ -52,7 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
         settings = recipe.build_arguments(scratch)
     set_seed(settings.seed)  # so a backbone without pretrained weights is that of the training run
     splits = recipe.load_data()
-    model = recipe.build_model(splits.names, known_labels(splits.train)).to(settings.device).eval()
+    model: Any = recipe.build_model(splits.names, known_labels(splits.train))
+    model.to(settings.device).eval()
     objective = recipe.build_objective(model.config)
     images = TrainingImages(
         recipe.build_images(splits.train, model.config, training=True),

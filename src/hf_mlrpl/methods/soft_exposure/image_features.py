@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -32,23 +33,23 @@ def feature_backbone(source: str, model: MultiLabelPreTrainedModel) -> tuple[Bac
     if source == "model":
         return model.backbone, model.config
     folder = Path(source)
-    if (folder / "config.json").is_file():
-        settings = MultiLabelConfig.get_config_dict(folder)[0]
-        kept = {name: settings[name] for name in ("backbone", "output_stride", "feature_pool") if name in settings}
-        config = MultiLabelConfig(**kept)
-        backbone = Backbone(config)
-        weights = load_file(folder / "model.safetensors")
-        prefix = "backbone."
-        backbone.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    elif timm.is_model(source.split(".")[0]):
-        config = MultiLabelConfig(backbone=source)
-        backbone = Backbone(config)
-        backbone.load_weights()
-    else:
+    is_checkpoint = (folder / "config.json").is_file()
+    if not is_checkpoint and not timm.is_model(source.split(".")[0]):
         raise ValueError(
             f"`objective.features_from` must be model, the folder of a checkpoint, or the name of a timm model, got "
             f"{source!r}."
         )
+    settings: dict[str, Any] = {"backbone": source}
+    if is_checkpoint:
+        saved = MultiLabelConfig.get_config_dict(folder)[0]
+        settings = {name: saved[name] for name in ("backbone", "output_stride", "feature_pool") if name in saved}
+    config = MultiLabelConfig(**settings)
+    backbone = Backbone(config)
+    if is_checkpoint:
+        state, prefix = load_file(folder / "model.safetensors"), "backbone."
+        backbone.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    else:
+        backbone.load_weights()
     return backbone.to(model.device).eval(), config
 
 

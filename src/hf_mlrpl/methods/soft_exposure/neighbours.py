@@ -1,7 +1,7 @@
 """Distances between labels, and the nearest neighbours of images, from features of the images."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -113,7 +113,7 @@ def _find_approximately(features: Tensor, count: int, show_progress: bool) -> Te
         ) from error
     vectors = features.numpy()
     num_cells = math.ceil(4 * math.sqrt(len(vectors)))
-    index = faiss.index_factory(vectors.shape[1], f"IVF{num_cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    index: Any = faiss.index_factory(vectors.shape[1], f"IVF{num_cells},Flat", faiss.METRIC_INNER_PRODUCT)
     index.cp.max_points_per_centroid = 64
     index.cp.min_points_per_centroid = 1  # no warning for small sets
     index.train(vectors)

@@ -308,21 +308,22 @@ class SoftExposureObjective(Objective):
                 f"{self.config.variant} needs the neighbours of the training images, but nothing was prepared. Train "
                 "with `MultiLabelTrainer` on `PartialLabelImages`, or call `prepare` and `before_epoch` first."
             )
-        config = self.config
-        to_known = []
-        for sign in (POSITIVE, NEGATIVE):
-            nearest = []
-            if self.sees_labels:
-                most = self.most_annotated[sign]
-                nearest.append(distances_to_labels(self.label_distances, labels.eq(sign), most, config.reduce))
-            if self.sees_images:
-                rows = batch["index"]
-                annotated = self.known_labels[self.neighbours[rows]].eq(sign)  # (B, k, C)
-                nearest.append(distances_to_images(self.neighbour_distances[rows], annotated, config.reduce))
-            to_known.append(torch.stack(nearest).amin(dim=0))
-        unknown = labels.eq(0)
-        near = normalized_distances(*to_known, unknown)
+        unknown, config = labels.eq(0), self.config
+        to_positive, to_negative = (self._distances(labels, batch, sign) for sign in (POSITIVE, NEGATIVE))
+        near = normalized_distances(to_positive, to_negative, unknown)
         return signed_temperatures(*near, config.beta, config.gamma, config.temperature_fn).where(unknown, 0.0)
+
+    def _distances(self, labels: Tensor, batch: dict[str, Tensor], sign: int) -> Tensor:
+        """Distances of all labels to what is annotated with `sign`, the smaller of those among labels and images."""
+        found, reduce = [], self.config.reduce
+        if self.sees_labels:
+            most = self.most_annotated[sign]
+            found.append(distances_to_labels(self.label_distances, labels.eq(sign), most, reduce))
+        if self.sees_images:
+            rows = batch["index"]
+            annotated = self.known_labels[self.neighbours[rows]].eq(sign)  # (B, k, C)
+            found.append(distances_to_images(self.neighbour_distances[rows], annotated, reduce))
+        return torch.stack(found).amin(dim=0)
 
 
 def _temperature_logs(temperatures: Tensor) -> dict[str, Any]:
