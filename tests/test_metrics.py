@@ -284,6 +284,17 @@ def test_chosen_thresholds_are_the_best_of_all_scores():
         metrics.f1_at_thresholds(scores, labels, thresholds[:2])
 
 
+def test_reported_mean_f1():
+    """At the given scores, in percent; a threshold belongs to the score of a logit, not to the logit."""
+    logits, labels = random_problem(num_images=40, num_labels=4)
+    scores = torch.from_numpy(logits).sigmoid().numpy()
+    thresholds = metrics.choose_thresholds(scores, labels)
+    best = multi_label_metrics(logits, labels, thresholds=thresholds)["mean_f1"]
+    assert best == pytest.approx(100 * metrics.mean_f1(scores, labels, thresholds), abs=1e-9)
+    assert best > multi_label_metrics(logits, labels)["mean_f1"]
+    assert multi_label_metrics(logits, labels, thresholds=1)["mean_f1"] == 0
+
+
 def test_average_over_proportions():
     assert metrics.average_over_proportions({0.1: 60.0, 0.2: 70.0}) == 65
     with pytest.raises(ValueError, match="at least one proportion"):
@@ -335,6 +346,20 @@ def test_the_order_of_the_images_never_matters(problem, random):
     assume((labels == 1).any())
     order = random.sample(range(len(scores)), len(scores))
     assert multi_label_metrics(scores, labels) == pytest.approx(multi_label_metrics(scores[order], labels[order]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems())
+def test_chosen_thresholds_are_those_of_a_search_through_all_scores(problem):
+    scores, labels = problem
+    for label, chosen in enumerate(metrics.choose_thresholds(scores, labels)):
+        known, score = labels[:, label], scores[:, label]
+        best = (-1.0, 0.5) if (known == 1).any() else (1.0, 0.5)  # F1 and threshold: the highest wins a tie
+        for threshold in np.unique(score) if (known == 1).any() else []:
+            correct = sum((known == 1) & (score >= threshold))
+            wrong = sum((known == -1) & (score >= threshold))
+            best = max(best, (2 * correct / (correct + wrong + sum(known == 1)), threshold))
+        assert chosen == best[1]
 
 
 @settings(deadline=None, max_examples=60)

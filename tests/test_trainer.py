@@ -314,6 +314,28 @@ def test_a_decay_outside_its_range_is_an_error(decay, tmp_path):
         make_trainer(tiny_recipe(training={"ema_decay": decay}), tmp_path)
 
 
+def test_thresholds_are_chosen_on_validation_images_for_the_averaged_weights(tmp_path):
+    trainer = make_trainer(
+        tiny_recipe("partial_bce", training={"choose_thresholds": True, "ema_decay": 0.5, **QUIET}), tmp_path
+    )
+    trainer.train()
+    chosen = trainer.model.config.thresholds
+    assert len(chosen) == 10 and all(0 <= threshold <= 1 for threshold in chosen)
+    at_chosen = trainer.evaluate()["eval_mean_f1"]
+    assert trainer.state.log_history[-2]["validation_mean_f1"] == at_chosen
+    for threshold in (0.3, 0.5, 0.7):
+        trainer.model.config.thresholds = threshold
+        assert trainer.evaluate()["eval_mean_f1"] <= at_chosen
+    trainer.save_averaged_weights_to_model()
+    assert trainer.choose_thresholds() == chosen
+
+
+def test_thresholds_cannot_be_chosen_without_validation_images(tmp_path):
+    recipe = tiny_recipe("partial_bce", data={"validation": 0.0}, training={"choose_thresholds": True})
+    with pytest.raises(ValueError, match="`choose_thresholds` needs validation images.*`data.validation`"):
+        make_trainer(recipe, tmp_path)
+
+
 # ---- what is saved ----
 
 

@@ -156,6 +156,11 @@ VIEWS: dict[str, Entry] = {
     "flip": Entry("data.views:flip_view", "resize, mirror"),
     "crop_flip": Entry("data.views:crop_flip_view", "resize, one of five square crops, mirror (SST, SARB)"),
     "crop": Entry("data.views:crop_view", "resize, one of five square crops (SSGRL, ICCV 2019)"),
+    "flip": Entry("data.views:flip_view", "resize, mirror (ROLE, LargeLoss)"),
+    "flip_both": Entry("data.views:flip_both_view", "resize, mirror, upside down (Soft Exposure on OpenImages)"),
+    "randaugment": Entry(
+        "data.views:randaugment_view", "resize, cover a part, two random operations (ASL, SPLC, P-ASL, DualCoOp)"
+    ),
 }
 
 T = TypeVar("T")

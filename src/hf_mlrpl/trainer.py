@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from .distributed import gather_rows, share_buffers
 from .ema import WeightEma
 from .labels import UNKNOWN
 from .losses import partial_bce
-from .metrics.multi_label import multi_label_metrics
+from .metrics.f1 import choose_thresholds
+from .metrics.multi_label import multi_label_metrics, scores_of
 from .objective import Objective, ObjectiveOutput
 from .schedules import Progress
 from .training_args import MultiLabelTrainingArguments
@@ -58,12 +60,16 @@ class MultiLabelTrainer(Trainer):
                 "move them to the model."
             )
         model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
-        kwargs.setdefault("compute_metrics", compute_metrics)
+        kwargs.setdefault("compute_metrics", lambda prediction: compute_metrics(prediction, model.config.thresholds))
         super().__init__(model=model, args=args, **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1:
             raise ValueError(
                 "This trainer runs one process per device with DDP; FSDP, DeepSpeed and `DataParallel` are not "
                 "supported. Start it with `accelerate launch` or `torchrun --nproc_per_node <number of devices>`."
+            )
+        if args.choose_thresholds and self.eval_dataset is None:
+            raise ValueError(
+                "`choose_thresholds` needs validation images: give an `eval_dataset`, in a recipe `data.validation`."
             )
         self.training_images: TrainingImages | None = None
         if isinstance(self.train_dataset, PartialLabelImages):
@@ -163,24 +169,36 @@ class MultiLabelTrainer(Trainer):
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate the averaged weights where there are any, else the model's own."""
+    def evaluation_loop(self, *args: Any, **kwargs: Any):
+        """The Trainer's loop over images, for the averaged weights where there are any, with the loss over all images.
+
+        The Trainer's own loss is a mean of batches, in which the padding of the last one counts, and which depends on
+        the number of processes.
+        """
         with self.ema.applied_to(self.model) if self.ema else nullcontext():
             share_buffers(self.model)
-            return super().evaluate(*args, **kwargs)
-
-    def evaluation_loop(self, *args: Any, **kwargs: Any):
-        """The Trainer's loop, with the loss over all images at once.
-
-        The Trainer's own is a mean of batches, in which the padding of the last one counts, and which depends on the
-        number of processes.
-        """
-        output = super().evaluation_loop(*args, **kwargs)
+            output = super().evaluation_loop(*args, **kwargs)
         if output.metrics is not None and output.predictions is not None and output.label_ids is not None:
             logits, labels = _logits_and_labels(output)
             loss = partial_bce(torch.from_numpy(logits).double(), torch.from_numpy(labels))
             output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = loss.item()
         return output
+
+    def choose_thresholds(self, dataset: Any = None) -> list[float]:
+        """Give the model the threshold of every label with the largest F1 on validation images.
+
+        They become `config.thresholds`, from which evaluation and the tagging pipeline take them. The mean F1 is
+        logged as `validation_mean_f1`, in percent.
+
+        Args:
+            dataset: by default `eval_dataset`.
+        """
+        images = self.eval_dataset if dataset is None else dataset
+        logits, labels = _logits_and_labels(self.predict(images, metric_key_prefix="validation"))
+        thresholds = choose_thresholds(scores_of(logits), labels).tolist()
+        self.model.config.thresholds = thresholds
+        self.log({"validation_mean_f1": multi_label_metrics(logits, labels, thresholds=thresholds)["mean_f1"]})
+        return thresholds
 
     # ---- checkpoints ----
 
@@ -198,7 +216,10 @@ class MultiLabelTrainer(Trainer):
                     "off. Resume from an older one, or with `True` from the newest complete one."
                 )
             _check_same_model(self.model, Path(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint or None, *args, **kwargs)
+        result = super().train(resume_from_checkpoint or None, *args, **kwargs)
+        if self.args.choose_thresholds:
+            self.choose_thresholds()
+        return result
 
     def _remove_half_written_checkpoints(self) -> None:
         """What an interruption left behind; it would count when the Trainer deletes old checkpoints."""
@@ -365,9 +386,9 @@ class _RunningMeans:
         return logs
 
 
-def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """All metrics of `hf_mlrpl.metrics`, in percent, over the known labels."""
-    return multi_label_metrics(*_logits_and_labels(prediction))
+def compute_metrics(prediction: EvalPrediction, thresholds: float | Sequence[float] = 0.5) -> dict[str, float]:
+    """All metrics of `hf_mlrpl.metrics`, in percent, over the known labels; see `multi_label_metrics`."""
+    return multi_label_metrics(*_logits_and_labels(prediction), thresholds=thresholds)
 
 
 def _logits_and_labels(output: Any) -> tuple[np.ndarray, np.ndarray]:

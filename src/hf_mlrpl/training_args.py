@@ -35,6 +35,7 @@ class MultiLabelTrainingArguments(TrainingArguments):
     classifier_lr_factor: float = _field(1.0, "The classifier learns this many times faster than the other layers.")
     decay_exempt: str = _field("none", "biases_and_norms: no weight decay for biases and one-dimensional weights.")
     ema_decay: float | None = _field(None, "Evaluate and save a moving average of the weights with this decay.")
+    choose_thresholds: bool = _field(False, "After training: per label the threshold with the best validation F1.")
 
     # Published: Adam at 1e-5, decay 5e-4 on all trained parameters, 20 epochs of batch 32, no clipping.
     learning_rate: float = _field(1e-5, "Highest learning rate.")

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 from tiny import tiny_content, without_clock, write_recipe
+from transformers import pipeline
 
+import hf_mlrpl.auto  # noqa: F401
 from hf_mlrpl.cli.main import main
 
 
@@ -39,6 +41,22 @@ def test_the_numbers_are_those_of_the_run(checkpoint, capsys):
     actual = evaluate(capsys, checkpoint)
     assert "test_map" in actual and "test_loss" in actual
     assert actual == {name: pytest.approx(expected[name], rel=1e-6) for name in actual}
+
+
+def test_chosen_thresholds_go_with_the_checkpoint(tmp_path, capsys):
+    settings = {"num_train_epochs": 1, "save_strategy": "no", "choose_thresholds": True}
+    recipe = write_recipe(tmp_path, "partial_bce", training=settings)
+    output = tmp_path / "run"
+    assert main(["train", recipe, "--output", str(output)]) == 0
+    thresholds = json.loads((output / "config.json").read_text())["thresholds"]
+    assert len(thresholds) == 10 and len(set(thresholds)) > 1
+    trained = json.loads((output / "metrics.json").read_text())
+    assert evaluate(capsys, output)["test_mean_f1"] == pytest.approx(trained["test_mean_f1"], rel=1e-6)
+    validation = evaluate(capsys, output, "--split", "validation")
+    assert validation["validation_mean_f1"] == pytest.approx(trained["validation_mean_f1"], rel=1e-6)
+    tagger, photo = pipeline("image-tagging", model=str(output)), str(output / "examples" / "000.png")
+    expected = [tag for tag in tagger(photo, threshold=0.0) if tag["score"] >= thresholds[int(tag["label"])]]
+    assert tagger(photo) == expected
 
 
 def test_the_size_of_a_batch_changes_nothing(checkpoint, capsys):

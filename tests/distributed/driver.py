@@ -14,7 +14,14 @@ from hf_mlrpl.methods.sarb.prototypes import label_prototypes
 from hf_mlrpl.recipes import Recipe
 from hf_mlrpl.trainer import MultiLabelTrainer
 
-SST = tiny_recipe(training={"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2})
+SST = tiny_recipe(
+    training={
+        "per_device_train_batch_size": 8,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "choose_thresholds": True,
+    }
+)
 
 WITH_MEMORY = {  # methods with memory of their own, and settings with which two epochs use it
     "curriculum": {"strategy": "score_proportion", "threshold": 0.5, "scope": "dataset"},
@@ -47,7 +54,8 @@ def loss_curve(trainer: MultiLabelTrainer) -> list[float]:
 
 def outcome(trainer: MultiLabelTrainer) -> dict:
     logs = [without_clock(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
-    return {"weights": weights(trainer), "memory": memory(trainer), "logs": logs}
+    thresholds = trainer.model.config.thresholds
+    return {"weights": weights(trainer), "memory": memory(trainer), "thresholds": thresholds, "logs": logs}
 
 
 def prototypes(memory_limit: float) -> str:

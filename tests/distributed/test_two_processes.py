@@ -53,8 +53,9 @@ def reports(folder) -> list[dict]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
-def test_weights_bank_and_logs_are_the_same_in_both_processes(reports):
+def test_weights_bank_thresholds_and_logs_are_the_same_in_both_processes(reports):
     first, second = reports
+    assert len(first["unbroken"]["thresholds"]) == 10
     assert first["processes"] == second["processes"] == "2 processes on cpu"
     assert first["unbroken"] == second["unbroken"]
     assert any(entry.get("pseudo_labels_intra", 0) > 0 for entry in first["unbroken"]["logs"])

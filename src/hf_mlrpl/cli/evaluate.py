@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_same_labels(model.config.label_names, dataset, arguments.checkpoint)
 
     with tempfile.TemporaryDirectory() as scratch:
-        recipe.training |= {"report_to": "none", "eval_strategy": "no", "load_best_model_at_end": False}
+        nothing_to_choose = {"load_best_model_at_end": False, "choose_thresholds": False}
+        recipe.training |= {"report_to": "none", "eval_strategy": "no", **nothing_to_choose}
         nothing_to_minimise = Objective(None, model.config)
         trainer = MultiLabelTrainer(model, recipe.build_arguments(scratch), nothing_to_minimise)
         images = recipe.build_images(dataset, model.config, training=False)

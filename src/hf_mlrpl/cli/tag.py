@@ -33,7 +33,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "photos", nargs="+", metavar="photo", help="image file, folder with images, or http(s) address"
     )
-    parser.add_argument("--threshold", type=float, metavar="X", help="score from which a label counts, 0 to 1")
+    parser.add_argument(
+        "--threshold", type=float, metavar="X", help="score from which a label counts (default: the model's)"
+    )
     parser.add_argument("--top-k", type=int, metavar="K", help="at most K labels per photo")
     parser.add_argument("--json", action="store_true", help="print one JSON object per photo instead of a table")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw each photo with the places looked at")

@@ -198,10 +198,10 @@ def _load_data(recipe: "Recipe", say: Callable[..., None]) -> "Splits":
 
 
 def _training_metrics(history: list[dict[str, float]]) -> dict[str, float]:
-    """The last validation mAP, and number and precision of the last pseudo-labels that were logged."""
+    """The last validation mAP and mean F1, and number and precision of the last pseudo-labels that were logged."""
     last: dict[str, float] = {}
     for entry in history:
-        last |= {key: value for key, value in entry.items() if key.startswith("pseudo_")}
+        last |= {k: value for k, value in entry.items() if k.startswith("pseudo_") or k == "validation_mean_f1"}
         if "eval_map" in entry:
             last["validation_map"] = entry["eval_map"]
     return last

@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
+from .random_operations import cover_half, random_operations
+
 
 @dataclass(frozen=True)
 class View:
@@ -60,6 +62,23 @@ def crop_view(size: tuple[int, int], mean: list[float], std: list[float]) -> Vie
     crops = v2.RandomChoice([v2.RandomCrop(_scaled(size, scale / 576)) for scale in scales])
     augment = v2.Compose([crops, _resize(size, bilinear), *_to_normalized_tensor(mean, std)])
     return View(_resize(_scaled(size, 640 / 576), bilinear), augment)
+
+
+def flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Resize, and mirror half of the images (ROLE, LargeLoss)."""
+    return View(plain_view(size, mean, std).prepare, v2.RandomHorizontalFlip())
+
+
+def flip_both_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Resize, mirror half of the images, and turn half of them upside down (Soft Exposure on OpenImages)."""
+    flips = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
+    return View(plain_view(size, mean, std).prepare, flips)
+
+
+def randaugment_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Resize, cover up to a quarter of the image, and two random operations (ASL, SPLC, P-ASL, DualCoOp)."""
+    augment = v2.Compose([cover_half, random_operations, *_to_normalized_tensor(mean, std)])
+    return View(_resize(size, InterpolationMode.BILINEAR), augment)
 
 
 def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """The metrics that the trainer and `hf-mlrpl evaluate` report, in one call."""
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 from transformers.utils import logging
 
 from ..labels import NEGATIVE, POSITIVE, shorten
@@ -12,13 +14,19 @@ from .average_precision import (
     check_choice,
     mean_over_labels,
 )
-from .f1 import precision_recall_f1
+from .f1 import mean_f1, precision_recall_f1
 
 logger = logging.get_logger(__name__)
 
 
 def multi_label_metrics(
-    logits: Matrix, labels: Matrix, names: list[str] | None = None, *, empty: Empty = "skip", ref_op: bool = False
+    logits: Matrix,
+    labels: Matrix,
+    names: list[str] | None = None,
+    *,
+    thresholds: ArrayLike = 0.5,
+    empty: Empty = "skip",
+    ref_op: bool = False,
 ) -> dict[str, float]:
     """All reported numbers, in percent, over the known entries of `labels`.
 
@@ -26,12 +34,15 @@ def multi_label_metrics(
     - `map_interpolated`: the form of VOC 2012, in the tables of SSGRL, SST and SARB. Never smaller than `map`.
     - `op`, `or`, `of1`, `cp`, `cr`, `cf1`: see `precision_recall_f1`; a label is predicted from p = 0.5 on.
     - `op_top3`, ...: the same, with at most the three best labels of every image.
+    - `mean_f1`: mean over labels of F1, where a label is predicted from its threshold on. With `choose_thresholds` on
+      validation images it is the mF1 of Kundu et al.
     - `labels_without_positives`: number of labels without a known positive, for which `empty` is the rule.
 
     Args:
         logits: `(num_images, num_labels)`, array or tensor.
         labels: `(num_images, num_labels)` in {-1, 0, +1}.
         names: label names, to name labels that cannot be measured.
+        thresholds: scores in [0, 1] for `mean_f1`, one number or one per label.
         empty: labels without known positives are left out of the means (`"skip"`), count as 0 (`"zero"`), or make the
             means NaN (`"nan"`).
         ref_op: see `precision_recall_f1`.
@@ -46,9 +57,15 @@ def multi_label_metrics(
     }
     top3 = precision_recall_f1(logits, labels, top_k=3, empty=empty, ref_op=ref_op)
     fractions |= {f"{name}_top3": value for name, value in top3.items()}
+    fractions["mean_f1"] = mean_f1(scores_of(logits), labels, thresholds, empty=empty)
     return {name: 100 * value for name, value in fractions.items()} | {
         "labels_without_positives": float(without_positives)
     }
+
+
+def scores_of(logits: np.ndarray) -> np.ndarray:
+    """The sigmoid of `logits`, as models and pipelines compute it, so that equal logits pass the same thresholds."""
+    return torch.from_numpy(logits).sigmoid().numpy()
 
 
 def _check_measurable(labels: np.ndarray, names: list[str] | None, empty: Empty) -> int:
