@@ -153,7 +153,6 @@ PROTOCOLS: dict[str, Entry] = {
 VIEWS: dict[str, Entry] = {
     "plain": Entry("data.views:plain_view", "resize, nothing random"),
     "shift": Entry("data.views:shift_view", "move by up to an eighth of the side; not mirrored"),
-    "flip": Entry("data.views:flip_view", "resize, mirror"),
     "crop_flip": Entry("data.views:crop_flip_view", "resize, one of five square crops, mirror (SST, SARB)"),
     "crop": Entry("data.views:crop_view", "resize, one of five square crops (SSGRL, ICCV 2019)"),
     "flip": Entry("data.views:flip_view", "resize, mirror (ROLE, LargeLoss)"),

@@ -106,7 +106,9 @@ def test_rows_of_padding_are_left_out():
 
 def test_separate_clusters_are_found_like_by_the_plain_code():
     images = random_images()
-    images.representations[..., 0] += 20 * torch.randint(3, images.labels.shape, generator=torch.Generator().manual_seed(0))
+    images.representations[..., 0] += 20 * torch.randint(
+        3, images.labels.shape, generator=torch.Generator().manual_seed(0)
+    )
     found = cluster(images, num_starts=10).centers
     positives = collect_positives(images, images, memory_limit=1)
     expected = plain.cluster_positives([torch.from_numpy(positives.of(label)) for label in range(3)], 3)

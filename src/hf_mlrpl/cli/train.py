@@ -52,7 +52,10 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         "recipe", nargs="?", metavar="RECIPE", help="a YAML file, or the name of a shipped one (see `hf-mlrpl list`)"
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="SECTION.KEY=VALUE", help="settings that replace those of the recipe; SECTION.KEY= takes one out"
+        "overrides",
+        nargs="*",
+        metavar="SECTION.KEY=VALUE",
+        help="settings that replace those of the recipe; SECTION.KEY= takes one out",
     )
 
 

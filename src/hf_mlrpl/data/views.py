@@ -41,11 +41,6 @@ def shift_view(size: tuple[int, int], mean: list[float], std: list[float]) -> Vi
     return View(v2.Compose([_resize(size), *_to_normalized_tensor(mean, std), pad]), v2.RandomCrop(size))
 
 
-def flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
-    """Resize, and mirror every other image."""
-    return View(v2.Compose([_resize(size), *_to_normalized_tensor(mean, std)]), v2.RandomHorizontalFlip())
-
-
 def crop_flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
     """Training view of SST and SARB: at 448 px, resize to 512, crop 512, 448, 384, 320 or 256, resize, mirror."""
     scales = (512, 448, 384, 320, 256)
