@@ -82,16 +82,22 @@ SCENARIOS = {
     },
 }
 
+RUNS = [("sst", scenario) for scenario in SCENARIOS] + [("sarb", scenario) for scenario in [*SCENARIOS][:2]]
+SIGNS_OF_MEMORY = {
+    "sst": ("pseudo_labels_intra", "pseudo_labels_cross"),
+    "sarb": ("blended_labels_instance", "blended_labels_prototype"),
+}
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_stopped_at_any_step_a_run_ends_like_an_unbroken_one(scenario, tmp_path):
-    recipe = tiny_recipe(training=BATCH_OF_8 | SCENARIOS[scenario])
+
+@pytest.mark.parametrize(("method", "scenario"), RUNS)
+def test_stopped_at_any_step_a_run_ends_like_an_unbroken_one(method, scenario, tmp_path):
+    recipe = tiny_recipe(method, training=BATCH_OF_8 | SCENARIOS[scenario])
     unbroken = make_trainer(recipe, tmp_path / "unbroken")
     unbroken.train()
     expected = weights(unbroken), memory(unbroken), numbers(unbroken)
-    assert any(entry.get("pseudo_labels_intra", 0) > 0 for entry in expected[2]), "the run must complete labels"
-    assert any(entry.get("pseudo_labels_cross", 0) > 0 for entry in expected[2]), "the run must complete labels"
-    assert unbroken.objective.bank.any()
+    for sign in SIGNS_OF_MEMORY[method]:
+        assert any(entry.get(sign, 0) > 0 for entry in expected[2]), f"the run must have {sign}"
+    assert all(buffer.any() for buffer in unbroken.objective.buffers())
 
     accumulates = unbroken.args.gradient_accumulation_steps > 1
     for step in range(1, unbroken.state.max_steps):
@@ -294,10 +300,10 @@ def results(output: Path) -> tuple[bytes, bytes, dict[str, float]]:
     )
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
+@pytest.fixture(scope="module", params=["sst", "sarb"])
+def unbroken(request, tmp_path_factory):
     output = tmp_path_factory.mktemp("unbroken")
-    recipe = write_recipe(tmp_path_factory.mktemp("recipe"), training=FEW_STEPS)
+    recipe = write_recipe(tmp_path_factory.mktemp("recipe"), request.param, training=FEW_STEPS)
     assert main(["train", recipe, "--output", str(output)]) == 0
     return recipe, results(output)
 

@@ -14,17 +14,17 @@ from hf_mlrpl.methods.sarb.prototypes import label_prototypes
 from hf_mlrpl.recipes import Recipe
 from hf_mlrpl.trainer import MultiLabelTrainer
 
-SST = tiny_recipe(
-    training={
-        "per_device_train_batch_size": 8,
-        "save_strategy": "steps",
-        "save_steps": 2,
-        "choose_thresholds": True,
-    }
-)
+TRAINING = {
+    "per_device_train_batch_size": 8,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "choose_thresholds": True,
+}
 
 WITH_MEMORY = {  # methods with memory of their own, and settings with which two epochs use it
     "curriculum": {"strategy": "score_proportion", "threshold": 0.5, "scope": "dataset"},
+    "large_loss": {},
+    "role": {},
 }
 
 
@@ -65,14 +65,18 @@ def prototypes(memory_limit: float) -> str:
 
 
 def run(folder: Path) -> dict:
-    unbroken = make_trainer(SST, folder / "unbroken")
-    unbroken.train()
-    try:
-        make_trainer(SST, folder / "stopped", callbacks=[Stop()]).train()
-    except Interruption:
-        resumed = make_trainer(SST, folder / "stopped")
-        resumed.train(resume_from_checkpoint=True)
-    curves, memories = {}, {}
+    unbroken, resumed, curves, memories = {}, {}, {}, {}
+    for method in ("sst", "sarb"):  # those that remember something
+        recipe = tiny_recipe(method, training=TRAINING)
+        trainer = make_trainer(recipe, folder / method / "unbroken")
+        trainer.train()
+        unbroken[method] = outcome(trainer)
+        try:
+            make_trainer(recipe, folder / method / "stopped", callbacks=[Stop()]).train()
+        except Interruption:
+            trainer = make_trainer(recipe, folder / method / "stopped")
+            trainer.train(resume_from_checkpoint=True)
+            resumed[method] = outcome(trainer)
     for method in ("ssgrl", "partial_bce", "soft_exposure"):
         trainer = make_trainer(image_mean_recipe(method, per_device_train_batch_size=4), folder / method)
         trainer.train()
@@ -87,8 +91,8 @@ def run(folder: Path) -> dict:
         with_memory[method] = outcome(trainer)
     return {
         "processes": describe_processes(),
-        "unbroken": outcome(unbroken),
-        "resumed": outcome(resumed),
+        "unbroken": unbroken,
+        "resumed": resumed,
         "curves": curves,
         "memories": memories,
         "with_memory": with_memory,
