@@ -30,6 +30,8 @@ class SarbObjectiveConfig:
     start_epoch: first epoch that blends; epochs count from 0.
     num_prototypes: prototypes of each label.
     prototype_interval: epochs after which the prototypes are made again.
+    kmeans_starts: how often k-means starts for each label; the tightest clusters count. Authors' code: 10.
+    prototype_memory: GiB of representations that a process keeps in memory for k-means; more go to a temporary file.
     partner: each image is blended with its mirror place in the batch ("flip", authors' code) or with a "random" one.
     prototype_index: one random number says which prototype the whole batch takes ("shared", authors' code), or there
         is one "per_label" or "per_image".
@@ -47,6 +49,8 @@ class SarbObjectiveConfig:
     start_epoch: int = 5
     num_prototypes: int = 10  # authors' code
     prototype_interval: int = 5
+    kmeans_starts: int = 1
+    prototype_memory: float = 8.0
     partner: Literal["flip", "random"] = "flip"
     prototype_index: Literal["shared", "per_label", "per_image"] = "shared"
     relabel_complete_images: bool = False
@@ -56,7 +60,12 @@ class SarbObjectiveConfig:
     reduction: Reduction = "micro"
 
     def __post_init__(self):
-        for name, smallest in (("start_epoch", 0), ("num_prototypes", 1), ("prototype_interval", 1)):
+        for name, smallest in (
+            ("start_epoch", 0),
+            ("num_prototypes", 1),
+            ("prototype_interval", 1),
+            ("kmeans_starts", 1),
+        ):
             if getattr(self, name) < smallest:
                 raise ValueError(f"`{name}` must be at least {smallest}, got {getattr(self, name)}.")
 
@@ -163,7 +172,14 @@ class SarbObjective(Objective):
             return
         due = epoch - blended_epochs % config.prototype_interval
         if self.prototype_epoch.item() < due:  # else they were made before an interruption, with other weights
-            made = label_prototypes(model, images, config.num_prototypes, seed=images.seed + epoch)
+            made = label_prototypes(
+                model,
+                images,
+                config.num_prototypes,
+                seed=images.seed + epoch,
+                num_starts=config.kmeans_starts,
+                memory_limit=config.prototype_memory,
+            )
             self.prototypes.copy_(made.centers)
             self.counts.copy_(made.counts)
             self.prototype_epoch.fill_(epoch)
