@@ -7,6 +7,7 @@ from hf_mlrpl.data.images import BadImageError
 from hf_mlrpl.visualization.attention import COLOURS, draw_attention, plot_attention, plot_tags
 from hf_mlrpl.visualization.canvas import BLACK, GREEN, GREY, ORANGE, Canvas, shorten, wrap_names
 from hf_mlrpl.visualization.examples import plot_examples
+from hf_mlrpl.visualization.proportions import plot_over_proportions
 
 NAMES = ["person", "dog", "cat", "a label whose name is much too long to fit", "$x$_{broken"]
 
@@ -184,3 +185,30 @@ def test_names_are_wrapped_and_counted():
     shown = sum(f"name{i}" in " ".join(lines).replace(",", " ").split() for i in range(40))
     assert lines[-1].endswith(f"and {40 - shown} more")
     assert shorten("a" * 30, 10) == "a" * 9 + "…"
+
+
+def test_a_chart_has_a_line_with_a_band_for_every_run():
+    series = {"A": {0.5: [60.0, 64.0], 0.1: [50.0]}, "B $2": {0.1: [55.0, 55.0], 0.5: []}, "C": {}}
+    (axes,) = plot_over_proportions(series, "mAP on test images").axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert [line.get_xydata().tolist() for line in lines.values()] == [[[10, 50], [50, 62]], [[10, 55]]]
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == 50 and band[:, 1].max() == pytest.approx(62 + 8**0.5)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["A", r"B \$2"]
+    assert axes.get_ylabel() == "mAP on test images, in percent"
+    assert axes.get_xticks().tolist() == [10, 50]
+
+
+def test_many_runs_are_shown_in_panels_with_the_others_in_grey():
+    series = {f"run {i}": {0.1: [50.0 + i], 0.9: [80.0 + i]} for i in range(17)}
+    panels = plot_over_proportions(series, "mAP").axes
+    assert [len(axes.get_legend().get_texts()) for axes in panels] == [7, 7, 3]
+    assert all(len(axes.get_lines()) == 17 for axes in panels)
+    coloured = [[line.get_marker() for line in axes.get_lines() if line.get_color() != GREY] for axes in panels]
+    assert all(len({*markers}) == len(markers) for markers in coloured)
+    assert panels[0].get_legend().get_texts()[0].get_text() == "run 6", "in the order of the right ends"
+
+
+def test_a_chart_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="nothing to plot"):
+        plot_over_proportions({"A": {0.1: []}}, "mAP")

@@ -3,10 +3,12 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny import write_recipe
 
 from hf_mlrpl.cli import sweep
 from hf_mlrpl.cli.main import main
+from hf_mlrpl.cli.sweep_results import in_words
 
 SWEEP = """
 seeds: [0, 1]
@@ -86,6 +88,77 @@ def test_a_table_of_means_and_deviations(file, started, tmp_path, capsys):
     assert all("--resume" in command and command[0] == "train" for command in started.commands)
 
 
+def test_the_same_table_for_latex(file, started, tmp_path):
+    file.write_text(file.read_text().replace("name: no pair loss", 'name: "no L_p & 50 %"'))
+    output = tmp_path / "out"
+    started.failing = ("SST-proportion_0.5-seed1",)
+    assert main(["sweep", str(file), "--output", str(output)]) == 2
+    assert main(["sweep", str(file), "--output", str(output), "--table"]) == 0
+    assert (output / "table.tex").read_text().splitlines() == [
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"method & test\_map proportion 0.5 & test\_map proportion 1.0 \\",
+        r"\midrule",
+        r"SST & 60.0 (1 of 2 seeds) & 61.0 $\pm$ 1.4 \\",
+        r"no L\_p \& 50 \% & 61.0 $\pm$ 1.4 &  \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_a_chart_over_the_known_proportion(file, started, tmp_path, monkeypatch):
+    charts = []
+    monkeypatch.setattr(sweep, "chart", lambda series, metric: charts.append((series, metric)))
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out")]) == 0
+    lines = {"SST": {0.5: [60.0, 62.0], 1.0: [60.0, 62.0]}, "no pair loss": {0.5: [60.0, 62.0]}}
+    assert charts == [(lines, "test_map")]
+    assert list((tmp_path / "out").glob("*.png")) == []
+
+    monkeypatch.undo()
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--table"]) == 0
+    with Image.open(tmp_path / "out" / "chart.png") as picture:
+        assert picture.width > 800
+
+
+def test_other_settings_of_the_grid_are_lines_of_their_own():
+    cell = (("data.proportion", 0.1), ("objective.bank_size", 50))
+    run = sweep.Run("SST", cell, 0, "recipe", ())
+    assert (run.column, run.line) == ("proportion 0.1, bank_size 50", "SST, bank_size 50")
+
+
+def test_one_proportion_makes_no_chart(file, started, tmp_path):
+    file.write_text(file.read_text().replace("[0.5, 1.0]", "[0.5]"))
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out")]) == 0
+    assert not (tmp_path / "out" / "chart.png").exists()
+
+
+def test_results_of_another_sweep_count(file, started, tmp_path, capsys):
+    assert main(["sweep", str(file), "--output", str(tmp_path / "first")]) == 0
+    more = ["sweep", str(file), "--output", str(tmp_path / "second"), "--results"]
+    assert main([*more, str(tmp_path / "first" / "results.jsonl")]) == 0
+    assert len(started.commands) == 6, "nothing ran again"
+    tables = [(tmp_path / folder / "table.md").read_text() for folder in ("first", "second")]
+    assert tables[0] == tables[1] and "61.0 ± 1.4" in tables[0]
+    assert main([*more, str(tmp_path / "nothing.jsonl")]) == 2
+    assert "nothing.jsonl, which does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "metric, words",
+    [("test_map", "mAP on test images"), ("validation_mean_f1", "mean F1 on validation images"), ("a_b", "a b")],
+)
+def test_numbers_in_words(metric, words):
+    assert in_words(metric) == words
+
+
+@pytest.mark.slow
+def test_a_run_has_a_process_of_its_own(tmp_path):
+    assert sweep._run_command(["list", "recipes"], tmp_path / "log.txt") == 0
+    assert "sst/digit_scenes_10" in (tmp_path / "log.txt").read_text()
+    assert sweep._run_command(["train", "nothing"], tmp_path / "log.txt") == 2
+    assert "error: There is no recipe 'nothing'" in (tmp_path / "log.txt").read_text()
+
+
 def test_finished_runs_are_kept(file, started, tmp_path):
     command = ["sweep", str(file), "--output", str(tmp_path / "out")]
     assert main(command) == 0
@@ -105,7 +178,7 @@ def test_a_failed_run_is_named_and_tried_again(file, started, tmp_path, capsys):
     assert main(command) == 2
     message = capsys.readouterr().err
     assert "1 of 6 runs failed" in message and "SST-proportion_0.5-seed1: exit code 2, error: the reason" in message
-    assert len(sweep.read_results(tmp_path / "out")) == 5, "the others went on"
+    assert len(sweep.read_results(tmp_path / "out" / "results.jsonl")) == 5, "the others went on"
     assert main([*command, "--table"]) == 0
     assert "| SST | 60.0 (1 of 2 seeds) | 61.0 ± 1.4 |" in capsys.readouterr().out
     started.failing = ()
@@ -116,7 +189,7 @@ def test_a_failed_run_is_named_and_tried_again(file, started, tmp_path, capsys):
 def test_runs_at_the_same_time_share_the_cores(file, started, tmp_path):
     assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--jobs", "3"]) == 0
     assert os.environ["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 3))
-    assert len(sweep.read_results(tmp_path / "out")) == 6
+    assert len(sweep.read_results(tmp_path / "out" / "results.jsonl")) == 6
 
 
 def test_a_table_before_anything_has_run(file, tmp_path, capsys):
@@ -155,7 +228,7 @@ def test_a_sweep_trains(tmp_path, monkeypatch):
     (tmp_path / "one.yaml").write_text(f"runs: [{{name: BCE, recipe: {recipe}}}]")
     output = tmp_path / "out"
     assert main(["sweep", str(tmp_path / "one.yaml"), "--output", str(output)]) == 0
-    (result,) = sweep.read_results(output).values()
+    (result,) = sweep.read_results(output / "results.jsonl").values()
     assert 0 < result["metrics"]["test_map"] <= 100 and result["metrics"]["train_seconds"] > 0
     assert (output / "BCE--seed0" / "model.safetensors").is_file()
 

@@ -6,12 +6,14 @@ import json
 import multiprocessing
 import os
 import shutil
-import statistics
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .sweep_results import Cell, Table, chart
 
 # What every run imports, some seconds' worth. A fork server does it once; each run is a fresh process forked from it.
 _PRELOADED = ["hf_mlrpl.trainer", "hf_mlrpl.recipes", "hf_mlrpl.baseline.modeling_baseline", "sklearn.datasets"]
@@ -26,10 +28,11 @@ A sweep is a YAML file:
   runs:                                 a row of the table each
     - {name: SSGRL, recipe: ssgrl/digit_scenes_10}
     - {name: SST, recipe: sst/digit_scenes_10, overrides: [objective.bank_size=50], grid: {data.proportion: [0.1]}}
-  metrics: [test_map, train_seconds]    columns (default: test_map, train_seconds)
+  metrics: [test_map, train_seconds]    columns (default: test_map, train_seconds); the chart shows the first
 
-Results go to OUTPUT/results.jsonl, one line a run, and to OUTPUT/table.md. An interrupted sweep goes on where it was:
-finished runs are kept, the others resume from their last checkpoint.
+Results go to OUTPUT: results.jsonl has one line a run; table.md and table.tex (booktabs) the means and deviations over
+the seeds; chart.png the first metric over data.proportion, where that has several values. An interrupted sweep goes on
+where it was: finished runs are kept, the others resume from their last checkpoint.
 """
 
 
@@ -44,9 +47,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("sweep", metavar="SWEEP", help="YAML file, see below")
     parser.add_argument("--output", metavar="FOLDER", help="default: runs/<name of the file>")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
-    parser.add_argument("--table", action="store_true", help="only make the table from the results so far")
+    parser.add_argument("--table", action="store_true", help="only make tables and chart from the results so far")
+    parser.add_argument(
+        "--results", nargs="+", default=[], metavar="FILE", help="further results.jsonl whose runs count as finished"
+    )
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="columns, instead of those of the file")
     parser.set_defaults(run=run)
+
+
+PROPORTION = "data.proportion"
 
 
 @dataclass(frozen=True)
@@ -54,10 +63,20 @@ class Run:
     """One training run: a row and a column of the table, and a seed."""
 
     row: str
-    column: str
+    cell: tuple[tuple[str, Any], ...]
     seed: int
     recipe: str
     overrides: tuple[str, ...]
+
+    @property
+    def column(self) -> str:
+        return _describe(self.cell)
+
+    @property
+    def line(self) -> str:
+        """Its line in the chart: the row, and what else than the proportion makes the column."""
+        others = _describe([(key, value) for key, value in self.cell if key != PROPORTION])
+        return f"{self.row}, {others}" if others else self.row
 
     @property
     def key(self) -> str:
@@ -87,12 +106,16 @@ def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
         if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
             raise ValueError(f"{path}: `grid` must map settings to lists of values, got {grid!r}.")
         for values in itertools.product(*grid.values()):
-            cell = [f"{key}={value}" for key, value in zip(grid, values, strict=True)]
-            column = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in zip(grid, values, strict=True))
-            overrides = (*content.get("overrides", []), *entry.get("overrides", []), *cell)
+            cell = tuple(zip(grid, values, strict=True))
+            chosen = (f"{key}={value}" for key, value in cell)
+            overrides = (*content.get("overrides", []), *entry.get("overrides", []), *chosen)
             for seed in content.get("seeds", [0]):
-                runs.append(Run(str(entry.get("name", entry["recipe"])), column, seed, entry["recipe"], overrides))
+                runs.append(Run(str(entry.get("name", entry["recipe"])), cell, seed, entry["recipe"], overrides))
     return runs, content.get("metrics", ["test_map", "train_seconds"])
+
+
+def _describe(cell: Iterable[tuple[str, Any]]) -> str:
+    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in cell)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -100,21 +123,30 @@ def run(arguments: argparse.Namespace) -> None:
 
     path = Path(arguments.sweep)
     runs, metrics = read_sweep(path)
-    for planned in runs:
-        Recipe.load(planned.recipe, list(planned.overrides))  # a typing mistake shows now, not after an hour
+    metrics = arguments.metrics or metrics
+    # All recipes are read first: a typing mistake shows now, not after an hour.
+    proportions = {p.key: Recipe.load(p.recipe, list(p.overrides)).data.get("proportion") for p in runs}
     output = Path(arguments.output or Path("runs") / path.stem)
     output.mkdir(parents=True, exist_ok=True)
+    sources = [output / "results.jsonl", *map(Path, arguments.results)]
+    for source in sources[1:]:
+        if not source.is_file():
+            raise FileNotFoundError(f"`--results` names {source}, which does not exist.")
     if not arguments.table:
-        _run_all(runs, output, arguments.jobs)
-    table = make_table(runs, read_results(output), arguments.metrics or metrics)
-    (output / "table.md").write_text(table)
-    print(table, end="")
+        _run_all(runs, output, arguments.jobs, finished=read_results(*sources))
+    results = read_results(*sources)
+    table = make_table(runs, results, metrics)
+    (output / "table.md").write_text(table.to_markdown())
+    (output / "table.tex").write_text(table.to_latex())
+    figure = chart(make_series(runs, results, metrics[0], proportions), metrics[0])
+    if figure is not None:
+        figure.savefig(output / "chart.png", dpi=150)
+    print(table.to_markdown(), end="")
 
 
-def _run_all(runs: list[Run], output: Path, jobs: int) -> None:
+def _run_all(runs: list[Run], output: Path, jobs: int, finished: dict[str, Any]) -> None:
     from tqdm import tqdm
 
-    finished = read_results(output)
     waiting = [planned for planned in runs if planned.key not in finished]
     waiting.sort(key=lambda planned: planned.seed)  # stable: an interrupted sweep has every cell before more seeds
     failures = []
@@ -172,11 +204,10 @@ def _command_process(command: list[str], log: Path) -> None:
     sys.exit(main(command))
 
 
-def read_results(output: Path) -> dict[str, dict[str, Any]]:
+def read_results(*files: Path) -> dict[str, dict[str, Any]]:
     """Finished runs by their key; a line that was cut off by an interruption is not a finished run."""
-    path = output / "results.jsonl"
     results = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in (line for file in files if file.exists() for line in file.read_text().splitlines()):
         try:
             result = json.loads(line)
         except json.JSONDecodeError:
@@ -185,28 +216,28 @@ def read_results(output: Path) -> dict[str, dict[str, Any]]:
     return results
 
 
-def make_table(runs: list[Run], results: dict[str, dict[str, Any]], metrics: list[str]) -> str:
-    """Markdown: a row per entry of `runs`, a column per metric and grid cell, mean ± standard deviation over seeds."""
+def make_table(runs: list[Run], results: dict[str, dict[str, Any]], metrics: list[str]) -> Table:
+    """A row per entry of `runs`, a column per metric and grid cell."""
     columns = list(dict.fromkeys(planned.column for planned in runs))
-    header = ["method"] + [f"{metric} {column}".strip() for column in columns for metric in metrics]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    rows = {}
     for row in dict.fromkeys(planned.row for planned in runs):
-        cells = [row]
+        rows[row] = []
         for column in columns:
             group = [p for p in runs if (p.row, p.column) == (row, column)]
             done = [results[p.key]["metrics"] for p in group if p.key in results]
-            cells += [_cell(done, metric, len(group)) for metric in metrics]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            for metric in metrics:
+                values = [found[metric] for found in done if metric in found]
+                rows[row].append(Cell(values, run=len(done), planned=len(group)))
+    return Table([f"{metric} {column}".strip() for column in columns for metric in metrics], rows)
 
 
-def _cell(runs: list[dict[str, float]], metric: str, planned: int) -> str:
-    if not runs:
-        return "not run" if planned else ""
-    values = [metrics[metric] for metrics in runs if metric in metrics]
-    if not values:
-        return "-"  # a number that this method does not have
-    text = f"{statistics.mean(values):.1f}"
-    if len(values) > 1:
-        text += f" ± {statistics.stdev(values):.1f}"
-    return text if len(values) == planned else f"{text} ({len(values)} of {planned} seeds)"
+def make_series(
+    runs: list[Run], results: dict[str, dict[str, Any]], metric: str, proportions: dict[str, float | None]
+) -> dict[str, dict[float, list[float]]]:
+    """The values of the seeds, by line of the chart and proportion of known labels; runs without one are left out."""
+    series: dict[str, dict[float, list[float]]] = {}
+    for planned in runs:
+        proportion, found = proportions[planned.key], results.get(planned.key, {}).get("metrics", {})
+        if proportion is not None and metric in found:
+            series.setdefault(planned.line, {}).setdefault(proportion, []).append(found[metric])
+    return series
