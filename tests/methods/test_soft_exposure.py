@@ -224,9 +224,10 @@ def test_values_that_are_known():
     temperatures = signed_temperatures(TO_POSITIVE, TO_NEGATIVE).where(LABELS.eq(0), 0)
     expected = torch.tensor([[0, 0, 54.59815, -33.11545, 0], [12.18249, 0, 0, 0, -20.08554]])
     assert_close(temperatures.float(), expected, rtol=1e-6, atol=0)
-    for values, loss in ((temperatures, 3.843687), (0.0, 2.484973), (-1.0, 5.366294)):  # SE, NE, FE
-        known, negative_or_soft = soft_exposure_loss(LOGITS, LABELS, values)
-        assert (known + negative_or_soft).mean().item() == pytest.approx(loss, abs=1e-6)
+    nothing, absent = torch.zeros(2, 5), -torch.ones(2, 5)
+    for values, loss in ((temperatures, 3.843687), (nothing, 2.484973), (absent, 5.366294)):  # SE, NE, FE
+        known, unknown = soft_exposure_loss(LOGITS, LABELS, values)
+        assert (known + unknown).mean().item() == pytest.approx(loss, abs=1e-6)
 
 
 def test_a_far_label_is_a_hard_negative_and_a_near_one_is_almost_ignored():

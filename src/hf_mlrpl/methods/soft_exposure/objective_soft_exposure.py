@@ -79,7 +79,7 @@ class SoftExposureObjectiveConfig:
 
 
 def soft_exposure_loss(
-    logits: Tensor, labels: Tensor, temperatures: Tensor | float, positive_weight: float = 1.0
+    logits: Tensor, labels: Tensor, temperatures: Tensor, positive_weight: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy where unknown labels are softened by a temperature, summed over the labels (Eq. 3).
 
@@ -90,14 +90,13 @@ def soft_exposure_loss(
     Args:
         logits: `(batch_size, num_labels)`.
         labels: `(batch_size, num_labels)` in {-1, 0, +1}.
-        temperatures: `(batch_size, num_labels)`, or one number; those of known labels do not matter.
+        temperatures: `(batch_size, num_labels)`; those of known labels do not matter.
 
     Returns:
         Losses of the known and of the unknown labels, `(batch_size,)` each.
     """
     losses, known = known_bce(logits, labels)
     known_loss = torch.where(labels > 0, positive_weight * losses, losses).sum(dim=1)
-    temperatures = torch.as_tensor(temperatures, dtype=logits.dtype, device=logits.device).expand_as(logits)
     softened = ~known & temperatures.ne(0)
     unknown_loss = -F.logsigmoid(logits / temperatures.where(softened, 1.0))
     return known_loss, unknown_loss.masked_fill(~softened, 0.0).sum(dim=1)
@@ -276,14 +275,13 @@ class SoftExposureObjective(Objective):
         config, labels = self.config, batch["labels"]
         if config.variant == "wNE":
             return sum_of_terms({"known": self._weighted_loss(logits, labels).mean()}, logits=logits)
-        temperatures: Tensor | float
-        logs: dict[str, Any] = {}
-        if config.variant == "NE":
-            temperatures = 0.0
-        elif config.variant == "FE":
-            temperatures = 1.0 if config.unknown_as == "positive" else -1.0
-        elif config.variant == "LS":
-            temperatures = -config.constant_temperature
+        constants = {
+            "NE": 0.0,
+            "FE": 1.0 if config.unknown_as == "positive" else -1.0,
+            "LS": -config.constant_temperature,
+        }
+        if config.variant in constants:
+            temperatures, logs = torch.full_like(logits, constants[config.variant]), {}
         else:
             temperatures = self.temperatures(labels, batch)
             logs = _temperature_logs(temperatures)
