@@ -208,7 +208,7 @@ def step(args: argparse.Namespace, plain_type: torch.dtype, our_type: torch.dtyp
     }
 
 
-def sarb_step(args: argparse.Namespace, dtype: torch.dtype) -> Sides:
+def sarb_step(args: argparse.Namespace, plain_type: torch.dtype, our_type: torch.dtype) -> Sides:
     """Whole training step of SARB, with backbone and optimizer."""
     config = SarbConfig(num_labels=args.labels, image_size=args.image_size, backbone=args.backbone)
     model = SarbForMultiLabelClassification(config).to(args.device).train()
@@ -226,8 +226,8 @@ def sarb_step(args: argparse.Namespace, dtype: torch.dtype) -> Sides:
         return slow.loss(pixel_values, labels, index, scores)
 
     return {
-        "plain": lambda: run(direct, dtype),
-        "ours": lambda: run(lambda: model(pixel_values, labels, objective, LATE).loss, dtype),
+        "plain": lambda: run(direct, plain_type),
+        "ours": lambda: run(lambda: model(pixel_values, labels, objective, LATE).loss, our_type),
     }
 
 
@@ -279,8 +279,11 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Sides]]] = {
         partial(step, plain_type=torch.float32, our_type=torch.bfloat16),
     ),
     "step_bf16": ("training step, both bfloat16", partial(step, plain_type=torch.bfloat16, our_type=torch.bfloat16)),
-    "sarb_step": ("SARB training step, float32", partial(sarb_step, dtype=torch.float32)),
-    "sarb_step_bf16": ("SARB training step, both bfloat16", partial(sarb_step, dtype=torch.bfloat16)),
+    "sarb_step": ("SARB training step, float32", partial(sarb_step, plain_type=torch.float32, our_type=torch.float32)),
+    "sarb_step_mixed": (
+        "SARB training step, bfloat16 against plain float32",
+        partial(sarb_step, plain_type=torch.float32, our_type=torch.bfloat16),
+    ),
     "inference": ("inference, float32", partial(inference, dtype=torch.float32)),
     "inference_bf16": ("inference, bfloat16", partial(inference, dtype=torch.bfloat16)),
 }
