@@ -60,7 +60,9 @@ class MultiLabelTrainer(Trainer):
                 "move them to the model."
             )
         model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
-        kwargs.setdefault("compute_metrics", lambda prediction: compute_metrics(prediction, model.config.thresholds))
+        kwargs.setdefault(
+            "compute_metrics", lambda prediction: compute_metrics(prediction, self.model.config.thresholds)
+        )
         super().__init__(model=model, args=args, **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1:
             raise ValueError(
@@ -193,7 +195,7 @@ class MultiLabelTrainer(Trainer):
         Args:
             dataset: by default `eval_dataset`.
         """
-        images = self.eval_dataset if dataset is None else dataset
+        images: Any = self.eval_dataset if dataset is None else dataset
         logits, labels = _logits_and_labels(self.predict(images, metric_key_prefix="validation"))
         thresholds = choose_thresholds(scores_of(logits), labels).tolist()
         self.model.config.thresholds = thresholds

@@ -121,9 +121,9 @@ def test_a_chart_over_the_known_proportion(file, started, tmp_path, monkeypatch)
 
 
 def test_other_settings_of_the_grid_are_lines_of_their_own():
-    cell = (("data.proportion", 0.1), ("objective.bank_size", 50))
-    run = sweep.Run("SST", cell, 0, "recipe", ())
-    assert (run.column, run.line) == ("proportion 0.1, bank_size 50", "SST, bank_size 50")
+    for name in ("proportion", "fraction"):
+        run = sweep.Run("SST", ((f"data.{name}", 0.1), ("objective.bank_size", 50)), 0, "recipe", ())
+        assert (run.column, run.line) == (f"{name} 0.1, bank_size 50", "SST, bank_size 50")
 
 
 def test_one_proportion_makes_no_chart(file, started, tmp_path):

@@ -31,8 +31,8 @@ A sweep is a YAML file:
   metrics: [test_map, train_seconds]    columns (default: test_map, train_seconds); the chart shows the first
 
 Results go to OUTPUT: results.jsonl has one line a run; table.md and table.tex (booktabs) the means and deviations over
-the seeds; chart.png the first metric over data.proportion, where that has several values. An interrupted sweep goes on
-where it was: finished runs are kept, the others resume from their last checkpoint.
+the seeds; chart.png the first metric over data.proportion (or data.fraction), where that has several values. An
+interrupted sweep goes on where it was: finished runs are kept, the others resume from their last checkpoint.
 """
 
 
@@ -55,7 +55,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-PROPORTION = "data.proportion"
+PROPORTIONS = ("proportion", "fraction")  # of known labels, settings of section `data`
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Run:
     @property
     def line(self) -> str:
         """Its line in the chart: the row, and what else than the proportion makes the column."""
-        others = _describe([(key, value) for key, value in self.cell if key != PROPORTION])
+        others = _describe([(key, value) for key, value in self.cell if key.removeprefix("data.") not in PROPORTIONS])
         return f"{self.row}, {others}" if others else self.row
 
     @property
@@ -125,7 +125,8 @@ def run(arguments: argparse.Namespace) -> None:
     runs, metrics = read_sweep(path)
     metrics = arguments.metrics or metrics
     # All recipes are read first: a typing mistake shows now, not after an hour.
-    proportions = {p.key: Recipe.load(p.recipe, list(p.overrides)).data.get("proportion") for p in runs}
+    recipes = {planned.key: Recipe.load(planned.recipe, list(planned.overrides)) for planned in runs}
+    proportions = {k: r.data[name] for k, r in recipes.items() for name in PROPORTIONS if name in r.data}
     output = Path(arguments.output or Path("runs") / path.stem)
     output.mkdir(parents=True, exist_ok=True)
     sources = [output / "results.jsonl", *map(Path, arguments.results)]
@@ -186,8 +187,10 @@ def _run_one(planned: Run, output: Path) -> str | None:
 
 def _run_command(command: list[str], log: Path) -> int:
     """Run `hf-mlrpl` in a fresh process that has the heavy imports behind it; returns its exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    has_fork_server = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
+    context = multiprocessing.get_context("forkserver" if has_fork_server else "spawn")
+    if has_fork_server:
+        context.set_forkserver_preload(_PRELOADED)
     process = context.Process(target=_command_process, args=(command, log))
     process.start()
     process.join()
@@ -219,7 +222,7 @@ def read_results(*files: Path) -> dict[str, dict[str, Any]]:
 def make_table(runs: list[Run], results: dict[str, dict[str, Any]], metrics: list[str]) -> Table:
     """A row per entry of `runs`, a column per metric and grid cell."""
     columns = list(dict.fromkeys(planned.column for planned in runs))
-    rows = {}
+    rows: dict[str, list[Cell]] = {}
     for row in dict.fromkeys(planned.row for planned in runs):
         rows[row] = []
         for column in columns:
@@ -232,12 +235,13 @@ def make_table(runs: list[Run], results: dict[str, dict[str, Any]], metrics: lis
 
 
 def make_series(
-    runs: list[Run], results: dict[str, dict[str, Any]], metric: str, proportions: dict[str, float | None]
+    runs: list[Run], results: dict[str, dict[str, Any]], metric: str, proportions: dict[str, float]
 ) -> dict[str, dict[float, list[float]]]:
     """The values of the seeds, by line of the chart and proportion of known labels; runs without one are left out."""
     series: dict[str, dict[float, list[float]]] = {}
     for planned in runs:
-        proportion, found = proportions[planned.key], results.get(planned.key, {}).get("metrics", {})
-        if proportion is not None and metric in found:
-            series.setdefault(planned.line, {}).setdefault(proportion, []).append(found[metric])
+        found = results.get(planned.key, {}).get("metrics", {})
+        if planned.key in proportions and metric in found:
+            line = series.setdefault(planned.line, {})
+            line.setdefault(proportions[planned.key], []).append(found[metric])
     return series

@@ -109,7 +109,7 @@ class PositiveFraction:
         positive = labels == POSITIVE
         bound = self.fraction
         if self.exact:
-            bound = np.sort([*draws[positive], np.inf])[round(self.fraction * positive.sum())]
+            bound = np.sort(np.append(draws[positive], np.inf))[round(self.fraction * positive.sum())]
         known_positive = positive & (draws < bound)
         order = np.where(labels == NEGATIVE, draws, np.inf).argsort(axis=1)  # the negatives of an image come first
         rank = np.empty_like(order)
