@@ -9,6 +9,7 @@ from tiny import write_recipe
 from hf_mlrpl.cli import sweep
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.cli.sweep_results import in_words
+from hf_mlrpl.recipes import Recipe
 
 SWEEP = """
 seeds: [0, 1]
@@ -124,6 +125,17 @@ def test_other_settings_of_the_grid_are_lines_of_their_own():
     for name in ("proportion", "fraction"):
         run = sweep.Run("SST", ((f"data.{name}", 0.1), ("objective.bank_size", 50)), 0, "recipe", ())
         assert (run.column, run.line) == (f"{name} 0.1, bank_size 50", "SST, bank_size 50")
+
+
+def test_a_list_of_grids_is_tried_one_after_the_other(file):
+    single = '{data.protocol: [single_positive], data.proportion: [""]}'
+    grids = f"grid:\n  - {{data.proportion: [0.5, 1.0]}}\n  - {single}"
+    file.write_text(file.read_text().replace("grid:\n  data.proportion: [0.5, 1.0]", grids))
+    runs, _ = sweep.read_sweep(file)
+    columns = list(dict.fromkeys(planned.column for planned in runs if planned.row == "SST"))
+    assert columns == ["proportion 0.5", "proportion 1.0", "protocol single_positive"]
+    recipe = Recipe.load(runs[4].recipe, list(runs[4].overrides))
+    assert recipe.data["protocol"] == "single_positive" and "proportion" not in recipe.data
 
 
 def test_one_proportion_makes_no_chart(file, started, tmp_path):

@@ -23,8 +23,8 @@ A sweep is a YAML file:
 
   seeds: [0, 1, 2]                      training.seed of the runs
   overrides: [training.eval_strategy=no]     settings of all runs
-  grid:                                 every combination is a column group of the table
-    data.proportion: [0.1, 0.5]
+  grid:                                 every combination is a column group of the table; a list of grids is tried
+    data.proportion: [0.1, 0.5]         one after the other, and "" as a value takes a setting out of the recipe
   runs:                                 a row of the table each
     - {name: SSGRL, recipe: ssgrl/digit_scenes_10}
     - {name: SST, recipe: sst/digit_scenes_10, overrides: [objective.bank_size=50], grid: {data.proportion: [0.1]}}
@@ -102,11 +102,7 @@ def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
         if not isinstance(entry, dict) or "recipe" not in entry:
             raise ValueError(f"{path}: an entry of `runs` must be a mapping with at least `recipe`, got {entry!r}.")
         check_keys(entry, ("name", "recipe", "overrides", "grid"), "runs")
-        grid = entry.get("grid", content.get("grid") or {})
-        if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
-            raise ValueError(f"{path}: `grid` must map settings to lists of values, got {grid!r}.")
-        for values in itertools.product(*grid.values()):
-            cell = tuple(zip(grid, values, strict=True))
+        for cell in _cells(entry.get("grid", content.get("grid") or {}), path):
             chosen = (f"{key}={value}" for key, value in cell)
             overrides = (*content.get("overrides", []), *entry.get("overrides", []), *chosen)
             for seed in content.get("seeds", [0]):
@@ -114,8 +110,18 @@ def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
     return runs, content.get("metrics", ["test_map", "train_seconds"])
 
 
+def _cells(grid: Any, path: Path) -> list[tuple[tuple[str, Any], ...]]:
+    """Every combination of the settings of a grid, or of several grids one after the other."""
+    cells = []
+    for part in grid if isinstance(grid, list) else [grid]:
+        if not isinstance(part, dict) or not all(isinstance(values, list) for values in part.values()):
+            raise ValueError(f"{path}: `grid` must map settings to lists of values, got {part!r}.")
+        cells += [tuple(zip(part, values, strict=True)) for values in itertools.product(*part.values())]
+    return cells
+
+
 def _describe(cell: Iterable[tuple[str, Any]]) -> str:
-    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in cell)
+    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in cell if value != "")
 
 
 def run(arguments: argparse.Namespace) -> None:
