@@ -194,7 +194,7 @@ def _run_one(planned: Run, output: Path) -> str | None:
 def _run_command(command: list[str], log: Path) -> int:
     """Run `hf-mlrpl` in a fresh process that has the heavy imports behind it; returns its exit code."""
     has_fork_server = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
-    context = multiprocessing.get_context("forkserver" if has_fork_server else "spawn")
+    context: Any = multiprocessing.get_context("forkserver" if has_fork_server else "spawn")
     if has_fork_server:
         context.set_forkserver_preload(_PRELOADED)
     process = context.Process(target=_command_process, args=(command, log))
