@@ -279,7 +279,7 @@ def test_without_the_training_images_there_is_nothing_to_remember(model):
         num_labels = 5
 
     objective = CurriculumObjective(CurriculumObjectiveConfig(), ModelConfig)
-    with pytest.raises(RuntimeError, match="where `train_dataset` is a `PartialLabelImages`"):
+    with pytest.raises(RuntimeError, match="no buffer `pseudo_labels`, for `prepare` was not called"):
         objective(model, make_batch(tiny_images()), FIRST_EPOCH)
 
 

@@ -33,11 +33,11 @@ class CurriculumObjective(Objective):
 
     def __init__(self, config: CurriculumObjectiveConfig, model_config: Any):
         super().__init__(config, model_config)
-        self.register_buffer("pseudo_labels", torch.zeros(0, model_config.num_labels, dtype=torch.int8))
+        self.num_labels = model_config.num_labels
         self.register_buffer("rounds_done", torch.tensor(0))
 
     def prepare(self, images: TrainingImages) -> None:
-        self.pseudo_labels = self.pseudo_labels.new_zeros(len(images), self.pseudo_labels.shape[1])
+        self.register_buffer("pseudo_labels", torch.zeros(len(images), self.num_labels, dtype=torch.int8))
 
     def before_epoch(self, model: MultiLabelPreTrainedModel, images: TrainingImages, progress: Progress) -> None:
         """Complete labels, if a round has just ended and this has not been done yet."""
@@ -89,17 +89,13 @@ class CurriculumObjective(Objective):
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        if not len(self.pseudo_labels):
-            raise RuntimeError(
-                "Curriculum labeling remembers labels of every training image, but `prepare` has not seen the images. "
-                "The trainer calls it where `train_dataset` is a `PartialLabelImages`."
-            )
         config, labels = self.config, batch["labels"]
         representations, _ = model.represent(batch["pixel_values"])  # (B, C, D)
         if config.strategy == "uncertainty":  # the same features are left out for all labels of an image
             representations = representations * F.dropout(torch.ones_like(representations[:, :1]), config.dropout)
         logits = at_least_float32(model.classify(representations))  # (B, C)
-        completed = torch.where(labels.ne(0), labels, self.pseudo_labels[batch["index"]].to(labels.dtype))
+        pseudo_labels = self.remembered("pseudo_labels")[batch["index"]]
+        completed = torch.where(labels.ne(0), labels, pseudo_labels.to(labels.dtype))
         losses = normalized_partial_bce(logits, completed, alpha=config.alpha, beta=config.beta, gamma=config.gamma)
         return sum_of_terms(
             {"completed": losses.mean()},
