@@ -24,6 +24,7 @@ TRAINING = {
 WITH_MEMORY = {  # methods with memory of their own, and settings with which two epochs use it
     "curriculum": {"strategy": "score_proportion", "threshold": 0.5, "scope": "dataset"},
     "large_loss": {},
+    "p_asl": {},
     "role": {},
 }
 
