@@ -234,8 +234,9 @@ def passes(monkeypatch):
     """Seeds of the passes over the training set, which give prototypes that tell them apart."""
     seeds = []
 
-    def make(model, images, num_prototypes, *, seed):
+    def make(model, images, num_prototypes, *, seed, **settings):
         assert not model.training
+        assert settings == {"num_starts": 1, "memory_limit": 8.0}
         seeds.append(seed)
         sizes = model.config.num_labels, num_prototypes, model.config.representation_dim
         return Prototypes(torch.full(sizes, float(seed)), torch.ones(sizes[0], dtype=torch.int64))
