@@ -49,6 +49,7 @@ OBJECTIVES = {  # settings that are needed, that let a method act within two epo
     "epr": {"expected_positives": 2.0},
     "role": {"expected_positives": 2.0, "table_learning_rate": 0.01},
     "large_loss": {"scheme": "LL-Cp", "rate": 0.05},
+    "asl": {"gamma_negative": 1.0, "clip": 0.0},  # learns in a few steps
     "logic_mix": {"gamma_negative": 0.0, "clip": 0.0, "mixed_gamma_positive": 0.0},  # learns in a few steps
 }
 

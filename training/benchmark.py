@@ -155,6 +155,7 @@ class RepresentationStream:
         self.batch_size, num_images = args.batch_size, 640 * args.batch_size
         rates = torch.cat([torch.tensor([0.55]), torch.logspace(-0.96, -2.8, args.labels - 1)])
         self.labels = torch.where(torch.rand(num_images, args.labels) < rates, 1, -1).to(torch.int8)
+        self.labels[:NUM_PROTOTYPES] = 1  # the plain side fails where a label has fewer positives than prototypes
         self.representations = _representations(args)
         self.device = args.device
 
