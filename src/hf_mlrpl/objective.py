@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from .data.training_images import TrainingImages
+from .losses import at_least_float32
 from .schedules import Progress
+
+OBJECTIVE_NAME = "objective.safetensors"  # what an objective remembers, in a checkpoint
 
 
 @dataclass
@@ -83,6 +86,12 @@ class Objective(nn.Module):
             batch: `pixel_values`, `labels`, and `index`, the rows of the images in the training set.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
+
+
+def logits_of(model: Any, pixel_values: Tensor) -> Tensor:
+    """The logits of both stages of `model`, `(batch_size, num_labels)`, in at least float32 also under autocast."""
+    representations, _ = model.represent(pixel_values)
+    return at_least_float32(model.classify(representations))
 
 
 def sum_of_terms(terms: dict[str, Tensor], **fields: Any) -> ObjectiveOutput:

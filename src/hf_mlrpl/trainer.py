@@ -25,13 +25,12 @@ from .labels import UNKNOWN
 from .losses import partial_bce
 from .metrics.f1 import choose_thresholds
 from .metrics.multi_label import multi_label_metrics, scores_of
-from .objective import Objective, ObjectiveOutput
+from .objective import OBJECTIVE_NAME, Objective, ObjectiveOutput
 from .schedules import Progress
 from .training_args import MultiLabelTrainingArguments
 
 logger = logging.get_logger(__name__)
 
-OBJECTIVE_NAME = "objective.safetensors"
 EMA_NAME = "ema.safetensors"
 _SHOWN_LOGS = {"loss": "loss", "learning_rate": "learning rate", "eval_map": "validation mAP"}
 

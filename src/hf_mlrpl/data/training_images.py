@@ -1,6 +1,7 @@
 """The training set as an objective sees it: its known labels, and passes over its images."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from accelerate import PartialState
@@ -38,7 +39,7 @@ class TrainingImages:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    @property
+    @cached_property
     def labels(self) -> Tensor:
         """The known labels, `(num_images, num_labels)` int8 in {-1, 0, +1}, on the CPU."""
         return torch.from_numpy(self._dataset.labels.copy())

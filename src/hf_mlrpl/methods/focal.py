@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..losses import Unknown, at_least_float32, focal_loss, unknown_weights
+from ..losses import Unknown, focal_loss, unknown_weights
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 
@@ -44,8 +44,7 @@ class FocalObjective(Objective):
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
         config, labels = self.config, batch["labels"]
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))  # (B, C)
+        logits = logits_of(model, batch["pixel_values"])  # (B, C)
         positive, unknown = labels.eq(1), labels.eq(0)
         losses = focal_loss(
             logits,

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..losses import at_least_float32
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 
@@ -52,8 +51,7 @@ class HillObjective(Objective):
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))  # (B, C)
+        logits = logits_of(model, batch["pixel_values"])  # (B, C)
         config, labels = self.config, batch["labels"]
         losses = hill_loss(logits, labels.eq(1), config.peak, config.margin, config.gamma)
         if config.known_negatives == "bce":

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from ..data.training_images import TrainingImages
 from ..distributed import gather_rows
-from ..losses import at_least_float32
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 Scheme = Literal["LL-R", "LL-Ct", "LL-Cp"]
@@ -89,8 +88,7 @@ class LargeLossObjective(Objective):
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))  # (B, C)
+        logits = logits_of(model, batch["pixel_values"])  # (B, C)
         config, labels = self.config, batch["labels"]
         if config.scheme == "LL-Cp":
             remembered = self.remembered("corrected")[batch["index"]]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..losses import at_least_float32, check_focus, focal_loss
+from ..losses import check_focus, focal_loss
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 
@@ -87,8 +87,7 @@ class LogicMixObjective(Objective):
             shares = draw_shares(len(pixel_values), config, pixel_values.device)
             labels = mix_labels(batch["labels"], shares)
             mixtures = torch.einsum("mb,bchw->mchw", shares.to(pixel_values.dtype), pixel_values)
-        representations, _ = model.represent(mixtures)
-        logits = at_least_float32(model.classify(representations))  # (B, C), of the mixtures
+        logits = logits_of(model, mixtures)  # (B, C), of the mixtures
         losses = self.losses(logits, labels, is_mixed=shares.diagonal().lt(1).unsqueeze(1))
         return sum_of_terms({"known": losses.sum(dim=1).mean()}, logits=logits)
 

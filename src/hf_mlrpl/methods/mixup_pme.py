@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..losses import at_least_float32, check_focus, focal_loss
+from ..losses import check_focus, focal_loss
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 
@@ -62,8 +62,7 @@ class MixupPmeObjective(Objective):
         partners = torch.randint(batch_size, (batch_size,), device=device)
         targets, known = mix_targets(labels, labels[partners], shares)
         mixtures = torch.lerp(pixel_values[partners], pixel_values, shares.to(pixel_values.dtype)[..., None, None])
-        representations, _ = model.represent(mixtures)
-        logits = at_least_float32(model.classify(representations))  # (B, C), of the mixtures
+        logits = logits_of(model, mixtures)  # (B, C), of the mixtures
         losses = focal_loss(
             logits,
             targets.to(logits.dtype),

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from ..data.training_images import TrainingImages
 from ..distributed import gather_rows
-from ..losses import asymmetric_loss, at_least_float32, unknown_weights
+from ..losses import asymmetric_loss, unknown_weights
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import OBJECTIVE_NAME, Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
-
-MEMORY_NAME = "objective.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +92,7 @@ def load_prior(path: str, num_labels: int) -> Tensor:
     """
     file = Path(path).expanduser()
     if file.is_dir():
-        file = max(file.rglob(MEMORY_NAME), key=lambda found: found.stat().st_mtime, default=file / MEMORY_NAME)
+        file = max(file.rglob(OBJECTIVE_NAME), key=lambda found: found.stat().st_mtime, default=file / OBJECTIVE_NAME)
     if not file.is_file():
         raise FileNotFoundError(f"`objective.prior`: there is no {file}. Train with `objective.unknown=ignore` first.")
     try:
@@ -132,8 +130,7 @@ class PAslObjective(Objective):
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))  # (B, C)
+        logits = logits_of(model, batch["pixel_values"])  # (B, C)
         config, labels = self.config, batch["labels"]
         if config.unknown.startswith("ignore"):
             self.estimate_prior(logits.detach().sigmoid())

@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..losses import at_least_float32, normalized_partial_bce
+from ..losses import normalized_partial_bce
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 
@@ -34,8 +34,7 @@ class PartialBceObjective(Objective):
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))
+        logits = logits_of(model, batch["pixel_values"])
         config = self.config
         losses = normalized_partial_bce(
             logits,

@@ -12,9 +12,9 @@ from torch.optim.adam import adam
 
 from ..data.training_images import TrainingImages
 from ..distributed import gather_rows
-from ..losses import at_least_float32, bounded_log_loss, expected_positives_penalty
+from ..losses import bounded_log_loss, expected_positives_penalty
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 # Authors' code: a known label starts at the score 0.995 or 0.005, an unknown one between 0.4 and 0.6.
@@ -94,8 +94,7 @@ class RoleObjective(Objective):
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))  # (B, C)
+        logits = logits_of(model, batch["pixel_values"])  # (B, C)
         labels, expected = batch["labels"], self.config.expected_positives
         estimates = self.remembered("estimates")[batch["index"]]  # a copy: the step below does not change it
         terms = {

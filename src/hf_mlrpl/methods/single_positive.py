@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..losses import at_least_float32, bounded_log_loss, expected_positives_penalty
+from ..losses import bounded_log_loss, expected_positives_penalty
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 
@@ -88,8 +88,7 @@ class AnObjective(Objective):
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))  # (B, C)
+        logits = logits_of(model, batch["pixel_values"])  # (B, C)
         config, labels = self.config, batch["labels"]
         if config.loss == "ranking":
             losses = ranking_loss(logits, labels)

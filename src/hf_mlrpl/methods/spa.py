@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..losses import at_least_float32
 from ..modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 
@@ -65,8 +64,7 @@ class SpaObjective(Objective):
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
         labels = batch["labels"]
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))  # (B, C)
+        logits = logits_of(model, batch["pixel_values"])  # (B, C)
         x = spa_probability(logits, self.config) if self.config.argument == "probability" else logits
         unknown = labels.eq(0)
         losses = spa_losses(x, labels.eq(1), self.config).masked_fill(unknown, 0)

@@ -17,9 +17,9 @@ from ...configuration_utils import MultiLabelConfig
 from ...data.training_images import TrainingImages
 from ...distributed import share_buffers
 from ...labels import NEGATIVE, POSITIVE
-from ...losses import at_least_float32, known_bce, normalized_partial_bce
+from ...losses import known_bce, normalized_partial_bce
 from ...modeling_utils import MultiLabelPreTrainedModel
-from ...objective import Objective, ObjectiveOutput, sum_of_terms
+from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ...schedules import Progress
 from .image_features import ImageFeatures
 from .neighbours import Distance, Search, is_approximate, label_distances, nearest_images, with_distances
@@ -270,8 +270,7 @@ class SoftExposureObjective(Objective):
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))
+        logits = logits_of(model, batch["pixel_values"])
         config, labels = self.config, batch["labels"]
         if config.variant == "wNE":
             return sum_of_terms({"known": self._weighted_loss(logits, labels).mean()}, logits=logits)

@@ -2,9 +2,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...losses import Reduction, at_least_float32, partial_bce
+from ...losses import Reduction, partial_bce
 from ...modeling_utils import MultiLabelPreTrainedModel
-from ...objective import Objective, ObjectiveOutput, sum_of_terms
+from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ...schedules import Progress
 
 
@@ -25,7 +25,6 @@ class SsgrlObjective(Objective):
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(batch["pixel_values"])
-        logits = at_least_float32(model.classify(representations))  # (B, C)
+        logits = logits_of(model, batch["pixel_values"])  # (B, C)
         loss = partial_bce(logits, batch["labels"], self.config.reduction)
         return sum_of_terms({"known": loss}, logits=logits)
