@@ -7,6 +7,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, PreTrainedConfig
 
 from hf_mlrpl.image_processing import MultiLabelImageProcessor, MultiLabelImageProcessorPil, processor_for
+from hf_mlrpl.registry import VIEWS, load
 
 PROCESSORS = (MultiLabelImageProcessor, MultiLabelImageProcessorPil)
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -63,6 +64,23 @@ def test_settings_survive_a_round_trip(processor_class, tmp_path, photo):
     assert torch.equal(
         again(photo, return_tensors="pt").pixel_values, processor(photo, return_tensors="pt").pixel_values
     )
+
+
+@pytest.mark.parametrize("resize, view", [("stretch", "plain"), ("crop", "center_crop")])
+@pytest.mark.parametrize("image_size", [32, 33, [24, 40], [96, 64]])
+@pytest.mark.parametrize("backend", ["torchvision", "pil"])
+def test_evaluation_in_training_and_inference_see_the_same_pixels(backend, image_size, resize, view, photo, tmp_path):
+    """The view that a recipe evaluates with, and both processors that a checkpoint can be loaded with."""
+    config = SizedConfig(image_size=image_size, resize=resize, image_mean=MEAN.tolist(), image_std=STD.tolist())
+    processor_for(config).save_pretrained(tmp_path)
+    processor = dict(zip(("torchvision", "pil"), PROCESSORS, strict=True))[backend].from_pretrained(tmp_path)
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    for image in (photo, photo.rotate(90, expand=True), photo.resize((61, 40)), photo.resize((32, 45))):
+        pixel_values = processor(image, return_tensors="pt")["pixel_values"][0]
+        expected = load(VIEWS[view].target)(size, MEAN.tolist(), STD.tolist())(image)
+        assert pixel_values.shape == expected.shape == (3, *size)
+        levels = ((pixel_values - expected) * torch.tensor(STD).view(3, 1, 1) * 255).abs()
+        assert levels.max() <= 2.01 and levels.mean() < 0.3, "a pixel further would be another picture"
 
 
 @pytest.mark.parametrize("image_size, size", [(32, (32, 32)), ([24, 40], (24, 40)), ((24, 40), (24, 40))])

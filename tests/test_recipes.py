@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tiny import MODELS, tiny_content, tiny_recipe, write_recipe
 
-from hf_mlrpl.data.columns import label_matrix
+from hf_mlrpl.data.columns import label_matrix, make_dataset
 from hf_mlrpl.recipes import DEFAULT_RECIPE, Recipe
-from hf_mlrpl.registry import METHODS
+from hf_mlrpl.registry import METHODS, VIEWS, load
 from hf_mlrpl.resources import recipe_names
 from hf_mlrpl.schedules import Progress
 
@@ -88,6 +89,14 @@ def test_an_override_without_a_value_takes_a_setting_out():
         ("data.name=imagenet", "Unknown data set 'imagenet'. Available: digit_scenes, coco, voc"),
         ("data.protocol=random", "Unknown protocol 'random'"),
         ("data.view=shfit", "Unknown view 'shfit'. Did you mean 'shift'?"),
+        ("data.further_views=strong", "Recipe key `data.further_views` must be a mapping, got 'strong'"),
+        ("data.further_views={labels: shift}", "must map names such as `strong` to views, got 'labels'"),
+        ("data.further_views={1: shift}", "must map names such as `strong` to views, got 1"),
+        (
+            "data.further_views.weak=shfit",
+            "Unknown view in `data.further_views.weak`: 'shfit'. Did you mean 'shift'?",
+        ),
+        ("model.resize=cut", "Recipe key `model.resize` must be one of stretch, crop, got 'cut'"),
         ("data.validation=10", "`data.validation` must lie in [0, 1), got 10"),
         ("data.proportoin=0.1", "Recipe section `data` has no key `proportoin`. Did you mean `proportion`?"),
         ("data.on_bad_image=ignore", "Recipe key `data.on_bad_image` must be one of error, skip, got 'ignore'"),
@@ -162,6 +171,29 @@ def test_a_larger_validation_part_does_not_change_the_known_labels():
 def test_without_a_validation_part_nothing_is_evaluated_during_training(tmp_path):
     assert tiny_recipe(data={"validation": 0.0}).build_arguments(str(tmp_path)).eval_strategy == "no"
     assert tiny_recipe().build_arguments(str(tmp_path)).eval_strategy == "epoch"
+
+
+def test_further_views_belong_to_training_images():
+    recipe = tiny_recipe(data={"further_views": {"weak": "shift", "strong": "strong_shift"}})
+    data, config = recipe.load_data().train, recipe.model_config(["a"])
+    training = recipe.build_images(data, config, training=True)
+    assert set(training[0]) - {"labels", "full_labels", "index"} == {"pixel_values", "weak", "strong"}
+    assert training.views["pixel_values"] == training.views["weak"], "equal views share what is prepared"
+    assert not {"weak", "strong"} & set(recipe.build_images(data, config, training=False)[0])
+
+
+def test_evaluation_cuts_out_the_centre_where_the_model_says_so():
+    for resize, expected in (("stretch", "plain"), ("crop", "center_crop")):
+        recipe = tiny_recipe(model={"resize": resize})
+        config = recipe.model_config(["a"])
+        wide = Image.fromarray(np.tile(np.arange(96, dtype=np.uint8) * 2, (64, 1))).convert("RGB")
+        data = make_dataset([wide], ["wide"], np.ones((1, 1), np.int8), ["a"])
+        view = load(VIEWS[expected].target)((32, 32), list(config.image_mean), list(config.image_std))
+        for images in (
+            recipe.build_images(data, config, training=False),
+            recipe.build_images(data, config, training=True).without_augmentation(),
+        ):
+            assert torch.equal(images[0]["pixel_values"], view(wide))
 
 
 # ---- model ----

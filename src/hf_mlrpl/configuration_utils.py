@@ -1,6 +1,6 @@
 """The settings that all models share."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -15,6 +15,8 @@ class MultiLabelConfig(PreTrainedConfig):
 
     backbone: name of a timm model that gives a feature map.
     image_size: side of a square image, or [height, width], in pixels.
+    resize: how an image gets that size, in evaluation and at inference: "stretch" ignores its proportions, "crop" cuts
+        out the centre (SCPNet), and attention maps are of that part.
     output_stride: pixels per feature-map cell, where the backbone can dilate (ResNets: 8, 16, 32); `None` is its own.
     feature_pool: side of the average pooling behind the backbone; the published SSGRL and SST pool 2x2.
     trainable_backbone: parts of the backbone that are trained; the others are frozen with their batch norms. `None`
@@ -32,6 +34,7 @@ class MultiLabelConfig(PreTrainedConfig):
 
     backbone: str = "resnet101.tv_in1k"
     image_size: int | list[int] | tuple[int, ...] = 448
+    resize: Literal["stretch", "crop"] = "stretch"
     output_stride: int | None = None
     feature_pool: int = 1
     trainable_backbone: list[str] | tuple[str, ...] | None = None

@@ -1,5 +1,7 @@
 """Image processors: from an image to the `pixel_values` of a model, saved as `preprocessor_config.json`."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
@@ -8,7 +10,8 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 class _Defaults:
     """How SSGRL, SST and SARB are evaluated: resize to one size, rescale to [0, 1], normalise.
 
-    The aspect ratio is ignored on purpose, and nothing is cropped: an object at the border is a label, too.
+    The aspect ratio is ignored on purpose, and nothing is cropped: an object at the border is a label, too. SCPNet
+    cuts out the centre.
     """
 
     do_resize = True
@@ -34,10 +37,18 @@ class MultiLabelImageProcessorPil(_Defaults, PilBackend):
 
 
 def processor_for(config: PreTrainedConfig) -> MultiLabelImageProcessor:
-    """The processor of a model: its `image_size`, and `image_mean` and `image_std` where the config has them."""
+    """The processor of a model: its `image_size`, and `resize`, `image_mean` and `image_std` where it has them."""
     height, width = (config.image_size, config.image_size) if isinstance(config.image_size, int) else config.image_size
+    size: dict[str, Any] = {"size": {"height": height, "width": width}}
+    if getattr(config, "resize", "stretch") == "crop":
+        size = {
+            "size": {"shortest_edge": max(height, width)},
+            "do_center_crop": True,
+            "crop_size": {"height": height, "width": width},
+            "resample": PILImageResampling.BILINEAR,
+        }
     return MultiLabelImageProcessor(
-        size={"height": height, "width": width},
+        **size,
         image_mean=list(getattr(config, "image_mean", IMAGENET_DEFAULT_MEAN)),
         image_std=list(getattr(config, "image_std", IMAGENET_DEFAULT_STD)),
     )

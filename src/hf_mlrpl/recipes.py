@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 
-from .data.columns import LABELS, SplitNotFound, hide_labels, label_matrix, label_names
+from .data.columns import FULL_LABELS, LABELS, SplitNotFound, hide_labels, label_matrix, label_names
 from .data.hierarchy import read_hierarchy, with_ancestors
 from .registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
 from .resources import recipe_names, recipes_folder
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "sst/digit_scenes_10"
 SECTIONS = ("data", "model", "objective", "training")
+_NAMES_OF_A_BATCH = ("pixel_values", LABELS, FULL_LABELS, "index")
+_PLAIN_VIEWS = {"stretch": "plain", "crop": "center_crop"}  # what `resize` of a model means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ class DataConfig:
     validation: part of the training images, in [0, 1), that is held out for model selection. They keep the labels
         that the data came with, as in the literature; the test images are never used to select.
     view: what happens to a training image, see `hf-mlrpl list`.
+    further_views: other views of each training image, for methods that compare them: from the name that the method
+        knows it by to a view.
     on_bad_image: "error" stops at an unreadable image, "skip" goes on without it and counts it.
     """
 
@@ -51,11 +56,19 @@ class DataConfig:
     hierarchy: str | None = None
     validation: float = 0.0
     view: str = "crop_flip"
+    further_views: dict[str, str] = field(default_factory=dict)
     on_bad_image: Literal["error", "skip"] = "error"
 
     def __post_init__(self):
         lookup(DATASETS, self.name, "data set")
         lookup(VIEWS, self.view, "view")
+        for name, view in self.further_views.items():
+            if not isinstance(name, str) or not name.isidentifier() or name in _NAMES_OF_A_BATCH:
+                raise ValueError(
+                    f"Recipe key `data.further_views` must map names such as `strong` to views, got {name!r}. "
+                    f"{', '.join(_NAMES_OF_A_BATCH)} are taken."
+                )
+            lookup(VIEWS, view, f"view in `data.further_views.{name}`:")
         if self.protocol != "none":
             lookup(PROTOCOLS, self.protocol, "protocol")
         if self.hierarchy is not None:
@@ -267,13 +280,17 @@ class Recipe:
         config = self.data_config()
         size = model_config.height_and_width
 
+        @cache
         def view(name: str) -> "View":
             return load(VIEWS[name].target)(size, list(model_config.image_mean), list(model_config.image_std))
 
+        plain = view(_PLAIN_VIEWS[model_config.resize])
+        further = config.further_views if training else {}
         return PartialLabelImages(
             dataset,
-            view(config.view if training else "plain"),
-            plain_view=view("plain"),
+            view(config.view) if training else plain,
+            plain_view=plain,
+            further_views={name: view(its_view) for name, its_view in further.items()},
             image_size=size,
             seed=seed,
             on_bad_image=config.on_bad_image,

@@ -152,6 +152,7 @@ PROTOCOLS: dict[str, Entry] = {
 
 VIEWS: dict[str, Entry] = {
     "plain": Entry("data.views:plain_view", "resize, nothing random"),
+    "center_crop": Entry("data.views:center_crop_view", "resize the shorter side, cut out the centre, nothing random"),
     "shift": Entry("data.views:shift_view", "move by up to an eighth of the side; not mirrored"),
     "crop_flip": Entry("data.views:crop_flip_view", "resize, one of five square crops, mirror (SST, SARB)"),
     "crop": Entry("data.views:crop_view", "resize, one of five square crops (SSGRL, ICCV 2019)"),
@@ -160,6 +161,9 @@ VIEWS: dict[str, Entry] = {
     "randaugment": Entry(
         "data.views:randaugment_view", "resize, cover a part, two random operations (ASL, SPLC, P-ASL, DualCoOp)"
     ),
+    "weak": Entry("data.views:weak_view", "mirror, resize a part of 8 to 100 % of the area (SCPNet)"),
+    "strong": Entry("data.views:strong_view", "three random operations, cover a part, and then as weak (SCPNet)"),
+    "strong_shift": Entry("data.views:strong_shift_view", "three random operations, cover a part, and then as shift"),
 }
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from hf_mlrpl.data.columns import make_dataset
 from hf_mlrpl.data.digit_scenes import load_digit_scenes
 from hf_mlrpl.data.images import BadImageError
 from hf_mlrpl.data.torch_dataset import PartialLabelImages
-from hf_mlrpl.data.views import plain_view, shift_view
+from hf_mlrpl.data.views import View, plain_view, shift_view, strong_shift_view
 
 SIZE, MEAN, STD = (32, 32), [0.5] * 3, [0.25] * 3
 
@@ -67,6 +67,84 @@ def test_the_same_images_without_augmentation():
     some = images()
     pixels(some)
     assert torch.equal(pixels(some.without_augmentation()), pixels(images(view=plain_view)))
+
+
+# ---- further views ----
+
+
+def with_views(dataset=None, **further) -> PartialLabelImages:
+    views = {name: view(SIZE, MEAN, STD) for name, view in further.items()}
+    return images(dataset, further_views=views)
+
+
+def test_every_view_has_its_own_random_choices_which_no_other_view_changes():
+    alone, some = images(), with_views(weak=shift_view, strong=strong_shift_view)
+    for epoch in range(3):
+        alone.set_epoch(epoch)
+        some.set_epoch(epoch)
+        for index in range(6):
+            item = some[index]
+            assert torch.equal(item["pixel_values"], alone[index]["pixel_values"])
+            assert torch.equal(item["weak"], with_one_view(shift_view, epoch)[index]["weak"])
+            assert item["strong"].shape == item["weak"].shape == (3, *SIZE)
+    drawn = [some[index] for index in range(6)]
+    assert not all(torch.equal(item["pixel_values"], item["weak"]) for item in drawn)
+    again = with_views(strong=strong_shift_view, weak=shift_view)  # in another order
+    again.set_epoch(2)
+    assert all(torch.equal(item["strong"], again[i]["strong"]) for i, item in reversed([*enumerate(drawn)]))
+
+
+def with_one_view(view, epoch: int) -> PartialLabelImages:
+    some = with_views(weak=view)
+    some.set_epoch(epoch)
+    return some
+
+
+def test_another_name_draws_otherwise():
+    some = with_views(weak=shift_view, weaker=shift_view)
+    assert not all(torch.equal(some[i]["weak"], some[i]["weaker"]) for i in range(6))
+
+
+def test_an_image_is_opened_once_and_prepared_once_for_equal_views(monkeypatch):
+    opened, prepared = [], []
+    open_image = torch_dataset.open_image
+    monkeypatch.setattr(torch_dataset, "open_image", lambda *a, **k: opened.append(1) or open_image(*a, **k))
+    plain = plain_view(SIZE, MEAN, STD)
+    counted = View(lambda image: prepared.append(1) or plain(image))
+    some = PartialLabelImages(
+        load_digit_scenes("train", 2),
+        counted,
+        image_size=SIZE,
+        further_views={"weak": counted, "strong": strong_shift_view(SIZE, MEAN, STD)},
+    )
+    some[0]
+    assert (len(opened), len(prepared)) == (1, 1) and some._kept == {}, "one view needs the image itself"
+
+
+def test_kept_views_change_nothing():
+    kept = with_views(weak=plain_view)
+    for epoch in range(2):
+        kept.set_epoch(epoch)
+        fresh = with_views(weak=plain_view)
+        fresh.set_epoch(epoch)
+        assert all(
+            item[name].equal(fresh[i][name]) for i, item in enumerate(kept) for name in ("pixel_values", "weak")
+        )
+    assert len(kept._kept) == 6
+
+
+def test_without_augmentation_there_are_no_further_views():
+    some = with_views(weak=shift_view)
+    plain = some.without_augmentation()
+    assert "weak" in some[0] and "weak" not in plain[0]
+    assert torch.equal(plain[0]["pixel_values"], images(view=plain_view)[0]["pixel_values"])
+
+
+def test_all_views_of_a_bad_image_are_black():
+    dataset = make_dataset([b"no image"], ["0"], np.ones((1, 2), np.int8), ["a", "b"])
+    views = {"weak": shift_view(SIZE, MEAN, STD)}
+    item = images(dataset, on_bad_image="skip", further_views=views)[0]
+    assert item["weak"].shape == (3, *SIZE) and not item["weak"].any() and not item["labels"].any()
 
 
 def test_a_bad_image_stays_bad():

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from .views import View
 if TYPE_CHECKING:
     from datasets import Dataset
 
+PIXELS = "pixel_values"
 MAX_KEPT_BYTES = 2**28  # of prepared images that stay in memory
 
 
@@ -38,10 +39,10 @@ class PartialLabelImages(torch.utils.data.Dataset):
     """Opens, transforms and pairs images with their labels; each item is a dictionary of tensors.
 
     Items have `pixel_values`, `labels`, `index` (the row of the image, for what is remembered of it), and, on request,
-    `full_labels`.
+    `full_labels` and further views of the image, each under its own name.
 
-    The random choices of a view depend on the seed, the epoch and the image's id alone. So they are the same whatever
-    the number of workers and processes, and after resuming in mid-epoch.
+    The random choices of a view depend on the seed, the epoch, the image's id and the name alone. So they are the same
+    whatever the number of workers and processes, and after resuming in mid-epoch.
 
     If all prepared images fit into 256 MiB, they stay in memory from one epoch to the next. Worker processes end with
     the epoch, so this speeds up `num_workers=0` only.
@@ -50,6 +51,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         dataset: a data set with the columns of `hf_mlrpl.data.columns`.
         view: maps a PIL image to a tensor `(3, height, width)`.
         plain_view: the view without random choices, for `without_augmentation`; by default `view`.
+        further_views: other views of the same image, by the names that an objective knows them by.
         on_bad_image: "error" stops with the name of the file; "skip" replaces the image by a black one without known
             labels, which no loss and no metric sees, and `num_bad_images` counts it.
         with_full_labels: add the hidden labels, for measuring pseudo-labels.
@@ -62,6 +64,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         *,
         image_size: tuple[int, int],
         plain_view: View | None = None,
+        further_views: Mapping[str, View] | None = None,
         seed: int = 0,
         on_bad_image: Literal["error", "skip"] = "error",
         with_full_labels: bool = False,
@@ -76,8 +79,9 @@ class PartialLabelImages(torch.utils.data.Dataset):
         self.full_labels = None
         if with_full_labels and FULL_LABELS in dataset.column_names:
             self.full_labels = label_matrix(dataset, FULL_LABELS)
-        self.view, self.plain_view, self.image_size = view, plain_view or view, image_size
-        self._kept: dict[int, Tensor] = {}  # prepared images by row
+        self.views = {PIXELS: view, **(further_views or {})}
+        self.plain_view, self.image_size = plain_view or view, image_size
+        self._kept: dict[int, dict[View, Tensor]] = {}  # prepared images by row
         self.seed, self.epoch = seed, 0
         self.on_bad_image = on_bad_image
         self._is_bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # workers write into it
@@ -92,7 +96,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
     def without_augmentation(self) -> "PartialLabelImages":
         """The same images and labels as the model sees them at inference."""
         plain = copy.copy(self)
-        plain.view, plain._kept = self.plain_view, {}
+        plain.views, plain._kept = {PIXELS: self.plain_view}, {}
         return plain
 
     def fingerprint(self) -> str:
@@ -122,31 +126,44 @@ class PartialLabelImages(torch.utils.data.Dataset):
             item[FULL_LABELS] = torch.from_numpy(np.array(self.full_labels[index]))
         if pixels is None:
             self._is_bad[index] = True
-            pixels = torch.zeros(3, *self.image_size)
+            pixels = {name: torch.zeros(3, *self.image_size) for name in self.views}
             item = {name: torch.zeros_like(labels) for name, labels in item.items()}
-        return {"pixel_values": pixels, **item, "index": torch.tensor(index)}
+        return {**pixels, **item, "index": torch.tensor(index)}
 
-    def _pixels(self, index: int) -> Tensor | None:
+    def _pixels(self, index: int) -> dict[str, Tensor] | None:
+        """All views of an image, or `None` where it cannot be read."""
         try:
             prepared = self._prepared(index)
         except BadImageError as error:
             if self.on_bad_image == "skip":
                 return None
             raise BadImageError(f"{error} `data.on_bad_image=skip` goes on without such images.") from error
-        with _seeded(self._key(index)):
-            return self.view.augment(prepared)
+        pixels = {}
+        for name, view in self.views.items():
+            with _seeded(self._key(index, name)):
+                pixels[name] = view.augment(prepared[view])
+        return pixels
 
-    def _prepared(self, index: int) -> Any:
-        """What is the same of the image in every epoch."""
-        if index in self._kept:
-            return self._kept[index].clone()  # whatever is done to it, it stays as it is
+    def _prepared(self, index: int) -> dict[View, Any]:
+        """What is the same of the image in every epoch, for each of the different views; the image is opened once."""
+        if index in self._kept:  # whatever is done to it, it stays as it is
+            return {view: kept.clone() for view, kept in self._kept[index].items()}
         stored: dict[str, Any] = self._images[index][IMAGE]
-        prepared = self.view.prepare(open_image(stored, name=f"row {index} ({self.image_ids[index]})"))
-        in_worker = torch.utils.data.get_worker_info() is not None
-        if isinstance(prepared, Tensor) and prepared.nbytes * len(self) <= MAX_KEPT_BYTES and not in_worker:
-            self._kept[index] = prepared.clone()
+        image = open_image(stored, name=f"row {index} ({self.image_ids[index]})")
+        prepared = {view: view.prepare(image) for view in dict.fromkeys(self.views.values())}
+        if torch.utils.data.get_worker_info() is None:
+            self._keep(index, prepared)
         return prepared
 
-    def _key(self, index: int) -> int:
+    def _keep(self, index: int, prepared: dict[View, Any]) -> None:
+        """Keep what is prepared in memory, if it is for all views, and there is room for all images."""
+        tensors = {view: image for view, image in prepared.items() if isinstance(image, Tensor)}
+        size = sum(image.nbytes for image in tensors.values())
+        if len(tensors) == len(prepared) and size * len(self) <= MAX_KEPT_BYTES:
+            self._kept[index] = {view: image.clone() for view, image in tensors.items()}
+
+    def _key(self, index: int, view: str) -> int:
         text = f"{self.seed}/{self.epoch}/{self.image_ids[index]}"
+        if view != PIXELS:
+            text += f"/{view}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

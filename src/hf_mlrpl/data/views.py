@@ -5,14 +5,16 @@ All random choices come from torch's global generator, which `PartialLabelImages
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
 
-from .random_operations import cover_half, random_operations
+from .random_operations import cover_half, random_operations, strong_operations
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,18 @@ class View:
 
 
 def plain_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
-    """Resize to `size`, (height, width), and normalise: what the image processor does at inference."""
+    """Resize to `size`, (height, width), and normalise: what the image processor of most models does at inference."""
     return View(v2.Compose([_resize(size), *_to_normalized_tensor(mean, std)]))
+
+
+def center_crop_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Resize the shorter side to the longer one of `size`, cut out the centre (SCPNet).
+
+    The image processor of a model with `resize: crop` does so at inference, and rounds as this does: an odd number of
+    pixels loses one less at the left and at the top.
+    """
+    resize = v2.Resize(max(size), interpolation=InterpolationMode.BILINEAR)
+    return View(v2.Compose([resize, partial(_center_crop, size=size), *_to_normalized_tensor(mean, std)]))
 
 
 def shift_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
@@ -74,6 +86,26 @@ def randaugment_view(size: tuple[int, int], mean: list[float], std: list[float])
     """Resize, cover up to a quarter of the image, and two random operations (ASL, SPLC, P-ASL, DualCoOp)."""
     augment = v2.Compose([cover_half, random_operations, *_to_normalized_tensor(mean, std)])
     return View(_resize(size, InterpolationMode.BILINEAR), augment)
+
+
+def weak_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Mirror half of the images, and resize a part of 8 to 100 % of the area (SCPNet)."""
+    flip, crop = v2.RandomHorizontalFlip(), v2.RandomResizedCrop(size)
+    return View(nn.Identity(), v2.Compose([flip, crop, *_to_normalized_tensor(mean, std)]))
+
+
+def strong_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """Three random operations, cover a part, and then the weak view (SCPNet)."""
+    return View(nn.Identity(), v2.Compose([strong_operations, weak_view(size, mean, std)]))
+
+
+def strong_shift_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+    """The strong twin of `shift`, for images that must not be mirrored or cut into small parts."""
+    return View(nn.Identity(), v2.Compose([strong_operations, shift_view(size, mean, std)]))
+
+
+def _center_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return F.crop(image, (image.height - size[0]) // 2, (image.width - size[1]) // 2, *size)
 
 
 def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:

@@ -78,6 +78,7 @@ class ImageFeatures:
             "feature_pool": config.feature_pool,
             "weights": state_digest(self.backbone.state_dict()),
             "image_size": model.config.height_and_width,
+            "resize": model.config.resize,
             "image_mean": model.config.image_mean,
             "image_std": model.config.image_std,
         }
