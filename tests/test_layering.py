@@ -15,7 +15,7 @@ LAYERS = [
     {"modeling_utils"},
     {"baseline", "methods"},
     {"registry"},
-    {"training_args", "ema"},
+    {"training_args", "ema", "optimization"},
     {"trainer", "recipes", "pipelines", "hub"},
     {"auto"},
     {"cli"},

@@ -9,15 +9,30 @@ from torch import Tensor, nn
 
 
 class WeightEma:
-    """Follows a model with `ema <- decay * ema + (1 - decay) * model` after every optimizer step."""
+    """Follows a model with `ema <- decay * ema + (1 - decay) * model` after every optimizer step.
+
+    All entries of the state are averaged; counters, such as the batches that a batch norm has seen, are cut off to
+    whole numbers each time, as in the published code.
+    """
 
     def __init__(self, model: nn.Module, decay: float):
         if not 0 < decay < 1:
             raise ValueError(f"`ema_decay` must lie in (0, 1), got {decay}. Typical values are 0.99 to 0.9999.")
+        self.decay = decay
         self._average = ModelEmaV3(model, decay=decay)
 
+    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        self._average.update(model)
+        counters = [
+            tensor for tensor in self.state_dict().values() if tensor.ndim == 0 and tensor.dtype == torch.int64
+        ]
+        before = torch.stack(counters) if counters else torch.empty(0)
+        self._average.update(model)  # which copies integers
+        if counters:
+            now = torch.stack(counters)
+            averaged = self.decay * before + (1 - self.decay) * now
+            for counter, value in zip(counters, averaged.where(before != now, now), strict=True):
+                counter.copy_(value)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self._average.module.state_dict()

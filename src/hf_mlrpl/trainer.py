@@ -26,6 +26,7 @@ from .losses import partial_bce
 from .metrics.f1 import choose_thresholds
 from .metrics.multi_label import multi_label_metrics, scores_of
 from .objective import OBJECTIVE_NAME, Objective, ObjectiveOutput
+from .optimization import make_optimizer, make_schedule
 from .schedules import Progress
 from .training_args import MultiLabelTrainingArguments
 
@@ -119,54 +120,13 @@ class MultiLabelTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Adam with L2 on all trained parameters, as published, or what `optimizer` names."""
         if self.optimizer is None:
-            args = self.args
-            groups = self._parameter_groups(model or self.model)
-            options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
-            if args.optimizer == "sgd":
-                self.optimizer = torch.optim.SGD(groups, momentum=args.momentum, **options)
-            else:
-                options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
-                optimizer = torch.optim.Adam if args.optimizer == "adam" else torch.optim.AdamW
-                self.optimizer = optimizer(groups, **options)
+            self.optimizer = make_optimizer(model or self.model, self.args)
         return self.optimizer
-
-    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """The trained parameters by learning rate and weight decay; one group where all have the same."""
-        args = self.args
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                is_classifier = name.startswith("classifier.")
-                exempt = args.decay_exempt == "biases_and_norms" and (parameter.ndim == 1 or name.endswith(".bias"))
-                rate = args.learning_rate * (args.classifier_lr_factor if is_classifier else 1.0)
-                groups.setdefault((rate, 0.0 if exempt else args.weight_decay), []).append(parameter)
-        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         if self.lr_scheduler is None and self.args.lr_schedule != "transformers":
-            optimizer = optimizer or self.create_optimizer()
-            if self.args.lr_schedule == "one_cycle":
-                epochs = self.args.num_train_epochs
-                cycle_epochs = self.args.one_cycle_epochs or epochs
-                self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
-                    optimizer,
-                    [group["lr"] for group in optimizer.param_groups],
-                    total_steps=round(num_training_steps * cycle_epochs / epochs),
-                    pct_start=0.2,
-                    cycle_momentum=self.args.optimizer != "sgd",
-                )
-            else:
-                steps_per_epoch = num_training_steps / self.args.num_train_epochs
-                every, factor = self.args.lr_step_epochs, self.args.lr_step_factor
-
-                def learning_rate_factor(step: int) -> float:
-                    epoch = (step + 1e-6) / steps_per_epoch
-                    falls = sum(epoch >= e for e in every) if isinstance(every, list) else int(epoch // every)
-                    return factor**falls
-
-                self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor)
+            self.lr_scheduler = make_schedule(optimizer or self.create_optimizer(), self.args, num_training_steps)
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 

@@ -7,7 +7,7 @@ import torch
 from transformers import TrainingArguments
 
 Optimizer = Literal["adam", "adamw", "sgd"]
-LrSchedule = Literal["step", "one_cycle", "transformers"]
+LrSchedule = Literal["step", "one_cycle", "cosine", "transformers"]
 DecayExempt = Literal["none", "biases_and_norms"]
 
 
@@ -23,7 +23,9 @@ class MultiLabelTrainingArguments(TrainingArguments):
     optimizer: str = _field("adam", "adam (L2 added to the gradient, as published), adamw (decoupled decay) or sgd.")
     momentum: float = _field(0.9, "Momentum of sgd.")
     lr_schedule: str = _field(
-        "step", "step (published), one_cycle (also cycles Adam's beta1), or transformers: `lr_scheduler_type` rules."
+        "step",
+        "step (published), one_cycle (also cycles Adam's beta1), cosine (changes between epochs), or transformers: "
+        "`lr_scheduler_type` rules.",
     )
     lr_step_epochs: float | list[float] = _field(
         10, "Schedule `step`: the learning rate falls every so many epochs, or after each of the epochs of a list."
@@ -32,7 +34,12 @@ class MultiLabelTrainingArguments(TrainingArguments):
     one_cycle_epochs: float | None = _field(
         None, "Schedule `one_cycle`: epochs of the whole cycle, where training ends before it does."
     )
-    classifier_lr_factor: float = _field(1.0, "The classifier learns this many times faster than the other layers.")
+    warmup_epochs: int = _field(0, "Schedule `cosine`: epochs at a constant learning rate before it begins.")
+    warmup_learning_rate: float = _field(1e-5, "The learning rate of these epochs.")
+    lr_factors: dict[str, float] = field(
+        default_factory=dict,
+        metadata={"help": "Parts of the model that learn so many times faster, by the start of parameter names."},
+    )
     decay_exempt: str = _field("none", "biases_and_norms: no weight decay for biases and one-dimensional weights.")
     ema_decay: float | None = _field(None, "Evaluate and save a moving average of the weights with this decay.")
     choose_thresholds: bool = _field(False, "After training: per label the threshold with the best validation F1.")
@@ -69,6 +76,16 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {self.one_cycle_epochs} and "
                 f"{self.num_train_epochs}: training would go on after the cycle."
             )
+        if not 0 <= self.warmup_epochs < self.num_train_epochs or (
+            self.warmup_epochs and self.lr_schedule != "cosine"
+        ):
+            raise ValueError(
+                "`warmup_epochs` belongs to `lr_schedule: cosine` and must lie in [0, `num_train_epochs`), got "
+                f"{self.warmup_epochs} with {self.lr_schedule} and {self.num_train_epochs} epochs."
+            )
+        for prefix, factor in self.lr_factors.items():
+            if not isinstance(factor, int | float) or factor <= 0:
+                raise ValueError(f"`lr_factors.{prefix}` must be a number above 0, got {factor!r}.")
         if self.dataloader_persistent_workers:
             raise ValueError(
                 "`dataloader_persistent_workers` must be false: such workers never hear of the next epoch, so every "
