@@ -157,6 +157,25 @@ def focal_loss(
     return -targets * positive - (1 - targets) * negative
 
 
+def corrected_labels(logits: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """`labels` in which unknown ones with a score above `threshold` are present (SPLC, Zhang et al., 2021)."""
+    return labels.masked_fill(labels.eq(0) & (logits.sigmoid() > threshold), 1)
+
+
+def focal_margin_loss(logits: Tensor, labels: Tensor, corrected: Tensor, margin: float, gamma: float) -> Tensor:
+    """Focal loss of every entry of SPLC, with the focusing factor differentiated; unknown counts as absent.
+
+    Args:
+        labels: `(batch_size, num_labels)` in {-1, 0, +1}; those that are present get the margin.
+        corrected: `labels` with corrections, which get none.
+    """
+    logits = torch.where(labels.eq(1), logits - margin, logits)
+    right = torch.where(corrected.eq(1), logits, -logits)  # logit of the label that is taken for right
+    # (1 - sigmoid(right)) ** gamma, whose gradient is finite for every exponent
+    focus = (-gamma * F.softplus(right)).exp()
+    return focus * F.softplus(-right)
+
+
 def check_focus(gamma_positive: float, gamma_negative: float, clip: float = 0.0) -> None:
     """Raise `ValueError` for settings with which `focal_loss` makes no sense."""
     if min(gamma_positive, gamma_negative) < 0 or not 0 <= clip < 1:

@@ -2,28 +2,40 @@ import re
 
 import pytest
 import torch
-from golden_files import cases, golden
+from golden_files import golden, sub_cases
 from golden_models import check_case, leaf
 from test_asl import DTYPES, LABELS, LOGITS, inputs
 from tiny import GivenLogits, loss_of_logits
 
-from hf_mlrpl.methods.splc import SplcObjective, SplcObjectiveConfig, corrected_labels, focal_margin_loss
+from hf_mlrpl.losses import corrected_labels, focal_margin_loss
+from hf_mlrpl.methods.splc import SplcObjective, SplcObjectiveConfig
+
+
+def inputs_of_scpnet(_: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and labels of `scpnet_misc`."""
+    return golden("scpnet_misc").tensors["splc/in.logits"], golden("scpnet_misc").tensors["splc/in.target"]
+
+
+FILES = {"losses_basic": inputs, "scpnet_misc": inputs_of_scpnet}
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("case", cases("losses_basic", "splc."))
-def test_loss_matches_published_code(case):
+@pytest.mark.parametrize(("file", "case"), [(file, case) for file in FILES for case in sub_cases(file, "splc.")])
+def test_loss_matches_published_code(file, case):
+    """That of the authors, and the copy of it in the code of SCPNet."""
     named = {name: float(value) for name, value in re.findall(r"(tau|change|margin|gamma|epoch)([\d.]+)", case)}
     hparams = golden("losses_basic").hparams["splc"]
     settings = {"change": hparams["change_epoch"], **hparams, **named}
     for dtype in DTYPES:
-        logits, labels = leaf(inputs(case)[0], dtype), inputs(case)[1]
+        logits, labels = FILES[file](case)
+        logits = leaf(logits, dtype)
         corrects = settings["epoch"] >= settings["change"]
         corrected = corrected_labels(logits, labels, settings["tau"]) if corrects else labels
         losses = focal_margin_loss(logits, labels, corrected, settings["margin"], settings["gamma"])
         loss = losses.mean() if "_mean" in case else losses.sum()
         loss.backward()
-        check_case(golden("losses_basic"), case, {"none": losses, "loss": loss, "grad.in.logits": logits.grad})
+        outputs = {"none": losses, "loss": loss, "target": corrected, "grad.in.logits": logits.grad}
+        check_case(golden(file), case, outputs)
 
 
 def objective(**settings) -> SplcObjective:

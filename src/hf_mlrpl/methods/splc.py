@@ -5,10 +5,9 @@ https://arxiv.org/abs/2112.07368
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..losses import corrected_labels, focal_margin_loss
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
@@ -27,25 +26,6 @@ class SplcObjectiveConfig:
     correction_epoch: int = 1
     margin: float = 1.0
     gamma: float = 2.0
-
-
-def corrected_labels(logits: Tensor, labels: Tensor, threshold: float) -> Tensor:
-    """`labels` in which unknown ones with a score above `threshold` are present."""
-    return labels.masked_fill(labels.eq(0) & (logits.sigmoid() > threshold), 1)
-
-
-def focal_margin_loss(logits: Tensor, labels: Tensor, corrected: Tensor, margin: float, gamma: float) -> Tensor:
-    """Focal loss of every entry, with the focusing factor differentiated; unknown counts as absent.
-
-    Args:
-        labels: `(batch_size, num_labels)` in {-1, 0, +1}; those that are present get the margin.
-        corrected: `labels` with corrections, which get none.
-    """
-    logits = torch.where(labels.eq(1), logits - margin, logits)
-    right = torch.where(corrected.eq(1), logits, -logits)  # logit of the label that is taken for right
-    # (1 - sigmoid(right)) ** gamma, whose gradient is finite for every exponent
-    focus = (-gamma * F.softplus(right)).exp()
-    return focus * F.softplus(-right)
 
 
 class SplcObjective(Objective):
