@@ -10,9 +10,10 @@ import hf_mlrpl
 PACKAGE = Path(hf_mlrpl.__file__).parent
 LAYERS = [
     {"labels", "schedules", "distributed", "settings", "resources", "configuration_utils"},
-    {"losses", "similarity", "priors", "metrics", "data", "image_processing"},
+    {"losses", "similarity", "priors", "metrics", "data", "image_processing", "configuration_clip"},
     {"modules", "visualization", "objective"},
     {"modeling_utils"},
+    {"modeling_clip"},
     {"baseline", "methods"},
     {"registry"},
     {"training_args", "ema", "optimization"},

@@ -187,7 +187,7 @@ def test_a_checkpoint_without_some_backbone_weights_is_an_error(model, checkpoin
     state = load_file(checkpoint / "model.safetensors")
     del state["backbone.network.layer1.0.conv1.weight"]
     save_file(state, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks 1 backbone weights \(backbone.network.layer1.0.conv1.weight"):
+    with pytest.raises(ValueError, match=r"lacks 1 pretrained weights \(backbone.network.layer1.0.conv1.weight"):
         type(model).from_pretrained(checkpoint)
 
 

@@ -16,6 +16,8 @@ _NAMES = {
     "AslObjective": "methods.asl",
     "BaselineConfig": "baseline.configuration_baseline",
     "BaselineForMultiLabelClassification": "baseline.modeling_baseline",
+    "ClipConfig": "configuration_clip",
+    "ClipTowers": "modeling_clip",
     "CurriculumObjective": "methods.curriculum.objective_curriculum",
     "EprObjective": "methods.single_positive",
     "FmMixupObjective": "methods.mixup",

@@ -11,7 +11,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_utils import MultiLabelConfig
 from .losses import at_least_float32, partial_bce
-from .modules.backbone import Backbone
+from .modules.backbone import Backbone, PartlyFrozen
 from .objective import Objective, ObjectiveOutput
 from .schedules import Progress
 
@@ -46,9 +46,10 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     accepts_loss_kwargs = False  # `forward` takes **views; the Trainer shall still divide by the accumulation steps
     _no_split_modules = ["Bottleneck", "BasicBlock"]
+    needed_weights: tuple[str, ...] = ("backbone.",)  # starts of the names that a checkpoint must have
 
     config: MultiLabelConfig
-    backbone: Backbone
+    backbone: PartlyFrozen
 
     def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map `(batch_size, 3, height, width)` to representations `(batch_size, num_labels, dim)` and attention maps
@@ -59,9 +60,17 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         """Map representations to logits, `(batch_size, num_labels)`."""
         raise NotImplementedError(f"{type(self).__name__} must define `classify`.")
 
+    def load_pretrained(self, source: str | None = None) -> None:
+        """Bring pretrained weights into a new model: those that belong to its backbone, or those of `source`, see
+        `Backbone.load_weights`."""
+        if not isinstance(self.backbone, Backbone):
+            raise NotImplementedError(f"{type(self).__name__} must define `load_pretrained`.")
+        self.backbone.load_weights(source)
+
     def set_priors(self, labels: np.ndarray | None = None) -> None:
         """Fill the buffers that derive from the label names and from the known training labels, `(num_images,
-        num_labels)` in {-1, 0, +1}. Called once, before training; a checkpoint carries the result."""
+        num_labels)` in {-1, 0, +1}. Called once, before training and after `load_pretrained`; a checkpoint carries the
+        result."""
 
     def forward(
         self,
@@ -113,14 +122,14 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """Load a checkpoint; a file without some backbone weights is an error, not a random backbone."""
+        """Load a checkpoint; a file without some of the `needed_weights` is an error, not a random network."""
         asked_for_info = kwargs.pop("output_loading_info", False)
         both: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         model, info = both
-        missing = sorted(key for key in info["missing_keys"] if key.startswith("backbone."))
+        missing = sorted(key for key in info["missing_keys"] if key.startswith(cls.needed_weights))
         if missing:
             raise ValueError(
-                f"The checkpoint {str(pretrained_model_name_or_path)!r} lacks {len(missing)} backbone weights "
+                f"The checkpoint {str(pretrained_model_name_or_path)!r} lacks {len(missing)} pretrained weights "
                 f"({', '.join(missing[:3])}, ...). It was made for another model than {cls.__name__} with the "
                 f"backbone {model.config.backbone!r}."
             )

@@ -99,8 +99,8 @@ class Splits:
 class Recipe:
     """A checked recipe; the four sections keep what the file says, without the defaults.
 
-    model: settings of the network, and two keys of the recipe alone: `pretrained`, whether the backbone gets weights
-        (or from which file), and `name`, a method whose network takes the place of the plain one under a loss.
+    model: settings of the network, and two keys of the recipe alone: `pretrained`, whether the model gets weights
+        (or from where), and `name`, a method whose network takes the place of the plain one under a loss.
     name: file name without suffix, used for the output folder.
     """
 
@@ -251,12 +251,12 @@ class Recipe:
             raise ValueError(f"Recipe section `model`: {str(error).splitlines()[-1].strip()}") from error
 
     def build_model(self, names: list[str], train_labels: np.ndarray) -> "MultiLabelPreTrainedModel":
-        """A model for `names`, with its priors from the known training labels and its pretrained backbone."""
+        """A model for `names`, with its pretrained weights and its priors from the known training labels."""
         model = self._model_class()(self.model_config(names))
-        model.set_priors(train_labels)
         pretrained = self.model.get("pretrained", True)
         if pretrained:
-            model.backbone.load_weights(None if pretrained is True else pretrained)
+            model.load_pretrained(None if pretrained is True else pretrained)
+        model.set_priors(train_labels)
         return model
 
     def objective_config(self) -> Any:

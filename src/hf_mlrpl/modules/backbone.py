@@ -15,7 +15,50 @@ from torch import Tensor, nn
 from ..configuration_utils import MultiLabelConfig
 
 
-class Backbone(nn.Module):
+class PartlyFrozen(nn.Module):
+    """A network of named parts, some of which may be frozen.
+
+    Attributes:
+        network: what looks at the pixels.
+        num_features: channels of what it gives.
+        frozen_parts: names of the parts that are not trained.
+    """
+
+    network: Any
+    num_features: int
+    frozen_parts: list[str]
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What can be frozen, by name."""
+        return dict(self.network.named_children())
+
+    def freeze(self, trainable: list[str] | tuple[str, ...] | None, name: str) -> None:
+        """Freeze all parts but the `trainable` ones; `None` freezes none.
+
+        Args:
+            name: that of the network, for errors.
+        """
+        self.frozen_parts = []
+        if trainable is None:
+            return
+        parts = self.parts()
+        unknown = sorted(set(trainable) - set(parts))
+        if unknown:
+            raise ValueError(
+                f"`trainable_backbone` names {', '.join(unknown)}, which {name} does not have. Its parts are "
+                f"{', '.join(parts)}; `null` trains all of them."
+            )
+        self.frozen_parts = [part for part in parts if part not in trainable]
+        for part in self.frozen_parts:
+            parts[part].requires_grad_(False)
+
+    def keep_frozen_parts_in_evaluation_mode(self) -> None:
+        parts = self.parts()
+        for part in self.frozen_parts:
+            parts[part].eval()
+
+
+class Backbone(PartlyFrozen):
     """A timm network up to its last feature map, with frozen and trained parts.
 
     Weights are random after construction; `load_weights` brings pretrained ones, and `from_pretrained` of the model
@@ -25,31 +68,11 @@ class Backbone(nn.Module):
     def __init__(self, config: MultiLabelConfig):
         super().__init__()
         self.network = _create(config)
-        self.num_features: int = self.network.feature_info.channels()[-1]
+        self.num_features = self.network.feature_info.channels()[-1]
         self.feature_pool = config.feature_pool
         self.name = config.backbone
-        for module in self.network.modules():
-            module._keeps_own_init = True  # `post_init` of transformers would reset timm's initialisation
-        self.frozen_parts = self._freeze(config.trainable_backbone)
-
-    def _freeze(self, trainable: list[str] | tuple[str, ...] | None) -> list[str]:
-        parts = dict(self.network.named_children())
-        if trainable is None:
-            return []
-        unknown = sorted(set(trainable) - set(parts))
-        if unknown:
-            raise ValueError(
-                f"`trainable_backbone` names {', '.join(unknown)}, which {self.name} does not have. Its parts are "
-                f"{', '.join(parts)}; `null` trains all of them."
-            )
-        frozen = [name for name in parts if name not in trainable]
-        for name in frozen:
-            parts[name].requires_grad_(False)
-        return frozen
-
-    def keep_frozen_parts_in_evaluation_mode(self) -> None:
-        for name in self.frozen_parts:
-            self.network.get_submodule(name).eval()
+        keep_own_init(self.network)
+        self.freeze(config.trainable_backbone, config.backbone)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Map `(batch_size, 3, height, width)` to `(batch_size, num_features, map_height, map_width)`."""
@@ -80,6 +103,12 @@ class Backbone(nn.Module):
                 f"({', '.join(missing[:3])}), {len(wrong)} of another shape ({', '.join(wrong[:3])})."
             )
         self.network.load_state_dict({key: state[key] for key in own})
+
+
+def keep_own_init(network: Any) -> None:
+    """Leave the initial weights of timm alone, which `post_init` of transformers would draw again."""
+    for module in network.modules():
+        module._keeps_own_init = True
 
 
 def _read_weights(file: str) -> dict[str, Tensor]:

@@ -31,6 +31,11 @@ def feature_backbone(source: str, model: MultiLabelPreTrainedModel) -> tuple[Bac
         source: "model", the folder of a checkpoint, or the name of a timm model, whose pretrained weights are loaded.
     """
     if source == "model":
+        if not isinstance(model.backbone, Backbone):
+            raise ValueError(
+                "`objective.features_from: model` needs a network with a feature map, which "
+                f"{type(model).__name__} does not have. Name a timm model."
+            )
         return model.backbone, model.config
     folder = Path(source)
     is_checkpoint = (folder / "config.json").is_file()

@@ -1,0 +1,1 @@
+"""CLIP: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021."""

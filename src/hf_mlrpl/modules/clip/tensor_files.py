@@ -1,0 +1,39 @@
+"""Files with tensors, read without running what is in them."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a PyTorch file with a state dict.
+
+    PyTorch files are pickles, which may name any code; they are read with `weights_only=True`, which knows tensors and
+    plain containers and refuses everything else.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no file {file}.")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{file} cannot be read as tensors: {reason}") from error
+    return state_dict_in(content, file)
+
+
+def state_dict_in(content: Any, file: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict, or of a training checkpoint that has one; without the prefix of DDP."""
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{file} holds no state dict: names with a tensor each, or a `state_dict` of them.")
+    if content and all(name.startswith("module.") for name in content):
+        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return content
