@@ -133,6 +133,12 @@ DATASETS: dict[str, Entry] = {
     "digit_scenes": Entry("data.digit_scenes:load_digit_scenes", "made from scikit-learn's digits, no download"),
     "coco": Entry("data.coco:load_coco", "COCO 2014, 2017, or any folder in that layout"),
     "voc": Entry("data.voc:load_voc", "PASCAL VOC 2007 or 2012 devkit"),
+    "coco_panoptic": Entry("data.coco_panoptic:load_coco_panoptic", "COCO 2017, things and stuff"),
+    "vg200": Entry("data.vg200:load_vg200", "Visual Genome, its 200 most frequent labels"),
+    "nus_wide": Entry("data.nus_wide:load_nus_wide", "NUS-WIDE, official or the subsets of SPLC and Cole et al."),
+    "cub": Entry("data.cub:load_cub", "CUB-200-2011, birds with 312 attributes"),
+    "openimages": Entry("data.openimages:load_openimages", "Open Images, labels verified by people"),
+    "cifar100": Entry("data.cifar100:load_cifar100", "CIFAR-100, one of 100 labels each"),
     "table": Entry("data.table:load_table", "your photos, with a CSV, JSON Lines or Parquet table"),
     "dataset": Entry(
         "data.from_dataset:load_from_dataset", "a saved datasets.Dataset, an imagefolder, or a name on the Hub"

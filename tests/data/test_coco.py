@@ -92,7 +92,10 @@ def test_missing_splits_years_and_folders(tmp_path):
 def test_missing_photos_are_counted_and_named(tmp_path):
     write_coco(tmp_path, small_instances())
     (tmp_path / "train2014" / "b.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 3 photos of .*instances_train2014.json.*train2014: b.jpg"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"1 of 3 photos of .*instances_train2014.json do not exist: b.jpg. Folders searched: .*train2014,",
+    ):
         load_coco(tmp_path)
 
 

@@ -61,9 +61,10 @@ def test_random_known_draws_the_published_numbers(case):
         ((5_011, 20), 0.9, 90_174, None, None),
         ((82_783, 80), 0.1, 662_191, 27, "cd1ca8f2708f7fdd"),
         ((82_783, 80), 0.9, 5_960_741, None, None),
+        ((82_904, 200), 0.1, 1_659_060, 0, None),
     ],
 )
-def test_random_known_at_the_size_of_voc_and_coco(shape, proportion, known, empty_rows, digest):
+def test_random_known_at_the_size_of_voc_coco_and_vg200(shape, proportion, known, empty_rows, digest):
     mask = RandomKnown(proportion)(np.ones(shape, dtype=np.int8)) == 1
     assert np.count_nonzero(mask) == known
     if empty_rows is not None:

@@ -1,8 +1,47 @@
 """Checks of the files that a data set names."""
 
+import logging
 import os
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
+
+from ..labels import shorten
+
+logger = logging.getLogger(__name__)
+
+MISSING = ("error", "skip")
+
+
+def find_photos(names: Sequence[str], folders: Sequence[Path], source: object, missing: str = "error") -> list[str]:
+    """The path of every photo, in the first of `folders` that has it.
+
+    Args:
+        names: of the photos, relative to a folder.
+        source: the file that names them, for messages.
+        missing: "error" refuses photos that do not exist; "skip" logs their number, and gives "" in their place.
+    """
+    if missing not in MISSING:
+        raise ValueError(f"`missing` must be one of {', '.join(MISSING)}, got {missing!r}.")
+    photos = [""] * len(names)
+    absent = list(range(len(names)))
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        candidates = [os.path.join(folder, names[i]) for i in absent]
+        not_here = set(missing_files(candidates))
+        for position, (i, candidate) in enumerate(zip(absent, candidates, strict=True)):
+            photos[i] = "" if position in not_here else candidate
+        absent = [i for i in absent if not photos[i]]
+    if absent:
+        message = (
+            f"{len(absent)} of {len(names)} photos of {source} do not exist: {shorten([names[i] for i in absent])}. "
+            f"Folders searched: {', '.join(map(str, folders))}."
+        )
+        if missing == "error" or len(absent) == len(names):
+            raise FileNotFoundError(message)
+        logger.warning("%s They are left out.", message)
+    return photos
 
 
 def missing_files(paths: Sequence[str]) -> list[int]:
@@ -28,4 +67,17 @@ def _file_names(folder: str) -> set[str]:
 
 def read_lines(file: Path) -> list[str]:
     """The lines of a text file without surrounding blanks; empty lines are left out."""
-    return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return list(numbered_lines(file).values())
+
+
+def numbered_lines(file: Path) -> dict[int, str]:
+    """The lines of a text file by their number, the first is 1, without surrounding blanks and empty lines."""
+    if not file.is_file():
+        raise FileNotFoundError(f"The file {file} does not exist.")
+    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    return {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
+
+
+def packaged_label_names(dataset: str) -> list[str]:
+    """The label names of a data set whose own files do not carry them, in the published order."""
+    return resources.files("hf_mlrpl.data").joinpath(f"label_names/{dataset}.txt").read_text("utf-8").splitlines()

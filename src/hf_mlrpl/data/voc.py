@@ -1,15 +1,14 @@
 """PASCAL VOC 2007 and 2012."""
 
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
 
-from ..labels import NEGATIVE, POSITIVE, shorten
+from ..labels import NEGATIVE, POSITIVE
 from .columns import check_split, make_dataset
-from .files import missing_files, read_lines
+from .files import find_photos, packaged_label_names, read_lines
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,21 +45,10 @@ def load_voc(path: str | Path, split: str = "train", year: str = "2007") -> "Dat
     image_ids = read_lines(lists[split])
     if not image_ids:
         raise ValueError(f"{lists[split]} names no image.")
-    names = voc_label_names()
+    names = packaged_label_names("voc")
     labels = np.stack([_read_labels(folder / "Annotations" / f"{image_id}.xml", names) for image_id in image_ids])
-    photos = [str(folder / "JPEGImages" / f"{image_id}.jpg") for image_id in image_ids]
-    missing = missing_files(photos)
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(photos)} photos of {lists[split]} do not exist: "
-            f"{shorten([photos[i] for i in missing])}."
-        )
+    photos = find_photos([f"{image_id}.jpg" for image_id in image_ids], [folder / "JPEGImages"], lists[split])
     return make_dataset(photos, image_ids, labels, names)
-
-
-def voc_label_names() -> list[str]:
-    """The twenty classes, in alphabetical order."""
-    return resources.files("hf_mlrpl.data").joinpath("label_names/voc.txt").read_text(encoding="utf-8").split()
 
 
 def _year_folder(path: Path, year: str) -> Path:
