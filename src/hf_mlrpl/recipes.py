@@ -45,6 +45,8 @@ class DataConfig:
         of the data become labels, too.
     validation: part of the training images, in [0, 1), that is held out for model selection. They keep the labels
         that the data came with, as in the literature; the test images are never used to select.
+    validation_seed: by default all our runs hold out the same images. With a seed they are those of Cole et al. 2021,
+        whose code has 1200.
     view: what happens to a training image, see `hf-mlrpl list`.
     further_views: other views of each training image, for methods that compare them: from the name that the method
         knows it by to a view.
@@ -55,6 +57,7 @@ class DataConfig:
     protocol: str = "none"
     hierarchy: str | None = None
     validation: float = 0.0
+    validation_seed: int | None = None
     view: str = "crop_flip"
     further_views: dict[str, str] = field(default_factory=dict)
     on_bad_image: Literal["error", "skip"] = "error"
@@ -215,9 +218,8 @@ class Recipe:
         train = images if rule is None else hide_labels(images, rule)
         validation = None
         if num_validation := round(config.validation * len(images)):
-            order = np.random.RandomState(0).permutation(len(images))
-            train = train.select(np.sort(order[num_validation:]))
-            validation = images.select(np.sort(order[:num_validation]))  # with the labels that they came with
+            kept, held_out = _hold_out(len(images), num_validation, config.validation_seed)
+            train, validation = train.select(kept), images.select(held_out)  # with the labels that they came with
         try:
             test = self.load_split("test")
         except SplitNotFound:
@@ -296,6 +298,15 @@ class Recipe:
             on_bad_image=config.on_bad_image,
             with_full_labels=training,
         )
+
+
+def _hold_out(num_images: int, num_held_out: int, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the training and of the validation part, sorted; see `DataConfig.validation_seed`."""
+    if seed is None:
+        order = np.random.RandomState(0).permutation(num_images)[::-1]
+    else:
+        order = np.random.RandomState(seed).permutation(num_images)
+    return np.sort(order[:-num_held_out]), np.sort(order[-num_held_out:])
 
 
 def known_labels(dataset: "Dataset") -> np.ndarray:

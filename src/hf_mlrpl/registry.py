@@ -148,6 +148,9 @@ DATASETS: dict[str, Entry] = {
 PROTOCOLS: dict[str, Entry] = {
     "random_known": Entry("data.protocols:RandomKnown", "each label stays known with probability `proportion`"),
     "single_positive": Entry("data.protocols:SinglePositive", "one positive label per image stays known"),
+    "listed_positives": Entry(
+        "data.listed_positives:ListedPositives", "the positives in `list`, a file of SPLC or SCPNet, stay known"
+    ),
     "positive_fraction": Entry(
         "data.protocols:PositiveFraction", "a `fraction` of the positives, and 1 to 1.5 times as many negatives"
     ),

@@ -110,11 +110,18 @@ def label_matrix(dataset: "Dataset", column: str = LABELS) -> np.ndarray:
     return flat.reshape(len(dataset), num_labels)
 
 
+def image_files(dataset: "Dataset") -> list[str]:
+    """The path of every image; the image id, where there are bytes without a path."""
+    paths = dataset.select_columns([IMAGE]).with_format("arrow")[:].column(IMAGE).combine_chunks().field("path")
+    return [path or image_id for path, image_id in zip(paths.to_pylist(), dataset[IMAGE_ID], strict=True)]
+
+
 def hide_labels(dataset: "Dataset", protocol: Callable[..., np.ndarray]) -> "Dataset":
     """`dataset` with `labels` masked by `protocol`; the full labels move to `full_labels`.
 
     Args:
-        protocol: full labels in, labels with unknown entries out; see `hf_mlrpl.data.protocols`.
+        protocol: full labels in, labels with unknown entries out; see `hf_mlrpl.data.protocols`. One with
+            `needs_names` gets the label names, too, one with `needs_files` what `image_files` returns.
     """
     labels, names = label_matrix(dataset), label_names(dataset)
     if FULL_LABELS in dataset.column_names or (labels == UNKNOWN).any():
@@ -122,7 +129,12 @@ def hide_labels(dataset: "Dataset", protocol: Callable[..., np.ndarray]) -> "Dat
             "`hide_labels` needs full labels, but some labels of the data set are hidden or unknown already. "
             "Was it run twice? Data that come with unknown labels need no protocol."
         )
-    hidden = protocol(labels, names) if getattr(protocol, "needs_names", False) else protocol(labels)
+    arguments: list[Any] = [labels]
+    if getattr(protocol, "needs_names", False):
+        arguments.append(names)
+    if getattr(protocol, "needs_files", False):
+        arguments.append(image_files(dataset))
+    hidden = protocol(*arguments)
     if hidden.shape != labels.shape or ((hidden != labels) & (hidden != UNKNOWN)).any():
         raise ValueError(f"A protocol may only replace labels by 0 (unknown), but {protocol!r} changed others.")
     return set_labels(dataset.rename_column(LABELS, FULL_LABELS), hidden, names)

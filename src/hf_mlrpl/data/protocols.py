@@ -3,7 +3,8 @@
 A protocol is a function of the whole label matrix, `(num_images, num_labels)` in {-1, 0, +1}. It replaces entries by 0
 (unknown) and changes nothing else: the same labels, order and seed give the same result. It has its own random
 generator, NumPy's global one stays as it is. The generator is the legacy one: only its numbers never change.
-`hide_labels` applies a protocol to a data set. One with `needs_names = True` gets the label names, too.
+`hide_labels` applies a protocol to a data set. One with `needs_names = True` gets the label names, too, one with
+`needs_files = True` the paths of the images.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,8 @@ class SinglePositive:
     """`num_positives` positives and `num_negatives` negatives of every image stay known; -1 keeps all of a kind.
 
     The setting of Cole et al. 2021, one positive and nothing else, with the seed of their code. Bit for bit theirs if
-    the images are in their order: VOC by sorted file name, COCO by image id, sorted as text.
+    the images are in their order: VOC 2012 and CUB as their lists are, COCO with `annotated_only: true` and
+    `order: id_as_text`, NUS-WIDE with `subset: cole`.
     """
 
     num_positives: int = 1
