@@ -19,6 +19,15 @@ ROOT = Path(__file__).parents[1]
 PAGES = {method: model_cards_folder() / page_name(method) for method in METHODS}
 UNIQUE_PAGES = dict.fromkeys(PAGES.values())
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "training" / "README.md", *UNIQUE_PAGES]
+DATA_NAMES = {  # as the pages call them
+    "coco": "COCO 2014",
+    "coco_panoptic": "COCO panoptic",
+    "vg200": "VG-200",
+    "nus_wide": "NUS-WIDE",
+    "cub": "CUB",
+    "openimages": "OpenImages v5",
+    "cifar100": "CIFAR-100",
+}
 RECIPES = {name: recipes_folder() / f"{name}.yaml" for name in recipe_names()}
 PAGE_SECTIONS = [
     "Using it",
@@ -146,7 +155,7 @@ def test_header_of_a_recipe_has_the_published_numbers(name):
     recipe = Recipe.load(name)
     header = _header(RECIPES[name])
     assert header, f"{name} begins without a comment that says what it is"
-    data = {"coco": "COCO 2014", "voc": f"VOC {recipe.data.get('year', '2007')}"}.get(recipe.data["name"])
+    data = (DATA_NAMES | {"voc": f"VOC {recipe.data.get('year', '2007')}"}).get(recipe.data["name"])
     published = _section(PAGES[recipe.method], "Published and measured")
     rows = [cells for cells in _rows(published) if cells[0] == data and len(cells) > 10]
     if data is None:

@@ -159,6 +159,44 @@ def test_training_images_lose_labels_and_the_others_do_not():
     assert splits.names == [str(digit) for digit in range(10)]
 
 
+def test_a_split_of_the_data_may_be_the_validation_part(tmp_path):
+    lists = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
+    for split, names in lists.items():
+        rows = "".join(f"{name}.png,1,0\n" for name in names)
+        (tmp_path / f"{split}.csv").write_text(f"image,cat,dog\n{rows}")
+        for name in names:
+            Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
+    data = {"name": "table", "path": str(tmp_path), "protocol": "random_known", "proportion": 0.5}
+    splits = _recipe_of(data | {"validation": "val"}).load_data()
+    assert [len(images) for images in (splits.train, splits.validation, splits.test)] == [2, 1, 1]
+    assert splits.validation["image_id"][:] == ["c.png"] and label_matrix(splits.validation).tolist() == [[1, -1]]
+    assert _recipe_of(data | {"validation": "val"}).build_arguments(str(tmp_path)).eval_strategy == "epoch"
+    with pytest.raises(ValueError, match="no split 'validation' in .*Available splits: 'train', 'val', 'test'"):
+        _recipe_of(data | {"validation": "validation"}).load_data()
+
+
+@pytest.mark.parametrize(
+    "kind, names, message",
+    [
+        ("validation", ["dog", "cat"], "Training and validation images have different labels: the same names"),
+        (
+            "test",
+            ["cat", "cow"],
+            "Training and test images have different labels: dog only in training, cow",
+        ),
+    ],
+)
+def test_all_images_of_a_run_must_have_the_same_labels(kind, names, message, monkeypatch):
+    labels = np.array([[1, -1]], dtype=np.int8)
+
+    def load_split(self, split):
+        return make_dataset([b""], ["a"], labels, names if split == kind else ["cat", "dog"])
+
+    monkeypatch.setattr(Recipe, "load_split", load_split)
+    with pytest.raises(ValueError, match=message):
+        _recipe_of({"name": "digit_scenes", "validation": "validation"}).load_data()
+
+
 def test_a_larger_validation_part_does_not_change_the_known_labels():
     """Labels are hidden before the validation part is held out, so runs with and without one are comparable."""
     some, none = tiny_recipe().load_data(), tiny_recipe(data={"validation": 0.0}).load_data()

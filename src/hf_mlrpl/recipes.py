@@ -43,8 +43,9 @@ class DataConfig:
     protocol: rule that hides labels of training images, or "none".
     hierarchy: name of a shipped label hierarchy, or a JSON file, see `hf_mlrpl.data.hierarchy`: the labels above those
         of the data become labels, too.
-    validation: part of the training images, in [0, 1), that is held out for model selection. They keep the labels
-        that the data came with, as in the literature; the test images are never used to select.
+    validation: part of the training images, in [0, 1), that is held out for model selection; or the name of a split of
+        the data. These images keep the labels that the data came with, as in the literature; the test images are
+        never used to select.
     validation_seed: by default all our runs hold out the same images. With a seed they are those of Cole et al. 2021,
         whose code has 1200.
     view: what happens to a training image, see `hf-mlrpl list`.
@@ -56,7 +57,7 @@ class DataConfig:
     name: str
     protocol: str = "none"
     hierarchy: str | None = None
-    validation: float = 0.0
+    validation: float | str = 0.0
     validation_seed: int | None = None
     view: str = "crop_flip"
     further_views: dict[str, str] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class DataConfig:
             lookup(PROTOCOLS, self.protocol, "protocol")
         if self.hierarchy is not None:
             read_hierarchy(self.hierarchy)
-        if not 0 <= self.validation < 1:
+        if not isinstance(self.validation, str) and not 0 <= self.validation < 1:
             raise ValueError(f"`data.validation` must lie in [0, 1), got {self.validation}. Ten percent is 0.1.")
 
 
@@ -201,7 +202,7 @@ class Recipe:
         return from_mapping(load(PROTOCOLS[config.protocol].target), settings, "data")
 
     def load_split(self, split: str) -> "Dataset":
-        """The images and labels of "train" or "test" as they come, with those of the hierarchy, nothing hidden."""
+        """The images and labels of a split as they come, with those of the hierarchy, nothing hidden."""
         config, loader, _ = self._split_data_section()
         loader_function = load(DATASETS[config.name].target)
         try:
@@ -217,18 +218,22 @@ class Recipe:
         images = self.load_split("train")
         train = images if rule is None else hide_labels(images, rule)
         validation = None
-        if num_validation := round(config.validation * len(images)):
+        if isinstance(config.validation, str):
+            validation = self.load_split(config.validation)
+        elif num_validation := round(config.validation * len(images)):
             kept, held_out = _hold_out(len(images), num_validation, config.validation_seed)
             train, validation = train.select(kept), images.select(held_out)  # with the labels that they came with
         try:
             test = self.load_split("test")
         except SplitNotFound:
             test = None
-        if test is not None and label_names(test) != label_names(train):
-            raise ValueError(
-                "Training and test images have different labels: "
-                f"{_difference(label_names(train), label_names(test))}. Give both the same label set and order."
-            )
+        for kind, other in (("validation", validation), ("test", test)):
+            if other is not None and label_names(other) != label_names(train):
+                raise ValueError(
+                    f"Training and {kind} images have different labels: "
+                    f"{_difference(kind, label_names(train), label_names(other))}. Give both the same label set and "
+                    "order."
+                )
         return Splits(train, validation, test)
 
     def _model_class(self) -> Any:
@@ -348,8 +353,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
         target.pop(parts[-1], None)
 
 
-def _difference(ours: list[str], theirs: list[str]) -> str:
+def _difference(kind: str, ours: list[str], theirs: list[str]) -> str:
     missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
     if missing or extra:
-        return f"{', '.join(missing) or 'none'} only in training, {', '.join(extra) or 'none'} only in test"
+        return f"{', '.join(missing) or 'none'} only in training, {', '.join(extra) or 'none'} only in {kind}"
     return "the same names in another order"

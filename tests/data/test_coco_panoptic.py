@@ -11,6 +11,7 @@ from photos import write_photos
 from hf_mlrpl.data.coco_panoptic import load_coco_panoptic
 from hf_mlrpl.data.columns import label_matrix, label_names
 from hf_mlrpl.data.hierarchy import read_hierarchy, with_ancestors
+from hf_mlrpl.recipes import Recipe
 
 READERS = ["json"] + (["msgspec"] if importlib.util.find_spec("msgspec") else [])  # msgspec is optional
 
@@ -62,6 +63,15 @@ def test_the_shipped_hierarchy_knows_the_labels(tmp_path):
     dataset = with_ancestors(load_coco_panoptic(write_panoptic(tmp_path, panoptic())), read_hierarchy("coco_panoptic"))
     present = {label_names(dataset)[i] for i in dataset[1]["positives"]}
     assert present == {"zebra", "animal", "thing", "sky-other-merged", "sky", "stuff", "root"}
+
+
+def test_the_recipe_hides_labels_below_where_the_annotator_stops(tmp_path):
+    write_panoptic(tmp_path, panoptic())
+    recipe = Recipe.load("soft_exposure/coco_panoptic", [f"data.path={tmp_path}", "data.validation=0"])
+    train = recipe.load_data().train
+    known, full = label_matrix(train), label_matrix(train, "full_labels")
+    assert known.shape == (3, 9) and (known == 0).any() and np.array_equal(known[known != 0], full[known != 0])
+    assert known[0, label_names(train).index("thing")] == 1
 
 
 def test_wrong_files_are_named(tmp_path, reader):
