@@ -4,14 +4,17 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from tiny import PatchMeans, make_trainer, memory, tiny_images, tiny_recipe, weights, without_clock
+from tiny import GivenLogits, PatchMeans, make_trainer, memory, tiny_images, tiny_recipe, weights, without_clock
 from transformers import TrainerCallback
 
 from hf_mlrpl.distributed import describe_processes, end_processes, state_digest
 from hf_mlrpl.methods.sarb.prototypes import label_prototypes
+from hf_mlrpl.methods.scpnet.objective_scpnet import ScpnetObjective, ScpnetObjectiveConfig
 from hf_mlrpl.recipes import Recipe
+from hf_mlrpl.schedules import Progress
 from hf_mlrpl.trainer import MultiLabelTrainer
 
 TRAINING = {
@@ -65,6 +68,24 @@ def prototypes(memory_limit: float) -> str:
     return state_digest(vars(found))
 
 
+def selection(rank: int = 0, processes: int = 1) -> str:
+    """A digest of what SCPNet remembers of eight steps; images repeat, in a batch and between processes."""
+    num_images, num_labels, batch_size = 7, 11, 12
+    model, generator = GivenLogits(num_labels), torch.Generator().manual_seed(0)
+    objective = ScpnetObjective(ScpnetObjectiveConfig(num_candidates=3, candidate_threshold=0.8), model.config)
+    objective.prepare(tiny_images(num_labels, num_images))
+    for step in range(8):
+        names = ("pixel_values", "weak", "strong")
+        batch = {name: 2 * torch.randn(batch_size, num_labels, generator=generator) for name in names}
+        batch["labels"] = torch.randint(-1, 2, (batch_size, num_labels), generator=generator)
+        batch["labels"] *= torch.rand(batch["labels"].shape, generator=generator) < 0.1
+        batch["index"] = torch.randint(num_images, (batch_size,), generator=generator)
+        share = slice(rank * batch_size // processes, (rank + 1) * batch_size // processes)
+        own = {name: tensor[share] for name, tensor in batch.items()}
+        objective(model, own, Progress(step=step, max_steps=8, epoch=1.0))
+    return state_digest(objective.state_dict())
+
+
 def run(folder: Path) -> dict:
     unbroken, resumed, curves, memories = {}, {}, {}, {}
     for method in ("sst", "sarb"):  # those that remember something
@@ -97,6 +118,7 @@ def run(folder: Path) -> dict:
         "curves": curves,
         "memories": memories,
         "with_memory": with_memory,
+        "selection": selection(dist.get_rank(), dist.get_world_size()),
         "prototypes": [prototypes(memory_limit) for memory_limit in (1, 0)],
     }
 

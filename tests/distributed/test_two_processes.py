@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from driver import WITH_MEMORY, image_mean_recipe, loss_curve, prototypes
+from driver import WITH_MEMORY, image_mean_recipe, loss_curve, prototypes, selection
 from safetensors.torch import load_file
 from test_resume import SIGNS_OF_MEMORY, results
 from tiny import make_trainer, without_clock, write_recipe
@@ -109,6 +109,11 @@ def test_one_batch_two_small_ones_and_two_processes_train_alike(method, folder, 
 def test_two_processes_find_the_prototypes_of_one(reports):
     """In memory and in temporary files."""
     assert reports[0]["prototypes"] == reports[1]["prototypes"] == [prototypes(memory_limit=1)] * 2
+
+
+def test_two_processes_select_the_labels_of_one(reports):
+    """The table of SCPNet, where images repeat within a batch and between the processes."""
+    assert reports[0]["selection"] == reports[1]["selection"] == selection()
 
 
 # ---- the commands ----
