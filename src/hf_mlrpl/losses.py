@@ -104,9 +104,9 @@ def asymmetric_loss(
         gamma_negative: one exponent, or one for each entry.
         detach_focus: no gradient through the power (the published code of ASL; that of SST lets it through).
     """
-    p = logits.sigmoid()
-    p_right = torch.where(positive, p, (1 - p + clip).clamp(max=1))
-    p_wrong = (1 - p_right).clamp(min=torch.finfo(p.dtype).tiny)  # at 0, a power below 1 has an infinite slope
+    # 1 - sigmoid(x) is sigmoid(-x), which keeps its digits where x is large.
+    p_right = torch.where(positive, logits.sigmoid(), ((-logits).sigmoid() + clip).clamp(max=1))
+    p_wrong = (1 - p_right).clamp(min=torch.finfo(logits.dtype).tiny)  # at 0, a power below 1 has an infinite slope
     if detach_focus:
         p_wrong = p_wrong.detach()
     gamma = torch.where(positive, gamma_positive, gamma_negative).to(logits.dtype)
