@@ -159,6 +159,15 @@ def test_a_checkpoint_brings_back_every_weight_and_buffer(model, checkpoint):
     assert torch.allclose(loaded(pixel_values).logits, model.eval()(pixel_values).logits, rtol=0, atol=1e-6)
 
 
+def test_a_checkpoint_brings_back_what_is_frozen(method, tmp_path):
+    model = tiny_model(method, NUM_LABELS, trainable_backbone=["layer4"])
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert {name: parameter.requires_grad for name, parameter in loaded.named_parameters()} == trained
+    assert not all(trained.values())
+
+
 def test_a_checkpoint_is_safetensors_only(checkpoint):
     assert sorted(path.name for path in checkpoint.iterdir()) == [
         "config.json",

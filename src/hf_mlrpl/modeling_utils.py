@@ -102,6 +102,10 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         )
         return output.to_tuple() if return_dict is False else output
 
+    def post_init(self) -> None:
+        super().post_init()
+        self._frozen = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+
     def train(self, mode: bool = True):
         """Frozen parts of the backbone keep their stored batch statistics (the Trainer calls this at every step)."""
         super().train(mode)
@@ -133,4 +137,6 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
                 f"({', '.join(missing[:3])}, ...). It was made for another model than {cls.__name__} with the "
                 f"backbone {model.config.backbone!r}."
             )
+        for name in model._frozen:  # transformers makes new parameters of what it reads
+            model.get_parameter(name).requires_grad_(False)
         return (model, info) if asked_for_info else model
