@@ -165,6 +165,25 @@ class ClipConfig(MultiLabelConfig):
             raise ValueError(f"A ViT needs square images: `image_size` must be a side, got {self.image_size}.")
 
 
+@strict
+class ClipPromptConfig(ClipConfig):
+    """Base of the configs of models that know their labels by prompts, "<learned context> traffic light.".
+
+    num_context: tokens of the learned context.
+    context_words: words that it starts from, of just so many tokens; `None` draws it from N(0, 0.02).
+    context_per_label: whether each label learns a context of its own; then it cannot be asked about other labels.
+    """
+
+    num_context: int = 16
+    context_words: str | None = None
+    context_per_label: bool = False
+
+    def validate_context(self):
+        most = self.text_sizes["context_length"] - 4  # start, one word, period, end
+        if not 0 <= self.num_context <= most:
+            raise ValueError(f"`num_context` must lie in [0, {most}] with this text tower, got {self.num_context}.")
+
+
 def _complete(
     field: str, given: dict[str, Any] | None, published: Mapping[str, Any], keys: tuple[str, ...], backbone: str
 ) -> dict[str, Any]:
