@@ -1,5 +1,6 @@
 """The base of all models: two named stages, one forward, and a door for objectives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,13 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         """Fill the buffers that derive from the label names and from the known training labels, `(num_images,
         num_labels)` in {-1, 0, +1}. Called once, before training and after `load_pretrained`; a checkpoint carries the
         result."""
+
+    def set_labels(self, names: Sequence[str]) -> None:
+        """Know the labels `names` from now on, where a model knows labels by their names."""
+        raise ValueError(
+            f"The labels of a {type(self).__name__} cannot change: it knows them by numbers that it was trained with. "
+            "Models that read the names of their labels, those with CLIP, can be asked about others."
+        )
 
     def forward(
         self,

@@ -111,6 +111,28 @@ def keep_own_init(network: Any) -> None:
         module._keeps_own_init = True
 
 
+class PooledBackbone(PartlyFrozen):
+    """The mean of the feature map of a `Backbone`, and a linear layer without a bias to `num_features` numbers."""
+
+    def __init__(self, config: MultiLabelConfig, num_features: int):
+        super().__init__()
+        self.features = Backbone(config)
+        self.project = nn.Linear(self.features.num_features, num_features, bias=False)
+        self.num_features = num_features
+        self.frozen_parts = self.features.frozen_parts
+
+    def parts(self) -> dict[str, nn.Module]:
+        return self.features.parts()
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Map `(batch_size, 3, height, width)` to `(batch_size, num_features)`."""
+        return self.project(self.features(pixel_values).mean(dim=(2, 3)))
+
+    def load_weights(self, file: str | None = None) -> None:
+        """Those of the backbone; the linear layer stays as it is."""
+        self.features.load_weights(file)
+
+
 def _read_weights(file: str) -> dict[str, Tensor]:
     if not Path(file).is_file():
         raise FileNotFoundError(f"There is no file {file} with weights for the backbone.")

@@ -20,7 +20,7 @@ from .text_encoder import text_vectors
 
 logger = logging.get_logger(__name__)
 
-_FILE_TYPES = (".npy", ".safetensors")
+SIMILARITY_FILES = (".npy", ".safetensors")
 _LARGEST_ASYMMETRY = 1e-4  # rounding of float16 files
 
 
@@ -96,7 +96,7 @@ def label_similarity(names: Sequence[str], source: str | Path, *, dim: int = 300
             (`bert-base-uncased`).
         dim: width of a GloVe text file.
     """
-    if Path(source).suffix in _FILE_TYPES:
+    if Path(source).suffix in SIMILARITY_FILES:
         return read_similarity(source, len(names))
     if source == "glove" or Path(source).is_file():
         return cosine_similarities(label_embeddings(names, source, dim))
@@ -116,8 +116,8 @@ def read_similarity(path: str | Path, num_labels: int) -> Tensor:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path} with a similarity of labels.")
-    if path.suffix not in _FILE_TYPES:
-        raise ValueError(f"A similarity of labels is read from {' or '.join(_FILE_TYPES)} files, got {path}.")
+    if path.suffix not in SIMILARITY_FILES:
+        raise ValueError(f"A similarity of labels is read from {' or '.join(SIMILARITY_FILES)} files, got {path}.")
     similarity = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
     if similarity.shape != (num_labels, num_labels):
         raise ValueError(

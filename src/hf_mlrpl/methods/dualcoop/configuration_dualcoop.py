@@ -1,0 +1,29 @@
+from huggingface_hub.dataclasses import strict
+
+from ...configuration_clip import ClipPromptConfig
+
+
+@strict
+class DualCoOpConfig(ClipPromptConfig):
+    """Frozen CLIP, and two learned contexts for each label.
+
+    backbone: a CLIP ResNet, for the regions are the places of its attention pool.
+    region_scale: factor of the cosines whose softmax weighs the regions.
+    scale: factor of the cosines that gives the logits; 5 times `region_scale` in the authors' code.
+    include_mean_token: the mean of the image counts as one more region (authors' code, not in the paper).
+    """
+
+    model_type = "dualcoop"
+
+    backbone: str = "resnet101_clip"
+    image_size: int | list[int] | tuple[int, ...] = 448
+    trainable_backbone: list[str] | tuple[str, ...] | None = ()
+    num_context: int = 16
+    context_per_label: bool = True
+    region_scale: float | int = 20.0
+    scale: float | int = 100.0
+    include_mean_token: bool = True
+
+    def validate_backbone(self):
+        if not self.is_resnet:
+            raise ValueError(f"`backbone` must be a CLIP ResNet, which has regions, got {self.backbone!r}.")

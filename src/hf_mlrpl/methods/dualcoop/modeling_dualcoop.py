@@ -1,0 +1,66 @@
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...losses import at_least_float32
+from ...modeling_clip import ClipPromptModel
+from ...modules.prompts import PromptLearner
+from .configuration_dualcoop import DualCoOpConfig
+
+
+class DualCoOpForMultiLabelClassification(ClipPromptModel):
+    """Two prompts for each label, one that it is absent and one that it is present, and the regions of frozen CLIP."""
+
+    config_class = DualCoOpConfig
+    config: DualCoOpConfig
+
+    def __init__(self, config: DualCoOpConfig):
+        super().__init__(config)
+        self.negative_prompts = PromptLearner.from_config(config)
+        self.positive_prompts = PromptLearner.from_config(config)
+        self.post_init()
+
+    def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """The regions where each label looks: class-specific region feature aggregation.
+
+        Returns:
+            Representations `(batch_size, num_labels, embed_dim)`, and attention maps without the mean region, so that
+            they sum to less than 1.
+        """
+        regions, grid = self.backbone.regions(pixel_values)  # (B, 1 + H * W, D)
+        representations, weights = self.attend(regions if self.config.include_mean_token else regions[:, 1:])
+        num_places = grid[0] * grid[1]
+        return representations, weights[..., -num_places:].unflatten(2, grid)
+
+    def attend(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up the regions of an image for each label, weighted by how well they fit its positive prompt.
+
+        Args:
+            regions: `(batch_size, num_regions, embed_dim)`.
+
+        Returns:
+            Sums of unit vectors, `(batch_size, num_labels, embed_dim)`, and the weights, `(batch_size, num_labels,
+            num_regions)`, both in float32 also under autocast.
+        """
+        _, positive = self.label_vectors().chunk(2)  # (C, D)
+        with torch.autocast(regions.device.type, enabled=False):
+            regions = F.normalize(at_least_float32(regions), dim=-1)
+            weights = (self.config.region_scale * positive @ regions.mT).softmax(dim=-1)  # (B, C, R)
+            return weights @ regions, weights
+
+    def classify(self, representations: Tensor) -> Tensor:
+        """Logits whose sigmoid is the softmax over the two prompts."""
+        negative, positive = self.prompt_logits(representations).unbind(dim=1)
+        return positive - negative
+
+    def prompt_logits(self, representations: Tensor) -> Tensor:
+        """Scaled products with the negative and with the positive prompt, `(batch_size, 2, num_labels)`."""
+        vectors = self.label_vectors().unflatten(0, (2, -1))  # (2, C, D)
+        with torch.autocast(representations.device.type, enabled=False):
+            return self.config.scale * torch.einsum("bcd,kcd->bkc", at_least_float32(representations), vectors)
+
+    def compute_label_vectors(self) -> Tensor:
+        """Unit vectors of the negative prompts, then of the positive ones, `(2 * num_labels, embed_dim)`."""
+        learners = (self.negative_prompts, self.positive_prompts)
+        vectors = torch.cat([learner(self.text_encoder) for learner in learners])
+        return F.normalize(at_least_float32(vectors), dim=-1)

@@ -1,0 +1,50 @@
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from ...configuration_clip import ClipPromptConfig
+
+
+@strict
+class ScpnetConfig(ClipPromptConfig):
+    """CLIP with a learned context, and a graph network over the label vectors; defaults are those of COCO.
+
+    image_network: timm network with average pooling in the place of CLIP's image tower, the row "ResNet" of Table 6;
+        `trainable_backbone` then names its parts, and `image_mean` and `image_std` must be its own.
+    scale: factor of the cosines that gives the logits; 100 for NUS-WIDE.
+    learn_scale: whether its logarithm is trained, as for NUS-WIDE.
+    adjacency: what the graph network passes messages along: the "graph" (authors' code), the "calibration" (the
+        paper, which has one matrix for both), or `None` for no graph network, the row of the prompts alone.
+    graph_layers, graph_dim: number of its graph convolutions, and the length of the vectors between them.
+    prior: how alike labels are: "clip", cosines of the text features of "a photo of a <name>", or a source of
+        `hf_mlrpl.priors.label_similarity`: "glove", the path of a GloVe file or of the matrix, a text encoder.
+    prior_top_k: labels that a row of the graph keeps, with the label itself; `None` keeps all.
+    prior_reweight: what the neighbours of a label get together, `s`.
+    prior_temperature: of the calibration, `tau'`.
+    graph_prior, calibration_prior: whether graph and calibration come from `prior` ("static"), or from the text
+        features of each step ("dynamic"); without a calibration ("none"), scores are distilled as they are.
+    """
+
+    model_type = "scpnet"
+
+    resize: Literal["stretch", "crop"] = "crop"
+    num_context: int = 4
+    context_words: str | None = "a photo of a"
+    image_network: str | None = None
+    scale: float | int = 10.0
+    learn_scale: bool = False
+    adjacency: Literal["graph", "calibration"] | None = "graph"
+    graph_layers: int = 3
+    graph_dim: int = 2048
+    prior: str = "clip"
+    prior_top_k: int | None = 62
+    prior_reweight: float | int = 0.2
+    prior_temperature: float | int = 0.2
+    graph_prior: Literal["static", "dynamic"] = "static"
+    calibration_prior: Literal["static", "dynamic", "none"] = "static"
+
+    def validate_numbers(self):
+        if self.graph_layers < 1:
+            raise ValueError(f"`graph_layers` must be at least 1, got {self.graph_layers}; published: 3.")
+        if not self.scale > 0:
+            raise ValueError(f"`scale` must be positive, got {self.scale}.")

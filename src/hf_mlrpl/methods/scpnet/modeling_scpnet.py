@@ -1,0 +1,151 @@
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from ...configuration_utils import MultiLabelConfig
+from ...losses import at_least_float32
+from ...modeling_clip import ClipPromptModel
+from ...modules.backbone import PartlyFrozen, PooledBackbone
+from ...modules.graph_convolution import GraphNetwork
+from ...modules.prompts import PromptLearner
+from ...priors.label_similarity import (
+    SIMILARITY_FILES,
+    cosine_similarities,
+    dynamic_relation_prior,
+    label_prompts,
+    label_similarity,
+    relation_prior,
+)
+from .configuration_scpnet import ScpnetConfig
+
+
+class ScpnetForMultiLabelClassification(ClipPromptModel):
+    """Cosines between the image vector of CLIP and one vector per label, from its prompt and from a graph of labels.
+
+    Attributes:
+        graph: `(num_labels, num_labels)`, how much each label hears of each label; rows sum to 1.
+        static_calibration: of the same shape, see `calibration`.
+    """
+
+    config_class = ScpnetConfig
+    config: ScpnetConfig
+    graph: Tensor
+    static_calibration: Tensor
+
+    def __init__(self, config: ScpnetConfig):
+        super().__init__(config)
+        self.prompts = PromptLearner.from_config(config)
+        if config.adjacency is not None:
+            self.graph_network = GraphNetwork(config.embed_dim, config.graph_dim, config.graph_layers)
+        if config.learn_scale:
+            self.log_scale = nn.Parameter(torch.empty(()))
+        # Persistent, so that a checkpoint needs no file of the prior.
+        self.register_buffer("graph", torch.empty(config.num_labels, config.num_labels))
+        self.register_buffer("static_calibration", torch.empty(config.num_labels, config.num_labels))
+        self.post_init()
+
+    def make_image_encoder(self) -> PartlyFrozen:
+        config = self.config
+        if config.image_network is None:
+            return super().make_image_encoder()
+        settings: dict[str, Any] = {"backbone": config.image_network, "trainable_backbone": config.trainable_backbone}
+        return PooledBackbone(MultiLabelConfig(**settings), config.embed_dim)
+
+    def load_pretrained(self, source: str | None = None) -> None:
+        super().load_pretrained(source)
+        if isinstance(self.backbone, PooledBackbone):
+            self.backbone.load_weights()
+
+    # ---- from pixels to logits ----
+
+    def represent(self, pixel_values: Tensor) -> tuple[Tensor, None]:
+        """All labels share the vector of the image, `(batch_size, num_labels, embed_dim)` without a copy."""
+        vectors = self.backbone(pixel_values)
+        return vectors.unsqueeze(1).expand(-1, self.config.num_labels, -1), None
+
+    def classify(self, representations: Tensor) -> Tensor:
+        """Scaled cosines to the label vectors, in float32 also under autocast."""
+        label_vectors = self.label_vectors()  # (C, D)
+        with torch.autocast(representations.device.type, enabled=False):
+            if representations.stride(1) == 0:  # one vector for all labels
+                # Their sum has its direction, and its gradient needs no (B, C, D) tensor, as that of `[:, 0]` would.
+                image_vectors = F.normalize(representations.sum(dim=1, dtype=label_vectors.dtype), dim=-1)
+                cosines = image_vectors @ label_vectors.T
+            else:
+                image_vectors = F.normalize(at_least_float32(representations), dim=-1)
+                cosines = torch.einsum("bcd,cd->bc", image_vectors, label_vectors)
+            return self.scale * cosines
+
+    @property
+    def scale(self) -> Tensor | float:
+        """Factor of the cosines."""
+        return self.log_scale.exp() if self.config.learn_scale else self.config.scale
+
+    # ---- label vectors ----
+
+    def label_features(self) -> Tensor:
+        """Text features of the prompts, `(num_labels, embed_dim)`, not normalised."""
+        return self.once("label_features", lambda: self.prompts(self.text_encoder))
+
+    def compute_label_vectors(self) -> Tensor:
+        """Text features plus what the graph network makes of them, as unit vectors `(num_labels, embed_dim)`."""
+        vectors = self.label_features()
+        if self.config.adjacency is not None:
+            vectors = vectors + self.graph_network(vectors, self.adjacency_matrix(vectors))
+        return F.normalize(at_least_float32(vectors), dim=-1)
+
+    def adjacency_matrix(self, features: Tensor) -> Tensor:
+        """What the graph network passes messages along, `(num_labels, num_labels)`."""
+        graph, calibration = self.graph, self.static_calibration
+        if self.config.graph_prior == "dynamic":
+            graph, calibration = dynamic_relation_prior(features, **self.prior_settings(len(features)))
+        return graph if self.config.adjacency == "graph" else calibration
+
+    def calibration(self) -> Tensor:
+        """How much each label counts in the calibrated score of each label, `(num_labels, num_labels)`; rows sum to 1,
+        and there is no gradient."""
+        if self.config.calibration_prior == "none":
+            return torch.eye(self.config.num_labels, device=self.device)
+        if self.config.calibration_prior == "static":
+            return self.static_calibration
+        features = self.label_features().detach()
+        return dynamic_relation_prior(features, **self.prior_settings(len(features)))[1]
+
+    # ---- priors ----
+
+    def prior_settings(self, num_labels: int) -> dict[str, Any]:
+        config = self.config
+        top_k = num_labels if config.prior_top_k is None else config.prior_top_k
+        return {"top_k": top_k, "reweight": config.prior_reweight, "temperature": config.prior_temperature}
+
+    def label_priors(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The graph of the labels and the calibration, from how alike their names are."""
+        if self.config.prior == "clip":
+            similarity = cosine_similarities(self.encode_texts(label_prompts(names)))
+        else:
+            similarity = label_similarity(names, self.config.prior)
+        graph, calibration = relation_prior(similarity, **self.prior_settings(len(names)))
+        return {"graph": graph, "static_calibration": calibration}
+
+    def set_labels(self, names: Sequence[str]) -> None:
+        if Path(self.config.prior).suffix in SIMILARITY_FILES:
+            raise ValueError(
+                f"The labels cannot change: how alike they are was read from {self.config.prior}, which knows no "
+                "others. Train with `prior: clip`, which reads their names."
+            )
+        super().set_labels(names)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:  # usable without priors: no edges
+            init.copy_(self.graph, torch.eye(self.config.num_labels))
+            init.copy_(self.static_calibration, torch.eye(self.config.num_labels))
+            if self.config.learn_scale:
+                init.constant_(self.log_scale, math.log(self.config.scale))
