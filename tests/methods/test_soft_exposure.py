@@ -5,7 +5,7 @@ import math
 import statistics
 from types import SimpleNamespace
 
-import benchmark
+import benchmark_parts
 import pytest
 import torch
 from hypothesis import given, settings
@@ -200,7 +200,7 @@ def test_the_temperatures_are_those_of_the_equations(problem, config, temperatur
 
 
 def test_the_plain_transcription_of_the_benchmark_is_the_same():
-    sides = benchmark.temperatures(argparse.Namespace(labels=30, batch_size=20, device="cpu"))
+    sides = benchmark_parts.temperatures(argparse.Namespace(labels=30, batch_size=20, device="cpu"))
     actual = sides["ours"]()
     assert actual.gt(0).any() and actual.lt(0).any()
     assert_close(sides["plain"](), actual)
