@@ -43,11 +43,14 @@ def make_objective(objective_class, model, settings=None):
     return objective
 
 
-def make_batch(batch_size: int = 4, dtype: torch.dtype = torch.int8) -> dict[str, torch.Tensor]:
+def make_batch(batch_size: int = 4, dtype: torch.dtype = torch.int8, size: int = 32) -> dict[str, torch.Tensor]:
+    """Images with the views that some methods ask for; the others do not look at them."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(-1, 2, (batch_size, NUM_LABELS), generator=generator)
-    pixel_values = torch.randn(batch_size, 3, 32, 32, generator=generator)
-    return {"pixel_values": pixel_values, "labels": labels.to(dtype), "index": torch.arange(batch_size)}
+    batch = {"labels": labels.to(dtype), "index": torch.arange(batch_size)}
+    for name in ("pixel_values", "weak", "strong"):
+        batch[name] = torch.randn(batch_size, 3, size, size, generator=generator)
+    return batch
 
 
 def step(model, objective, batch):
@@ -101,8 +104,7 @@ def test_edges_of_the_labels(model, objective, edge):
 
 
 def test_a_batch_of_one(model, objective):
-    batch = make_batch(batch_size=1)
-    batch["pixel_values"] = torch.randn(1, 3, 64, 64)  # batch norm needs more than one place
+    batch = make_batch(batch_size=1, size=64)  # batch norm needs more than one place
     assert step(model, objective, batch).loss.isfinite()
 
 

@@ -52,6 +52,9 @@ OBJECTIVES = {  # settings that are needed, that let a method act within two epo
     "asl": {"gamma_negative": 1.0, "clip": 0.0},  # learns in a few steps
     "logic_mix": {"gamma_negative": 0.0, "clip": 0.0, "mixed_gamma_positive": 0.0},  # learns in a few steps
 }
+DATA = {  # what a method needs of its data
+    "scpnet": {"further_views": {"weak": "shift", "strong": "strong_shift"}},
+}
 
 CLOCK = ("runtime", "_per_second", "_seconds")
 
@@ -67,7 +70,8 @@ def tiny_content(method: str = "sst", **sections: dict[str, Any]) -> dict[str, A
             "proportion": 0.5,
             "validation": 0.25,
             "view": "shift",
-        },
+        }
+        | DATA.get(method, {}),
         "model": MODELS[method],
         "objective": OBJECTIVES.get(method, {}),
         "training": {
