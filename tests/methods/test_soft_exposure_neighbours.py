@@ -192,9 +192,9 @@ def slow_neighbours(features, count):
     return torch.tensor(result)
 
 
-@pytest.mark.parametrize("block", [1, 7, 2**20])
+@pytest.mark.parametrize("block", [1, 7, 39, 2**20])
 def test_the_exact_search_finds_the_nearest(block, monkeypatch):
-    monkeypatch.setattr(neighbours, "SIMILARITIES", 40 * block)
+    monkeypatch.setattr(neighbours, "COMPARED", block)
     features = torch.nn.functional.normalize(torch.randn(40, 8), dim=1)
     for count in (1, 5, 39):
         found, apart = with_distances(features, nearest_images(features, count, approximate=False), "cosine")
@@ -203,7 +203,9 @@ def test_the_exact_search_finds_the_nearest(block, monkeypatch):
         assert_close(apart[3, 0], 1 - features[3] @ features[found[3, 0]])
 
 
-def test_of_equally_near_images_the_first_ones_are_neighbours():
+@pytest.mark.parametrize("block", [1, 3, 7, 2**20])
+def test_of_equally_near_images_the_first_ones_are_neighbours(block, monkeypatch):
+    monkeypatch.setattr(neighbours, "COMPARED", block)
     features = torch.eye(4).repeat_interleave(5, dim=0)  # products are exact: 0 or 1
     for count in (2, 4, 7, 19):
         found, _ = with_distances(features, nearest_images(features, count, approximate=False), "euclidean")

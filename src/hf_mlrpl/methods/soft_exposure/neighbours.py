@@ -16,7 +16,8 @@ Distance = Literal["cosine", "euclidean"]
 Search = Literal["auto", "exact", "approximate"]
 
 EXACT_ON_CPU = 250_000  # images up to which "auto" searches exactly on a CPU
-SIMILARITIES = 2**27  # entries of the block of similarities that is in memory at a time: 512 MiB
+COMPARED = 4096  # images that are compared with as many others at a time: 64 MiB
+GATHERED = 2**26  # entries of features that are compared at a time, in float64: 512 MiB
 PROBED_LISTS = 32
 QUERIES = 8192  # images that are looked up between two steps of the progress bar
 
@@ -82,24 +83,48 @@ def nearest_images(features: Tensor, count: int, approximate: bool, show_progres
 
 
 def _find_exactly(features: Tensor, count: int, show_progress: bool) -> Tensor:
-    """Compare each image with every other one, on the device of the process; of equally near ones take the first."""
+    """Compare each pair of images once, on the device of the process; of equally near ones take the first."""
     features = features.to(PartialState().device)
-    num_images = len(features)
-    block = max(1, SIMILARITIES // num_images)
-    result = torch.empty(num_images, count, dtype=torch.int64)
-    bar = tqdm(total=num_images, desc="Nearest neighbours", disable=not show_progress, leave=False)
-    for first in range(0, num_images, block):
-        similarities = features[first : first + block] @ features.T
-        rows = torch.arange(len(similarities), device=features.device)
-        similarities[rows, first + rows] = -math.inf  # not the image itself
-        values, found = similarities.topk(count + 1)
-        found = found[:, :count]
+    blocks = features.split(COMPARED)
+    nearest = features.new_full((len(features), count), -math.inf).split(COMPARED)
+    found = torch.zeros(len(features), count, dtype=torch.int64, device=features.device).split(COMPARED)
+    num_pairs = len(blocks) * (len(blocks) + 1) // 2
+    bar = tqdm(total=num_pairs, desc="Nearest neighbours", disable=not show_progress, leave=False)
+    for i, ours in enumerate(blocks):
+        for j in range(i, len(blocks)):
+            similarities = ours @ blocks[j].T
+            if i == j:
+                similarities.fill_diagonal_(-math.inf)  # not the image itself
+            else:
+                _keep_nearest(nearest[j], found[j], similarities.T.contiguous(), COMPARED * i)
+            _keep_nearest(nearest[i], found[i], similarities, COMPARED * j)
+            bar.update()
+    return torch.cat(found).cpu()
+
+
+def _keep_nearest(nearest: Tensor, found: Tensor, similarities: Tensor, first: int) -> None:
+    """Bring the nearest images so far up to date; those of one block after the other must come in their order.
+
+    Args:
+        nearest, found: similarities and rows of the nearest images so far, `(block, count)`; changed in place.
+        similarities: to the images of another block, `(block, other_block)`, whose first row is `first`.
+    """
+    count = nearest.shape[1]
+    values, columns = similarities.topk(min(count + 1, similarities.shape[1]))
+    if values.shape[1] > count:
         tied = values[:, count - 1] == values[:, count]  # rare; `topk` would choose one of them at will
         if tied.any():
-            found[tied] = similarities[tied].sort(descending=True, stable=True).indices[:, :count]
-        result[first : first + block] = found.cpu()
-        bar.update(len(similarities))
-    return result
+            values[tied, :], columns[tied, :] = _first_of_equals(similarities[tied], count + 1)
+    columns, order = columns[:, :count].sort(dim=1)
+    values, columns = values.gather(1, order), columns + first
+    values, order = torch.cat([nearest, values], dim=1).sort(dim=1, descending=True, stable=True)
+    nearest.copy_(values[:, :count])
+    found.copy_(torch.cat([found, columns], dim=1).gather(1, order)[:, :count])
+
+
+def _first_of_equals(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    values, columns = similarities.sort(dim=1, descending=True, stable=True)
+    return values[:, :count], columns[:, :count]
 
 
 def _find_approximately(features: Tensor, count: int, show_progress: bool) -> Tensor:
@@ -143,7 +168,7 @@ def with_distances(features: Tensor, neighbours: Tensor, distance: Distance) -> 
     """
     neighbours = neighbours.sort(dim=1).values
     apart = torch.empty(neighbours.shape)
-    block = max(1, SIMILARITIES // (2 * neighbours.shape[1] * features.shape[1]))  # of float64
+    block = max(1, GATHERED // (neighbours.shape[1] * features.shape[1]))
     for first in range(0, len(neighbours), block):
         own = features[first : first + block].unsqueeze(1)
         near = features[neighbours[first : first + block].long()]  # (block, count, dim)
