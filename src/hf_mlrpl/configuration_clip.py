@@ -141,11 +141,6 @@ class ClipConfig(MultiLabelConfig):
                     f"`{name}`: a width of {sizes['width']} cannot be shared by {sizes['heads']} heads. Give a "
                     f"multiple, such as {HEAD_DIM * sizes['heads']}."
                 )
-        if self.is_resnet and len(self.vision_sizes["layers"]) != 4:
-            raise ValueError(
-                f"`vision_sizes`: `layers` of a ResNet must be the blocks of its 4 stages, got "
-                f"{self.vision_sizes['layers']}."
-            )
         if self.is_resnet and self.vision_sizes["width"] % 2:
             raise ValueError(f"`vision_sizes`: a ResNet needs an even `width`, got {self.vision_sizes['width']}.")
         if self.output_stride is not None or self.feature_pool != 1:
@@ -187,17 +182,23 @@ class ClipPromptConfig(ClipConfig):
 def _complete(
     field: str, given: dict[str, Any] | None, published: Mapping[str, Any], keys: tuple[str, ...], backbone: str
 ) -> dict[str, Any]:
-    """`given` with what it lacks, in the order of `keys`; every size is a positive number, or a list of them."""
+    """`given` with what it lacks, in the order of `keys`."""
     given = given or {}
     if unknown := sorted(set(given) - set(keys)):
         raise ValueError(f"`{field}` of the backbone {backbone!r} has no {unknown[0]!r}, only {', '.join(keys)}.")
     sizes = {**published, **given}
     for key, value in sizes.items():
-        numbers = value if isinstance(value, list | tuple) else [value]
-        if not all(isinstance(number, int) and number > 0 for number in numbers):
+        if key == "layers" and keys == _VISION_KEYS[RESNET]:
+            if not (isinstance(value, list | tuple) and len(value) == 4 and all(map(_is_size, value))):
+                raise ValueError(f"`{field}`: `layers` of a ResNet must be the blocks of its 4 stages, got {value!r}.")
+        elif not _is_size(value):
             raise ValueError(f"`{field}`: `{key}` must be a positive whole number, got {value!r}.")
     if "heads" in keys and "width" in given and "heads" not in given:
         sizes["heads"] = max(1, sizes["width"] // HEAD_DIM)
     if missing := [key for key in keys if key not in sizes]:
         raise ValueError(f"The backbone {backbone!r} names no sizes: `{field}` needs {', '.join(missing)}, too.")
     return {key: list(sizes[key]) if isinstance(sizes[key], tuple) else sizes[key] for key in keys}
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -21,7 +21,7 @@ from .labels import shorten
 from .modeling_utils import MultiLabelPreTrainedModel
 from .modules.backbone import PartlyFrozen
 from .modules.clip.image_encoder import ClipImageEncoder
-from .modules.clip.sources import read_clip
+from .modules.clip.sources import ClipSource, read_clip
 from .modules.clip.text_encoder import ClipTextEncoder
 from .modules.clip.tokenizer import BYTE_TOKENS, TOKENIZER_NAME, byte_tokenizer, parse_tokenizer
 from .modules.clip.weights import IMAGE, SCALE, TEXT
@@ -113,9 +113,15 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
                     "`model.pretrained` of a recipe, or set it to false."
                 )
             source = PUBLISHED[self.config.backbone].hub_name
-        clip = read_clip(source)
-        tensors = clip.weights.fitted_to(self.config, source)
-        own = self.state_dict()
+        self.load_clip(read_clip(source), source)
+
+    def load_clip(self, clip: ClipSource, where: str) -> None:
+        """Take over weights and tokenizer.
+
+        Args:
+            where: what they were read from, for errors.
+        """
+        tensors, own = clip.weights.fitted_to(self.config, where), self.state_dict()
         self.load_state_dict({name: tensor for name, tensor in tensors.items() if name in own}, strict=False)
         self._tokenizer = clip.tokenizer
 

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 
-COMMANDS = ("train", "evaluate", "tag", "data", "neighbours", "list", "sweep")
+COMMANDS = ("train", "evaluate", "tag", "data", "neighbours", "list", "sweep", "convert")
 
 _EPILOG = """\
 Two commands to start with:
@@ -22,9 +22,13 @@ def build_parser() -> argparse.ArgumentParser:
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Read the command line; settings may stand before and behind options."""
     parser, commands = _build_parsers()
-    if argv and argv[0] in commands:
+    if argv and argv[0] in commands and not _has_commands(commands[argv[0]]):
         return commands[argv[0]].parse_intermixed_args(argv[1:])
     return parser.parse_args(argv)
+
+
+def _has_commands(parser: argparse.ArgumentParser) -> bool:
+    return any(isinstance(action, argparse._SubParsersAction) for action in parser._actions)
 
 
 def _build_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

@@ -1,7 +1,6 @@
 """Files with tensors, read without running what is in them."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -9,21 +8,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .torchscript import UNREADABLE, is_torchscript, read_torchscript
+
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a PyTorch file with a state dict.
+    """The tensors of a safetensors file, of a PyTorch file with a state dict, or of a TorchScript archive.
 
     PyTorch files are pickles, which may name any code; they are read with `weights_only=True`, which knows tensors and
-    plain containers and refuses everything else.
+    plain containers and refuses everything else. For TorchScript see `read_torchscript`.
+
+    Raises:
+        ValueError: if the file holds something else.
     """
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
+    if is_torchscript(file):
+        return read_torchscript(file)
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (SafetensorError, *UNREADABLE) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{file} cannot be read as tensors: {reason}") from error
     return state_dict_in(content, file)
 

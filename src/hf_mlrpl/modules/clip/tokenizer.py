@@ -1,6 +1,9 @@
 """CLIP's tokenizer, made from files or from nothing."""
 
+import gzip
 import json
+import zlib
+from pathlib import Path
 from typing import Any
 
 from transformers import CLIPTokenizer
@@ -26,6 +29,27 @@ def build_tokenizer(merges: Any, context_length: int) -> CLIPTokenizer:
     tokens = symbols + [f"{symbol}</w>" for symbol in symbols] + ["".join(pair) for pair in merges] + [START, END]
     ids = {token: number for number, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=context_length)
+
+
+def tokenizer_from_merges(file: Path, vocab_size: int, context_length: int) -> CLIPTokenizer:
+    """The tokenizer of a list of merges: OpenAI's `bpe_simple_vocab_16e6.txt.gz`, or a `merges.txt`.
+
+    Args:
+        file: a line that is not read, then a pair of symbols in each line, the most frequent first.
+        vocab_size: tokens of the text tower, from which follows how many merges belong to it.
+    """
+    content = file.read_bytes()
+    try:
+        text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no list of merges: {error}") from error
+    merges = [tuple(line.split()) for line in text.split("\n")[1 : 1 + max(0, vocab_size - BYTE_TOKENS)]]
+    if vocab_size < BYTE_TOKENS or len(merges) < vocab_size - BYTE_TOKENS or any(len(pair) != 2 for pair in merges):
+        raise ValueError(
+            f"{file} does not belong to the weights: their {vocab_size} tokens are {BYTE_TOKENS} and "
+            f"{vocab_size - BYTE_TOKENS} merges, and it has {sum(len(pair) == 2 for pair in merges)} of these."
+        )
+    return build_tokenizer(merges, context_length)
 
 
 def parse_tokenizer(content: str, context_length: int, where: str) -> CLIPTokenizer:

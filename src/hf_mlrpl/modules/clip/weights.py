@@ -51,7 +51,7 @@ _THIRDS = {"q": 0, "k": 1, "v": 2}  # of the rows of OpenAI's `in_proj`
 _RESNET_POSITIONS = f"{IMAGE}network.head.pos_embed"
 _VIT_POSITIONS = f"{IMAGE}network.vit.vision_model.embeddings.position_embedding.weight"
 LARGEST_OF_OPENAI = 1024  # width of a ViT; larger ones of other authors have heads of other sizes
-_INTEGERS = {"input_resolution", "context_length", "vocab_size"}  # which OpenAI's state dicts hold, too
+INTEGERS = ("input_resolution", "context_length", "vocab_size")  # which OpenAI's files hold, too
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def weights_from_openai(
         settings: of the config, where the tensors do not tell, such as `hidden_act`.
     """
     config = _config_of_openai(tensors, where, heads or {}, **settings)
-    return ClipWeights(config, _rename(tensors, config, where, openai_place, _INTEGERS))
+    masks = [name for name in tensors if name.endswith(".attn_mask")]  # TorchScript keeps those of the text tower
+    return ClipWeights(config, _rename(tensors, config, where, openai_place, [*INTEGERS, *masks]))
 
 
 def weights_from_transformers(tensors: Mapping[str, Tensor], config: ClipConfig, where: str) -> ClipWeights:
