@@ -4,7 +4,13 @@ from huggingface_hub.errors import StrictDataclassError
 from tiny import tiny_model
 from torch import nn
 
-from hf_mlrpl import BaselineConfig, MultiLabelPreTrainedModel, Objective, SstConfig
+from hf_mlrpl import (
+    BaselineConfig,
+    BaselineForMultiLabelClassification,
+    MultiLabelPreTrainedModel,
+    Objective,
+    SstConfig,
+)
 from hf_mlrpl.losses import partial_bce
 from hf_mlrpl.objective import ObjectiveOutput
 
@@ -89,3 +95,13 @@ def test_a_config_survives_the_disk(tmp_path):
     assert loaded.label_names == ["dog", "dining table"] and loaded.trainable_backbone is None
     assert loaded.problem_type == "multi_label_classification"
     assert BaselineConfig(image_size=7).height_and_width == (7, 7)
+
+
+def test_weights_of_other_sizes_are_an_error(tmp_path):
+    tiny_model("partial_bce").save_pretrained(tmp_path)
+    config = BaselineConfig.from_pretrained(tmp_path)
+    config.id2label, config.label2id = {0: "dog"}, {"dog": 0}
+    with pytest.raises(ValueError, match=r"has 2 weights of other sizes .* classifier.bias, \(5,\) instead of \(1,\)"):
+        BaselineForMultiLabelClassification.from_pretrained(tmp_path, config=config)
+    model = BaselineForMultiLabelClassification.from_pretrained(tmp_path, config=config, ignore_mismatched_sizes=True)
+    assert model.classifier.bias.shape == (1,)

@@ -136,8 +136,17 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """Load a checkpoint; a file without some of the `needed_weights` is an error, not a random network."""
         asked_for_info = kwargs.pop("output_loading_info", False)
-        both: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        other_sizes_are_fine = kwargs.pop("ignore_mismatched_sizes", False)
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        both: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model, info = both
+        mismatched = sorted((key, tuple(theirs), tuple(ours)) for key, theirs, ours in info["mismatched_keys"])
+        if mismatched and not other_sizes_are_fine:
+            key, theirs, ours = mismatched[0]
+            raise ValueError(
+                f"The checkpoint {str(pretrained_model_name_or_path)!r} has {len(mismatched)} weights of other sizes "
+                f"than its config says, such as {key}, {theirs} instead of {ours}. Do both files belong together?"
+            )
         missing = sorted(key for key in info["missing_keys"] if key.startswith(cls.needed_weights))
         if missing:
             raise ValueError(
