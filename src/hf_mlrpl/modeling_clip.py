@@ -96,6 +96,11 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Map texts to `(num_texts, embed_dim)`, not normalised."""
         tokens = self.tokenizer(list(texts), padding=True, return_tensors="pt")["input_ids"].to(self.device)
+        if tokens.shape[1] > self.text_encoder.context_length:
+            raise ValueError(
+                f"The text {max(texts, key=len)!r} is too long: the text encoder reads "
+                f"{self.text_encoder.context_length} tokens, got {tokens.shape[1]}."
+            )
         return torch.cat([self.text_features(some) for some in tokens.split(LABELS_PER_PASS)])
 
     # ---- weights ----

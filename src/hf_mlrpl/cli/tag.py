@@ -34,6 +34,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "photos", nargs="+", metavar="photo", help="image file, folder with images, or http(s) address"
     )
     parser.add_argument(
+        "--labels",
+        metavar="NAMES",
+        help='ask about other labels, separated by commas, where the model reads names: "zebra, traffic light"',
+    )
+    parser.add_argument(
         "--threshold", type=float, metavar="X", help="score from which a label counts (default: the model's)"
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="at most K labels per photo")
@@ -56,7 +61,8 @@ def run(args: argparse.Namespace) -> None:
     if args.batch_size < 1:
         raise ValueError(f"`--batch-size` must be at least 1, got {args.batch_size}.")
     photos = list_photos(args.photos)
-    tagger = load_tagger(args.checkpoint, args.device)
+    labels = None if args.labels is None else [name.strip() for name in args.labels.split(",")]
+    tagger = load_tagger(args.checkpoint, args.device, labels)
     options = {"threshold": args.threshold, "top_k": args.top_k, "batch_size": args.batch_size}
     artist = None if args.pictures is None else Artist(args.pictures)
     if artist is not None:
@@ -90,8 +96,8 @@ def list_photos(sources: list[str]) -> list[str]:
     return photos
 
 
-def load_tagger(checkpoint: str, device: str | None = None) -> "ImageTaggingPipeline":
-    """The pipeline of a checkpoint, or an error that says what is wrong with the checkpoint."""
+def load_tagger(checkpoint: str, device: str | None = None, labels: list[str] | None = None) -> "ImageTaggingPipeline":
+    """The pipeline of a checkpoint, for its own labels or for others; or an error that says what is wrong with it."""
     from transformers import AutoImageProcessor
 
     from ..pipelines.image_tagging import ImageTaggingPipeline
@@ -102,7 +108,7 @@ def load_tagger(checkpoint: str, device: str | None = None) -> "ImageTaggingPipe
     folder = Path(checkpoint)
     has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
     processor = AutoImageProcessor.from_pretrained(checkpoint) if has_processor else None  # made from the config
-    return ImageTaggingPipeline(model=model, image_processor=processor, device=device)
+    return ImageTaggingPipeline(model=model, image_processor=processor, device=device, labels=labels)
 
 
 def _check_device(device: str | None) -> None:

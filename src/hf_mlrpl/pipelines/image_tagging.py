@@ -39,8 +39,16 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
     model: Any
     image_processor: Any
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, model: Any, *args: Any, labels: Sequence[str] | None = None, **kwargs: Any):
+        """
+        Args:
+            labels: names that the model is asked about in the place of its own, where it reads names; it keeps them.
+        """
+        if labels is not None:
+            if not hasattr(model, "set_labels"):
+                raise ValueError(f"`labels` must be None for a {type(model).__name__}: its labels cannot change.")
+            model.set_labels(labels)
+        super().__init__(model, *args, **kwargs)
         if self.image_processor is None:
             self.image_processor = processor_for(self.model.config)
 

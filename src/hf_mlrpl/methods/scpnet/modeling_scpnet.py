@@ -105,7 +105,7 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
         graph, calibration = self.graph, self.static_calibration
         if self.config.graph_prior == "dynamic":
             graph, calibration = dynamic_relation_prior(features, **self.prior_settings(len(features)))
-        return graph if self.config.adjacency == "graph" else calibration
+        return (graph if self.config.adjacency == "graph" else calibration).to(features.dtype)
 
     def calibration(self) -> Tensor:
         """How much each label counts in the calibrated score of each label, `(num_labels, num_labels)`; rows sum to 1,
