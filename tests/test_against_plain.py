@@ -2,17 +2,22 @@
 
 import numpy as np
 import plain
+import plain_clip
 import pytest
 import torch
+from clip import TINY_RESNET, TINY_TEXT
 from golden_models import FeatureMap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_mlrpl import similarity
 from hf_mlrpl.losses import partial_bce
+from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
+from hf_mlrpl.methods.dualcoop.objective_dualcoop import DualCoOpObjective, DualCoOpObjectiveConfig
 from hf_mlrpl.methods.sarb import objective_sarb
 from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
 from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
+from hf_mlrpl.methods.scpnet.modeling_scpnet import ScpnetForMultiLabelClassification
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import CooccurrenceHead, SstForMultiLabelClassification
 from hf_mlrpl.methods.sst.objective_sst import (
@@ -244,6 +249,39 @@ def test_training_step_of_sarb(size, alpha, beta, seed):
     slow = plain.PlainSarb(model, objective.prototypes)
     expected = slow.loss(pixel_values, labels, index.squeeze(), scores, permutation=torch.arange)
     _assert_equal(output.loss, expected, _trained(model))
+
+
+def _prompt_model(model_class, names):
+    """A model in float64 with tiny towers of random weights, where text features of labels differ."""
+    settings = TINY_RESNET | {"text_sizes": TINY_TEXT | {"context_length": 24}, "trainable_backbone": []}
+    config = model_class.config_class(
+        id2label=dict(enumerate(names)), num_context=3, context_words=None, context_per_label=True, **settings
+    )
+    model = model_class(config)
+    for parameter in model.text_encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.set_priors()
+    return model.double().train()
+
+
+@pytest.mark.parametrize("names", [["cat"], ["cat", "traffic light", "a dog"]])
+def test_inference_and_label_vectors_of_scpnet(names):
+    torch.manual_seed(0)
+    model = _prompt_model(ScpnetForMultiLabelClassification, names)
+    slow, pixel_values = plain_clip.PlainScpnet(model), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    _assert_equal(model.compute_label_vectors(), slow.label_vectors(), _trained(model))
+    _assert_close(model.eval()(pixel_values).logits, slow.logits(pixel_values))
+
+
+@pytest.mark.parametrize("names", [["cat"], ["cat", "traffic light", "a dog"]])
+def test_training_step_of_dualcoop(names):
+    torch.manual_seed(0)
+    model = _prompt_model(DualCoOpForMultiLabelClassification, names)
+    pixel_values, labels = torch.randn(4, 3, 64, 64, dtype=torch.float64), _random_labels(4, len(names))
+    objective = DualCoOpObjective(DualCoOpObjectiveConfig(), model.config)
+    output = model(pixel_values, labels, objective=objective, progress=Progress(0, 1, epoch=0.0))
+    _assert_equal(output.loss, plain_clip.PlainDualCoOp(model).loss(pixel_values, labels), _trained(model))
+    assert output.loss > 0
 
 
 @pytest.mark.parametrize("chunk_elements", [1, 50, 10**9])

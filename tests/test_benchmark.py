@@ -1,13 +1,25 @@
 import argparse
 
 import benchmark
+import benchmark_parts
 import pytest
+from clip import TINY_RESNET, TINY_TEXT
 
-SMALL = argparse.Namespace(labels=4, image_size=64, batch_size=2, backbone="test_resnet", device="cpu", threads=1)
+SMALL = argparse.Namespace(
+    labels=4,
+    image_size=64,
+    batch_size=2,
+    backbone="test_resnet",
+    clip_backbone="resnet50_clip",
+    device="cpu",
+    threads=1,
+)
+SMALL_TOWERS = TINY_RESNET | {"text_sizes": TINY_TEXT | {"context_length": 32}}
 
 
 @pytest.mark.parametrize("part", [part for part in benchmark.PARTS if part != "map"])
-def test_every_part_runs_on_both_sides(part):
+def test_every_part_runs_on_both_sides(part, monkeypatch):
+    monkeypatch.setattr(benchmark_parts, "towers", lambda args: SMALL_TOWERS)
     sides = benchmark.PARTS[part][1](SMALL)
     times = benchmark.median_milliseconds(sides, repeats=1, device="cpu")
     assert {"plain", "ours"} <= times.keys() and all(time > 0 for time in times.values())

@@ -1,4 +1,4 @@
-"""Compare the fast code with the plain transcription in plain.py: time and peak memory of every rewritten part.
+"""Compare the fast code with the plain transcription in plain.py and plain_clip.py: time and peak memory of each part.
 
     python training/benchmark.py
     python training/benchmark.py --parts step inference --batch-size 16 --repeats 5 --device cuda
@@ -68,7 +68,7 @@ def measure_memory(part: str, sides: Sides, args: argparse.Namespace) -> dict[st
     if args.device == "cuda":
         return {side: peak_memory(function, args.device) for side, function in sides.items()}
     options = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in ("labels", "image_size", "batch_size")]
-    options += [f"--backbone={args.backbone}", f"--threads={args.threads}"]
+    options += [f"--backbone={args.backbone}", f"--clip-backbone={args.clip_backbone}", f"--threads={args.threads}"]
     command = [sys.executable, __file__, *options]
     return {
         side: float(subprocess.check_output([*command, "--parts", part, "--memory-of", side], text=True).split()[-1])
@@ -95,6 +95,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=448, help="side in pixels (default: 448)")
     parser.add_argument("--batch-size", type=int, default=16, help="images per step (default: 16)")
     parser.add_argument("--backbone", default="resnet101.tv_in1k", help="a timm model (default: resnet101.tv_in1k)")
+    parser.add_argument("--clip-backbone", default="resnet50_clip", help="a CLIP ResNet (default: resnet50_clip)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side (default: 5)")

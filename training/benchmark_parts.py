@@ -4,16 +4,22 @@ import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import plain
+import plain_clip
 import torch
 from torch import Tensor
 
+from hf_mlrpl.configuration_clip import ClipPromptConfig
+from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
+from hf_mlrpl.methods.dualcoop.objective_dualcoop import DualCoOpObjective, DualCoOpObjectiveConfig
 from hf_mlrpl.methods.sarb.configuration_sarb import SarbConfig
 from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
 from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
 from hf_mlrpl.methods.sarb.prototypes import Positives, cluster_positives, collect_positives
+from hf_mlrpl.methods.scpnet.modeling_scpnet import ScpnetForMultiLabelClassification
 from hf_mlrpl.methods.soft_exposure.objective_soft_exposure import SoftExposureObjective, SoftExposureObjectiveConfig
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import CooccurrenceHead, SstForMultiLabelClassification
@@ -236,17 +242,72 @@ def _optimization_step(model: torch.nn.Module, device: str) -> Callable[[Callabl
 def inference(args: argparse.Namespace, dtype: torch.dtype) -> Sides:
     """Logits of a batch."""
     model, pixel_values = _model(args).eval(), _pixel_values(args)
-    slow = plain.PlainSst(model, torch.empty(0))
+    return _inference_sides(model, plain.PlainSst(model, torch.empty(0)).logits, pixel_values, dtype)
 
+
+def _inference_sides(
+    model: torch.nn.Module, slow: Callable[[Tensor], Tensor], pixel_values: Tensor, dtype: torch.dtype
+) -> Sides:
     def run(function: Callable[[Tensor], object]) -> None:
-        with torch.no_grad(), torch.autocast(args.device, dtype, enabled=dtype != torch.float32):
+        with torch.no_grad(), torch.autocast(pixel_values.device.type, dtype, enabled=dtype != torch.float32):
             function(pixel_values)
 
+    return {"plain": lambda: run(slow), "ours": lambda: run(model), "backbone": lambda: run(model.backbone)}
+
+
+def towers(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings of CLIP's towers."""
+    return {"backbone": args.clip_backbone, "image_size": args.image_size}
+
+
+def scpnet_text(args: argparse.Namespace) -> Sides:
+    """Label vectors of a training step of SCPNet, forward and backward."""
+    model = _prompt_model(ScpnetForMultiLabelClassification, args, num_context=4, context_words=None).train()
+    slow = plain_clip.PlainScpnet(model)
     return {
-        "plain": lambda: run(slow.logits),
-        "ours": lambda: run(model),
-        "backbone": lambda: run(model.backbone),
+        "plain": lambda: slow.label_vectors().sum().backward(),
+        "ours": lambda: model.compute_label_vectors().sum().backward(),
     }
+
+
+def scpnet_inference(args: argparse.Namespace, dtype: torch.dtype) -> Sides:
+    """Logits of a batch by SCPNet."""
+    model = _prompt_model(ScpnetForMultiLabelClassification, args, num_context=4, context_words=None).eval()
+    return _inference_sides(model, plain_clip.PlainScpnet(model).logits, _pixel_values(args), dtype)
+
+
+def dualcoop_regions(args: argparse.Namespace) -> Sides:
+    """Vectors of the regions of DualCoOp, from the feature map of a frozen image tower."""
+    model = _prompt_model(DualCoOpForMultiLabelClassification, args)
+    pool, pixel_values = model.backbone.network.head, _pixel_values(args)
+    with torch.no_grad():
+        features = model.backbone.network.feature_map(pixel_values)
+    return {
+        "plain": torch.no_grad()(lambda: plain_clip.regions(pool, features)),
+        "ours": torch.no_grad()(lambda: pool.regions(features)),
+    }
+
+
+def dualcoop_step(args: argparse.Namespace) -> Sides:
+    """Whole training step of DualCoOp, with optimizer."""
+    model = _prompt_model(DualCoOpForMultiLabelClassification, args).train()
+    pixel_values, labels = _pixel_values(args), _labels(args)
+    objective = DualCoOpObjective(DualCoOpObjectiveConfig(), model.config)
+    slow = plain_clip.PlainDualCoOp(model)
+    run = _optimization_step(model, args.device)
+    return {
+        "plain": lambda: run(lambda: slow.loss(pixel_values, labels), torch.float32),
+        "ours": lambda: run(lambda: model(pixel_values, labels, objective, LATE).loss, torch.float32),
+    }
+
+
+def _prompt_model(model_class: Any, args: argparse.Namespace, **settings: Any) -> Any:
+    """A model for label names of three tokens, as many as the longest name of COCO has with OpenAI's tokenizer."""
+    names = {label: f"{label:03}" for label in range(args.labels)}
+    config: ClipPromptConfig = model_class.config_class(id2label=names, **towers(args), **settings)
+    model = model_class(config)
+    model.set_priors()
+    return model.to(args.device)
 
 
 PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Sides]]] = {
@@ -273,6 +334,11 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Sides]]] = {
     ),
     "inference": ("inference, float32", partial(inference, dtype=torch.float32)),
     "inference_bf16": ("inference, bfloat16", partial(inference, dtype=torch.bfloat16)),
+    "scpnet_text": ("text side of a training step of SCPNet", scpnet_text),
+    "scpnet_inference": ("SCPNet inference, float32", partial(scpnet_inference, dtype=torch.float32)),
+    "scpnet_inference_bf16": ("SCPNet inference, bfloat16", partial(scpnet_inference, dtype=torch.bfloat16)),
+    "dualcoop_regions": ("regions of DualCoOp", dualcoop_regions),
+    "dualcoop_step": ("DualCoOp training step, float32", dualcoop_step),
 }
 
 
