@@ -1,5 +1,6 @@
 import pytest
 import torch
+from PIL import Image
 from tiny import tiny_model
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, pipeline
 
@@ -8,9 +9,10 @@ from hf_mlrpl.image_processing import processor_for
 from hf_mlrpl.registry import METHODS, load
 
 
-@pytest.fixture(params=sorted({spec.model for spec in METHODS.values()}))
-def model_class(request):
-    return load(request.param)
+@pytest.fixture(params=sorted({spec.model: method for method, spec in METHODS.items()}.values()))
+def method(request):
+    """One for each model."""
+    return request.param
 
 
 def test_registering_twice_is_no_mistake():
@@ -18,15 +20,17 @@ def test_registering_twice_is_no_mistake():
     register()
 
 
-def test_the_auto_classes_know_every_model(model_class, tmp_path):
-    config = model_class.config_class(backbone="test_resnet", image_size=[32, 48], trainable_backbone=None)
+def test_the_auto_classes_know_every_model(method, tmp_path):
+    model_class = load(METHODS[method].model)
+    config = tiny_model(method, image_size=[32, 64]).config
     config.save_pretrained(tmp_path)
     assert type(AutoConfig.from_pretrained(tmp_path)) is model_class.config_class
     assert type(AutoModelForImageClassification.from_config(config)) is model_class
     processor_for(config).save_pretrained(tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     assert type(processor).__module__ == "hf_mlrpl.image_processing"
-    assert (processor.size["height"], processor.size["width"]) == (32, 48)
+    processed = processor(Image.new("RGB", (30, 20)), return_tensors="pt")
+    assert processed["pixel_values"].shape == (1, 3, 32, 64)
 
 
 def test_each_model_has_a_type_of_its_own():

@@ -32,11 +32,23 @@ _SSGRL = {
     "attention_dim": 16,
     "output_dim": 24,
 }
+_CLIP = {
+    "backbone": "resnet_clip",
+    "vision_sizes": {"layers": [1, 1, 1, 1], "width": 8},
+    "text_sizes": {"layers": 1, "width": 64, "vocab_size": 514, "context_length": 24},
+    "embed_dim": 24,
+    "pretrained": False,
+    "image_size": 32,
+    "trainable_backbone": None,
+    "num_context": 4,
+}
 MODELS = dict.fromkeys(METHODS, BACKBONE) | {  # those with a network of their own
     "sst": BACKBONE | _SSGRL | {"cooccurrence_dim": 16, "cooccurrence_hidden_dim": 16},
     "sarb": BACKBONE | _SSGRL,
     "ssgrl": BACKBONE | _SSGRL,
     "add_gcn": BACKBONE | {"representation_dim": 24},
+    "scpnet": _CLIP | {"context_words": None, "graph_dim": 32},
+    "dualcoop": _CLIP | {"region_scale": 4.0, "scale": 20.0},  # the published ones are for pretrained towers
     "ip_mixup": BACKBONE | _SSGRL,
     "fm_mixup": BACKBONE | _SSGRL,
 }

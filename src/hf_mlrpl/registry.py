@@ -46,6 +46,16 @@ METHODS: dict[str, MethodSpec] = {
         "methods.sarb.modeling_sarb:SarbForMultiLabelClassification",
         "blends unknown labels with images that show them (AAAI 2022)",
     ),
+    "scpnet": MethodSpec(
+        "methods.scpnet.objective_scpnet:ScpnetObjective",
+        "methods.scpnet.modeling_scpnet:ScpnetForMultiLabelClassification",
+        "CLIP prompts on a graph of labels, taught by sure scores of weak views (CVPR 2023)",
+    ),
+    "dualcoop": MethodSpec(
+        "methods.dualcoop.objective_dualcoop:DualCoOpObjective",
+        "methods.dualcoop.modeling_dualcoop:DualCoOpForMultiLabelClassification",
+        "two CLIP prompts for each label, and where it looks (NeurIPS 2022)",
+    ),
     "ssgrl": MethodSpec(
         "methods.ssgrl.objective_ssgrl:SsgrlObjective", _SSGRL, "label graph over attended features (ICCV 2019)"
     ),

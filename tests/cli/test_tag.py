@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import tiny_model
 from transformers import ResNetConfig
 
 from hf_mlrpl import (
@@ -174,6 +175,18 @@ def test_damaged_and_missing_weights_are_named(photos, tmp_path):
 def test_wrong_options_are_explained(checkpoint, photos, option, message):
     with pytest.raises(ValueError, match=message):
         run(checkpoint, photos, *option)
+
+
+def test_other_labels_need_a_model_that_reads_names(checkpoint, photos):
+    with pytest.raises(ValueError, match="labels of a SsgrlForMultiLabelClassification cannot change"):
+        run(checkpoint, photos, "--labels", "zebra, traffic light")
+
+
+@pytest.mark.parametrize("names", ["", "zebra,,bus", "zebra, Zebra"])
+def test_names_of_other_labels_are_checked(photos, tmp_path, names):
+    tiny_model("scpnet").save_pretrained(tmp_path / "scpnet")
+    with pytest.raises(ValueError, match="is empty, got ''|read alike: 'zebra' and 'Zebra'"):
+        run(tmp_path / "scpnet", photos, "--labels", names)
 
 
 def test_the_parser_imports_nothing_heavy():

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageClassification, pipeline
+from tiny import tiny_model
+from transformers import (
+    AutoModelForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+    pipeline,
+)
 
 import hf_mlrpl.auto  # noqa: F401  registers the models and the pipeline
 from hf_mlrpl import (
@@ -226,3 +232,22 @@ def test_bfloat16_works(model, photos):
     tags = tagger(photos[0], threshold=0.0, attention_maps=True)
     assert scores(tags) == pytest.approx(expected_scores(model, photos[0]), abs=0.05)
     assert tags[0]["attention_map"].dtype == np.float32
+
+
+# ---- other labels ----
+
+
+def test_a_pipeline_may_ask_about_other_labels(photos, tmp_path):
+    model = tiny_model("scpnet").eval()
+    tagger = pipeline(
+        "image-tagging", model=model, image_processor=processor_for(model.config), labels=["bus", "zebra"]
+    )
+    assert set(scores(tagger(photos[0], threshold={"bus": 0.0, "zebra": 0.0}))) == {"bus", "zebra"}
+
+
+def test_labels_that_are_numbers_cannot_change(model):
+    with pytest.raises(ValueError, match="labels of a SsgrlForMultiLabelClassification cannot change"):
+        ImageTaggingPipeline(model=model, labels=["bus"])
+    foreign = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1]))
+    with pytest.raises(ValueError, match="`labels` must be None for a ResNetForImageClassification"):
+        ImageTaggingPipeline(model=foreign, labels=["bus"])

@@ -16,6 +16,8 @@ class DualCoOpForMultiLabelClassification(ClipPromptModel):
 
     def __init__(self, config: DualCoOpConfig):
         super().__init__(config)
+        for unused in (self.backbone.network.head.q, self.backbone.network.head.k):  # regions do not attend
+            unused.requires_grad_(False)
         self.negative_prompts = PromptLearner.from_config(config)
         self.positive_prompts = PromptLearner.from_config(config)
         self.post_init()
