@@ -15,24 +15,20 @@ Two commands to start with:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    return _build_parsers()[0]
-
-
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Read the command line; settings may stand before and behind options."""
-    parser, commands = _build_parsers()
-    if argv and argv[0] in commands and not _has_commands(commands[argv[0]]):
-        return commands[argv[0]].parse_intermixed_args(argv[1:])
-    return parser.parse_args(argv)
+    parser, rest = build_parser(), list(argv)
+    while rest and rest[0] in _commands_of(parser):
+        parser = _commands_of(parser)[rest.pop(0)]
+    return parser.parse_args(rest) if _commands_of(parser) else parser.parse_intermixed_args(rest)
 
 
-def _has_commands(parser: argparse.ArgumentParser) -> bool:
-    return any(isinstance(action, argparse._SubParsersAction) for action in parser._actions)
+def _commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    choices = (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return next(choices, {})
 
 
-def _build_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser of `hf-mlrpl`, and those of its commands."""
+def build_parser() -> argparse.ArgumentParser:
     from .. import __version__
 
     parser = argparse.ArgumentParser(
@@ -45,7 +41,7 @@ def _build_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argume
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         import_module(f"{__package__}.{command}").add_parser(commands)
-    return parser, dict(commands.choices)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Files with tensors, read without running what is in them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, of a PyTorch file with a state dict, or of a TorchScript archive.
 
     PyTorch files are pickles, which may name any code; they are read with `weights_only=True`, which knows tensors and
-    plain containers and refuses everything else. For TorchScript see `read_torchscript`.
+    plain containers and refuses everything else. Instead of the schedule and the optimizer that some training
+    checkpoints hold it makes empty objects. For TorchScript see `read_torchscript`.
 
     Raises:
         ValueError: if the file holds something else.
@@ -27,11 +29,34 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_STAND_INS):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, *UNREADABLE) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{file} cannot be read as tensors: {reason}") from error
+        raise ValueError(f"{file} cannot be read as tensors: {_reason(error)}") from error
     return state_dict_in(content, file)
+
+
+class _Empty:
+    """In the place of an object that nobody asks for."""
+
+
+def _empty_dict(*_: Any) -> dict:
+    return {}
+
+
+_STAND_INS: list[Any] = [  # for what `torch.save` writes of a schedule that holds another schedule (DualCoOp)
+    (_Empty, "torch.optim.lr_scheduler.CosineAnnealingLR"),
+    (_Empty, "torch.optim.sgd.SGD"),
+    (_empty_dict, "collections.defaultdict"),
+    dict,
+]
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a fault; torch writes half a page, with advice to trust the file."""
+    if refused := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it names {refused[1]}, which is no tensor and is not loaded"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def state_dict_in(content: Any, file: Path) -> dict[str, Tensor]:
