@@ -6,6 +6,7 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
+from .configuration_clip import ClipConfig
 from .image_processing import MultiLabelImageProcessor, MultiLabelImageProcessorPil
 from .pipelines.image_tagging import register as register_pipeline
 from .registry import METHODS, load
@@ -20,6 +21,7 @@ def register() -> None:
         AutoModelForImageClassification.register(config_class, model_class, exist_ok=True)
         processors: dict[str, type] = {"torchvision": MultiLabelImageProcessor, "pil": MultiLabelImageProcessorPil}
         AutoImageProcessor.register(config_class, image_processor_classes=processors, exist_ok=True)
+    AutoConfig.register(ClipConfig.model_type, ClipConfig, exist_ok=True)  # its towers alone are no tagger
     register_pipeline()
 
 

@@ -287,6 +287,13 @@ def test_a_folder_with_something_in_it_is_not_written_to(tmp_path, capsys):
     assert "exists and is no empty folder" in error_of([tmp_path / "a.pt", tmp_path], capsys)
 
 
+def test_towers_are_no_tagger(tmp_path, capsys):
+    tiny_towers().save_pretrained(tmp_path / "clip")
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    assert main(["tag", str(tmp_path / "clip"), str(tmp_path / "photo.jpg")]) == 2
+    assert "clip` has the towers of CLIP without labels. Train a model from it" in capsys.readouterr().err
+
+
 def test_each_kind_has_a_help(capsys):
     with pytest.raises(SystemExit) as end:
         main(["convert", "clip", "--help"])

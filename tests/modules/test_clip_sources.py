@@ -108,6 +108,20 @@ def test_a_folder_without_a_config_is_an_error(tmp_path):
         read_clip(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"model_type": "clip", "projection_dim": "many"}',
+        '{"model_type": "mlrpl-clip", "embed_dim": "many"}',
+        '{"model_type": "mlrpl-clip", "backbone": "resnet"}',
+    ],
+)
+def test_a_config_with_wrong_values_is_an_error(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="many|got 'resnet'"):
+        read_clip(str(tmp_path))
+
+
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_damaged_config_is_an_error(content, tmp_path):
     (tmp_path / "config.json").write_text(content)

@@ -27,6 +27,7 @@ def check_checkpoint(checkpoint: str) -> None:
     """Raise unless `checkpoint` is a folder, or a model of the Hub, whose config is one of ours."""
     from transformers import AutoConfig
 
+    from ..configuration_clip import ClipConfig
     from ..configuration_utils import MultiLabelConfig
 
     folder = Path(checkpoint)
@@ -46,4 +47,9 @@ def check_checkpoint(checkpoint: str) -> None:
         raise ValueError(
             f"Checkpoint `{checkpoint}` is a model of the type {config.model_type!r}, not of hf-mlrpl. Use one that "
             "`hf-mlrpl train` has written."
+        )
+    if config.model_type == ClipConfig.model_type:
+        raise ValueError(
+            f"Checkpoint `{checkpoint}` has the towers of CLIP without labels. Train a model from it, with "
+            f"`model.pretrained={checkpoint}` in a recipe of SCPNet or DualCoOp."
         )

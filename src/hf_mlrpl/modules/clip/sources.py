@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from torch import Tensor
 from transformers import CLIPConfig
 
@@ -64,12 +64,16 @@ def read_clip(source: str) -> ClipSource:
 def _read_ours_or_transformers(folder: Path, source: str) -> ClipWeights:
     saved = _read_json(folder / CONFIG)
     kind = saved.get("model_type")
-    if kind == ClipConfig.model_type:
-        return weights_from_ours(_read_weights(folder, WEIGHTS, source), ClipConfig.from_pretrained(folder), source)
-    if kind == "clip":
-        preprocessing = _read_json(folder / PREPROCESSING) if (folder / PREPROCESSING).is_file() else {}
-        config = _config_of_transformers(saved, source, **_normalisation(preprocessing))
-        return weights_from_transformers(_read_weights(folder, WEIGHTS, source), config, source)
+    try:
+        if kind == ClipConfig.model_type:
+            config = ClipConfig.from_dict(saved)
+            return weights_from_ours(_read_weights(folder, WEIGHTS, source), config, source)
+        if kind == "clip":
+            preprocessing = _read_json(folder / PREPROCESSING) if (folder / PREPROCESSING).is_file() else {}
+            config = _config_of_transformers(saved, source, **_normalisation(preprocessing))
+            return weights_from_transformers(_read_weights(folder, WEIGHTS, source), config, source)
+    except StrictDataclassError as error:
+        raise ValueError(f"{source}: {CONFIG} is wrong: {str(error).splitlines()[-1].strip()}") from error
     raise ValueError(
         f"{source} holds a model of the type {kind!r}. Both towers of CLIP come from `hf-mlrpl convert clip`, from a "
         "CLIPModel of transformers (type 'clip'), or from a repository of open_clip."
@@ -103,10 +107,11 @@ def _read_open_clip(folder: Path, source: str) -> ClipWeights:
     """A model of open_clip; its sizes follow from the tensors, its heads and its activation from the config."""
     saved = _read_json(folder / OPEN_CLIP_CONFIG)
     model = saved.get("model_cfg", {})
-    for tower, keys in OPEN_CLIP_KEYS.items():
-        if other := sorted(key for key, value in model.get(tower, {}).items() if value and key not in keys):
-            raise ValueError(f"{source} is no plain CLIP: its `{tower}` sets {', '.join(other)}.")
     vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
+    for tower, settings in (("vision_cfg", vision), ("text_cfg", text)):
+        other = sorted(key for key, value in settings.items() if value and key not in OPEN_CLIP_KEYS[tower])
+        if other:
+            raise ValueError(f"{source} is no plain CLIP: its `{tower}` sets {', '.join(other)}.")
     head_dim = vision.get("head_width", HEAD_DIM)
     heads = {"text": text["heads"]} if "heads" in text else {}
     if isinstance(vision.get("layers"), int):

@@ -242,7 +242,7 @@ def make_config(
     sizes: dict[str, Any] = {"vision_sizes": vision, "text_sizes": text, "embed_dim": embed_dim}
     try:
         config = ClipConfig(backbone=family, **sizes, **settings)
-    except StrictDataclassError as error:
+    except (StrictDataclassError, ValueError) as error:
         raise ValueError(f"{where}: {str(error).splitlines()[-1].strip()}") from error
     for name, published in PUBLISHED.items():
         if published.are_those_of(config):
