@@ -280,7 +280,7 @@ def test_labels_need_a_tokenizer(model, tmp_path):
 def test_a_prior_from_a_file_knows_no_other_labels(tmp_path):
     path = tmp_path / "relation.safetensors"
     save_file({"similarity": torch.full((4, 4), 0.5).fill_diagonal_(1)}, path)
-    with pytest.raises(ValueError, match=r"labels cannot change: .* read from .*relation\.safetensors.*prior: clip"):
+    with pytest.raises(ValueError, match=r"labels cannot change: .* comes from .*relation\.safetensors.*prior: clip"):
         scpnet(prior=str(path)).set_labels(["cat"])
 
 

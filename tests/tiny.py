@@ -117,7 +117,7 @@ def make_trainer(recipe: Recipe, output: Path, **options: Any) -> MultiLabelTrai
     arguments = recipe.build_arguments(str(output))
     set_seed(arguments.seed)
     splits = recipe.load_data()
-    model = recipe.build_model(splits.names, known_labels(splits.train))
+    model = recipe.build_model(splits.names, known_labels(splits.train), splits.train)
     validation = None
     if splits.validation is not None:
         validation = recipe.build_images(splits.validation, model.config, training=False)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_utils import MultiLabelConfig
+from .data.training_images import TrainingImages
 from .losses import at_least_float32, partial_bce
 from .modules.backbone import Backbone, PartlyFrozen
 from .objective import Objective, ObjectiveOutput
@@ -72,6 +73,14 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         """Fill the buffers that derive from the label names and from the known training labels, `(num_images,
         num_labels)` in {-1, 0, +1}. Called once, before training and after `load_pretrained`; a checkpoint carries the
         result."""
+
+    @property
+    def needs_training_images(self) -> bool:
+        """Whether some buffers derive from the training images themselves, see `set_image_priors`."""
+        return False
+
+    def set_image_priors(self, images: TrainingImages) -> None:
+        """Fill those buffers. Called once after `set_priors`, on every process."""
 
     def set_labels(self, names: Sequence[str]) -> None:
         """Know the labels `names` from now on, where a model knows labels by their names."""

@@ -257,13 +257,26 @@ class Recipe:
         except StrictDataclassError as error:
             raise ValueError(f"Recipe section `model`: {str(error).splitlines()[-1].strip()}") from error
 
-    def build_model(self, names: list[str], train_labels: np.ndarray) -> "MultiLabelPreTrainedModel":
-        """A model for `names`, with its pretrained weights and its priors from the known training labels."""
+    def build_model(
+        self, names: list[str], train_labels: np.ndarray, train: "Dataset | None" = None
+    ) -> "MultiLabelPreTrainedModel":
+        """A model for `names`, with its pretrained weights and its priors from the known training labels.
+
+        Args:
+            train: the training images, which few priors come from.
+        """
         model = self._model_class()(self.model_config(names))
         pretrained = self.model.get("pretrained", True)
         if pretrained:
             model.load_pretrained(None if pretrained is True else pretrained)
         model.set_priors(train_labels)
+        if model.needs_training_images:
+            if train is None:
+                raise ValueError("A prior of this model comes from the training images: give `train`, too.")
+            from .data.training_images import TrainingImages
+
+            images = self.build_images(train, model.config, training=False)
+            model.set_image_priors(TrainingImages(images, batch_size=64, show_progress=True))
         return model
 
     def objective_config(self) -> Any:

@@ -1,15 +1,22 @@
+import copy
+
 import pytest
 import torch
-from clip import TINY_RESNET
+from clip import TINY_RESNET, tiny_towers
 from golden_files import golden
 from golden_models import check_case, cotangent_sum, leaf
 from golden_prompts import TOWERS, GoldenTokenizer, golden_model, tower_gradients
 from safetensors.torch import save_file
+from tiny import tiny_model, tiny_recipe
 from torch import Tensor
+from torch.nn import functional as F
 
 from hf_mlrpl.methods.scpnet.configuration_scpnet import ScpnetConfig
 from hf_mlrpl.methods.scpnet.modeling_scpnet import ScpnetForMultiLabelClassification
+from hf_mlrpl.modules.backbone import Backbone
 from hf_mlrpl.optimization import parameter_groups
+from hf_mlrpl.priors import cosine_similarities, relation_prior
+from hf_mlrpl.recipes import known_labels
 from hf_mlrpl.training_args import MultiLabelTrainingArguments
 
 DTYPES = (torch.float64, torch.float32)
@@ -186,3 +193,81 @@ def group_sizes(model: ScpnetForMultiLabelClassification, folder) -> Tensor:
 def test_every_sub_case_is_compared(name):
     compared = {"scpnet_head": ["", "clipscale"], "scpnet_full": [""]}[name]
     assert [case for case in golden(name).sub_cases() if golden(name).outputs(case)] == compared
+
+
+# --- variants ---
+
+
+def test_the_prior_may_come_from_the_training_images():
+    """Cosines of the mean vectors of the images where a label is known to be present."""
+    recipe = tiny_recipe("scpnet", model={"prior": "images", "prior_top_k": 3}, data={"proportion": 0.9})
+    splits = recipe.load_data()
+    labels = known_labels(splits.train)
+    torch.manual_seed(0)
+    model = recipe.build_model(splits.names, labels, splits.train)
+    assert model.training
+    images = recipe.build_images(splits.train, model.config, training=False)
+    pixel_values = torch.stack([images[i]["pixel_values"] for i in range(len(images))])
+    with torch.no_grad():
+        vectors = model.eval().backbone(pixel_values)
+    means = torch.stack([vectors[torch.from_numpy(labels[:, c] == 1)].mean(dim=0) for c in range(labels.shape[1])])
+    graph, calibration = relation_prior(cosine_similarities(means), top_k=3, reweight=0.2, temperature=0.2)
+    torch.testing.assert_close(model.graph, graph)
+    torch.testing.assert_close(model.calibration(), calibration)
+    with pytest.raises(ValueError, match="labels cannot change: how alike they are comes from images"):
+        model.set_labels(["cat"])
+    with pytest.raises(ValueError, match="comes from the training images: give `train`"):
+        recipe.build_model(splits.names, labels)
+
+
+def test_dynamic_priors_follow_the_prompts():
+    """The graph with gradients, the calibration without."""
+    model = tiny_model("scpnet", graph_prior="dynamic", calibration_prior="dynamic", prior_top_k=3).train()
+    settings = {"top_k": 3, "reweight": 0.2, "temperature": 0.2}
+    features = model.label_features()
+    graph, calibration = relation_prior(cosine_similarities(features), **settings)
+    torch.testing.assert_close(model.adjacency_matrix(features), graph)
+    torch.testing.assert_close(model.calibration(), calibration)
+    assert model.adjacency_matrix(features).requires_grad and not model.calibration().requires_grad
+    with torch.no_grad():
+        model.prompts.context.normal_()
+    assert not torch.allclose(model.calibration(), calibration)
+
+
+def test_switches_of_the_ablations():
+    prompts_only = tiny_model("scpnet", adjacency=None).eval()
+    assert not any(name.startswith("graph_network") for name, _ in prompts_only.named_parameters())
+    features = prompts_only.prompts(prompts_only.text_encoder)
+    torch.testing.assert_close(prompts_only.label_vectors(), F.normalize(features, dim=-1))
+    as_in_the_paper = tiny_model("scpnet", adjacency="calibration")
+    assert as_in_the_paper.adjacency_matrix(features) is as_in_the_paper.static_calibration
+    assert torch.equal(tiny_model("scpnet", calibration_prior="none").calibration(), torch.eye(5))
+    assert len(tiny_model("scpnet", graph_layers=4).graph_network.layers) == 4
+
+
+def test_an_image_network_of_timm_takes_the_place_of_the_tower(monkeypatch, tmp_path):
+    """Average pooling and a linear layer; its parts can be frozen, and it has its own pretrained weights."""
+    settings = {"image_network": "test_resnet", "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    model = tiny_model("scpnet", trainable_backbone=["layer4"], **settings).eval()
+    pixel_values = torch.randn(2, 3, 32, 32)
+    pooled = model.backbone.features(pixel_values).mean(dim=(2, 3))
+    torch.testing.assert_close(model.backbone(pixel_values), pooled @ model.backbone.project.weight.T)
+    assert model(pixel_values).logits.shape == (2, 5) and model.backbone.project.bias is None
+    trained = {name.split(".")[1] for name, p in model.backbone.features.named_parameters() if p.requires_grad}
+    assert trained == {"layer4"} and model.backbone.project.weight.requires_grad
+
+    towers = tiny_towers(text_sizes=model.config.text_sizes, image_size=32)
+    towers.save_pretrained(tmp_path)
+    before, loaded = copy.deepcopy(model.backbone.state_dict()), []
+    monkeypatch.setattr(Backbone, "load_weights", lambda backbone, file: loaded.append((backbone.name, file)))
+    model.load_pretrained(str(tmp_path))
+    assert loaded == [("test_resnet", None)]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.backbone.state_dict().items())
+    text = towers.text_encoder.state_dict()
+    assert all(torch.equal(tensor, text[name]) for name, tensor in model.text_encoder.state_dict().items())
+
+
+def test_the_scale_can_be_learned():
+    model = tiny_model("scpnet", learn_scale=True, scale=100)
+    assert model.scale.item() == pytest.approx(100) and model.log_scale.requires_grad
+    assert tiny_model("scpnet").scale == 10

@@ -104,7 +104,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     say(f"{recipe.method} on {recipe.data['name']}, {describe_processes()}, results in {output}")
 
     splits = _load_data(recipe, say)
-    model = recipe.build_model(splits.names, known_labels(splits.train))
+    model = recipe.build_model(splits.names, known_labels(splits.train), splits.train)
     trainer = MultiLabelTrainer(
         model,
         arguments,

@@ -16,7 +16,8 @@ class ScpnetConfig(ClipPromptConfig):
     adjacency: what the graph network passes messages along: the "graph" (authors' code), the "calibration" (the
         paper, which has one matrix for both), or `None` for no graph network, the row of the prompts alone.
     graph_layers, graph_dim: number of its graph convolutions, and the length of the vectors between them.
-    prior: how alike labels are: "clip", cosines of the text features of "a photo of a <name>", or a source of
+    prior: how alike labels are. "clip": cosines of the text features of "a photo of a <name>"; "images": cosines of
+        the mean vectors of the training images where a label is known to be present; or a source of
         `hf_mlrpl.priors.label_similarity`: "glove", the path of a GloVe file or of the matrix, a text encoder.
     prior_top_k: labels that a row of the graph keeps, with the label itself; `None` keeps all.
     prior_reweight: what the neighbours of a label get together, `s`.

@@ -1,17 +1,23 @@
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import initialization as init
 
 from ...configuration_utils import MultiLabelConfig
+from ...data.training_images import TrainingImages
+from ...distributed import gather_rows
 from ...losses import at_least_float32
 from ...modeling_clip import ClipPromptModel
 from ...modules.backbone import PartlyFrozen, PooledBackbone
+from ...modules.clip.sources import ClipSource
 from ...modules.graph_convolution import GraphNetwork
 from ...modules.prompts import PromptLearner
 from ...priors.label_similarity import (
@@ -20,6 +26,7 @@ from ...priors.label_similarity import (
     dynamic_relation_prior,
     label_prompts,
     label_similarity,
+    mean_features,
     relation_prior,
 )
 from .configuration_scpnet import ScpnetConfig
@@ -56,6 +63,13 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
             return super().make_image_encoder()
         settings: dict[str, Any] = {"backbone": config.image_network, "trainable_backbone": config.trainable_backbone}
         return PooledBackbone(MultiLabelConfig(**settings), config.embed_dim)
+
+    def load_clip(self, clip: ClipSource, where: str) -> None:
+        if self.config.image_network is not None:  # which has its own normalisation of pixels
+            theirs = copy.copy(clip.weights.config)
+            theirs.image_mean, theirs.image_std = self.config.image_mean, self.config.image_std
+            clip = replace(clip, weights=replace(clip.weights, config=theirs))
+        super().load_clip(clip, where)
 
     def load_pretrained(self, source: str | None = None) -> None:
         super().load_pretrained(source)
@@ -126,18 +140,42 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
 
     def label_priors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """The graph of the labels and the calibration, from how alike their names are."""
+        if self.needs_training_images:  # which come later
+            return {}
         if self.config.prior == "clip":
-            similarity = cosine_similarities(self.encode_texts(label_prompts(names)))
-        else:
-            similarity = label_similarity(names, self.config.prior)
-        graph, calibration = relation_prior(similarity, **self.prior_settings(len(names)))
+            return self.relation_of(cosine_similarities(self.encode_texts(label_prompts(names))))
+        return self.relation_of(label_similarity(names, self.config.prior))
+
+    def relation_of(self, similarity: Tensor) -> dict[str, Tensor]:
+        graph, calibration = relation_prior(similarity, **self.prior_settings(len(similarity)))
         return {"graph": graph, "static_calibration": calibration}
 
+    @property
+    def needs_training_images(self) -> bool:
+        return self.config.prior == "images"
+
+    @torch.no_grad()
+    def set_image_priors(self, images: TrainingImages) -> None:
+        """The graph and the calibration, from the mean vector of the images where a label is known to be present."""
+        own_device = self.device
+        self.eval().to(device=PartialState().device)
+        similarity = cosine_similarities(mean_features(self._image_vectors(images), self.config.label_names))
+        for name, tensor in self.relation_of(similarity).items():
+            getattr(self, name).copy_(tensor)
+        self.train().to(device=own_device)
+
+    def _image_vectors(self, images: TrainingImages) -> Iterator[tuple[Tensor, Tensor]]:
+        """Vectors of all images, with their known labels, on every process."""
+        for batch in images.batches("mean vectors of labels"):
+            vectors, labels = gather_rows(self.backbone(batch["pixel_values"])), gather_rows(batch["labels"])
+            is_new = gather_rows(batch["index"]) >= 0
+            yield vectors[is_new], labels[is_new]
+
     def set_labels(self, names: Sequence[str]) -> None:
-        if Path(self.config.prior).suffix in SIMILARITY_FILES:
+        if self.needs_training_images or Path(self.config.prior).suffix in SIMILARITY_FILES:
             raise ValueError(
-                f"The labels cannot change: how alike they are was read from {self.config.prior}, which knows no "
-                "others. Train with `prior: clip`, which reads their names."
+                f"The labels cannot change: how alike they are comes from {self.config.prior}, which have no others. "
+                "Train with `prior: clip`, which reads their names."
             )
         super().set_labels(names)
 
