@@ -37,7 +37,7 @@ def test_a_file_without_a_state_dict_is_an_error(content, tmp_path):
 
 def test_a_file_with_a_pickled_object_is_refused(tmp_path):
     torch.save({"state_dict": torch.nn.Linear(2, 2)}, tmp_path / "evil.pt")
-    with pytest.raises(ValueError, match="evil.pt cannot be read as tensors: "):
+    with pytest.raises(ValueError, match="evil.pt is no .* that can be read .*it names "):
         read_tensors(tmp_path / "evil.pt")
 
 
@@ -45,7 +45,7 @@ def test_a_file_with_a_pickled_object_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02"])
 def test_damaged_files_are_errors(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name} cannot be read as tensors: "):
+    with pytest.raises(ValueError, match=f"{name} is no .* that can be read "):
         read_tensors(tmp_path / name)
 
 

@@ -32,7 +32,10 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(_STAND_INS):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, *UNREADABLE) as error:
-        raise ValueError(f"{file} cannot be read as tensors: {_reason(error)}") from error
+        raise ValueError(
+            f"{file} is no safetensors file, state dict of PyTorch or TorchScript archive that can be read "
+            f"({_reason(error)})."
+        ) from error
     return state_dict_in(content, file)
 
 
@@ -56,7 +59,7 @@ def _reason(error: Exception) -> str:
     """The first line of a fault; torch writes half a page, with advice to trust the file."""
     if refused := re.search(r"GLOBAL (\S+)", str(error)):
         return f"it names {refused[1]}, which is no tensor and is not loaded"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def state_dict_in(content: Any, file: Path) -> dict[str, Tensor]:
