@@ -246,7 +246,8 @@ def test_thresholds_stay_with_their_labels(model):
 
 
 WRONG_NAMES = {
-    "none": ([], "at least one label name"),
+    "none": ([], "list of at least one, got"),
+    "a text": ("zebra", "list of at least one, got 'zebra'"),
     "empty": (["cat", " "], "label 1 .* is empty"),
     "twice": (["Hot dog", "cat", "hot_dog"], "labels 0 and 2 .* read alike: 'Hot dog' and 'hot_dog'"),
     "too long": (["cat", "an incomprehensible thing"], "'an incomprehensible thing' is too long"),

@@ -273,7 +273,7 @@ class ClipPromptModel(ClipPreTrainedModel):
             ValueError: for names that make no prompts, see `tokenize_labels`; and for names that are new to a model
                 whose labels have contexts of their own. The model is then as it was.
         """
-        config, names = self.config, list(names)
+        config = self.config
         old_rows = {spoken(name).lower(): row for row, name in enumerate(config.label_names)}
         rows = [old_rows.get(spoken(name).lower()) for name in names]
         self._take_labels(names, rows)
@@ -284,7 +284,7 @@ class ClipPromptModel(ClipPreTrainedModel):
             old: Any = config.thresholds
             config.thresholds = [default if row is None else old[row] for row in rows]
 
-    def _take_labels(self, names: list[str], rows: list[int | None] | None = None) -> None:
+    def _take_labels(self, names: Sequence[str], rows: list[int | None] | None = None) -> None:
         """Replace prompts and priors, with the contexts of the old `rows` where labels have their own."""
         config = self.config
         tokens = tokenize_labels(names, self.tokenizer, config.num_context, config.text_sizes["context_length"])
@@ -325,7 +325,7 @@ class ClipPromptModel(ClipPreTrainedModel):
         file = _file_beside(pretrained_model_name_or_path, LABEL_VECTORS_NAME, kwargs)
         if file is not None:
             with safe_open(file, "pt") as vectors:
-                if vectors.metadata().get("weights") == model._digest_of_text_side():
+                if (vectors.metadata() or {}).get("weights") == model._digest_of_text_side():
                     model._kept["label_vectors"] = vectors.get_tensor("label_vectors").to(model.device)
         return loaded
 

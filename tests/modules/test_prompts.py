@@ -56,7 +56,8 @@ def test_a_prompt_is_context_name_and_period():
 @pytest.mark.parametrize(
     "names, message",
     [
-        ([], "at least one label name"),
+        ([], r"list of at least one, got \[\]"),
+        ("zebra", "list of at least one, got 'zebra'"),
         (["cat", ""], r"label 1 \(counted from 0\) is empty, got ''"),
         (["__", "cat"], r"label 0 \(counted from 0\) is empty, got '__'"),
         (["TV_monitor", "cat", "tv  monitor"], r"labels 0 and 2 .* read alike: 'TV_monitor' and 'tv  monitor'"),

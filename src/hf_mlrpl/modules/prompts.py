@@ -55,8 +55,8 @@ def spoken(name: str) -> str:
 
 
 def _check_words(names: Sequence[str], words: list[str]) -> None:
-    if not words:
-        raise ValueError("There must be at least one label name, got none.")
+    if isinstance(names, str) or not words:
+        raise ValueError(f"Label names must be a list of at least one, got {names!r}.")
     rows: dict[str, int] = {}
     for row, word in enumerate(words):
         if not word:
