@@ -29,6 +29,7 @@ WITH_MEMORY = {  # methods with memory of their own, and settings with which two
     "large_loss": {},
     "p_asl": {},
     "role": {},
+    "scpnet": {},
 }
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...losses import asymmetric_loss
-from ...modeling_utils import MultiLabelPreTrainedModel
 from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ...schedules import Progress
+from .modeling_dualcoop import DualCoOpForMultiLabelClassification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class DualCoOpObjective(Objective):
     config: DualCoOpObjectiveConfig
 
     def forward(
-        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
+        self, model: DualCoOpForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
         logits = logits_of(model, batch["pixel_values"])  # (B, C)
         losses = dual_prompt_loss(logits, batch["labels"], self.config)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from ...distributed import gather_rows
 from ...losses import corrected_labels, focal_margin_loss
 from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ...schedules import Progress
+from .configuration_scpnet import ScpnetConfig
+from .modeling_scpnet import ScpnetForMultiLabelClassification
 from .selection import pack, update_selection
 
 _LOWEST_LOG = math.log(1e-8)
@@ -120,7 +122,7 @@ class ScpnetObjective(Objective):
     selected: Tensor
     counts: Tensor
 
-    def __init__(self, config: ScpnetObjectiveConfig, model_config: Any):
+    def __init__(self, config: ScpnetObjectiveConfig, model_config: ScpnetConfig):
         super().__init__(config, model_config)
         self.num_labels = model_config.num_labels
 
@@ -129,7 +131,9 @@ class ScpnetObjective(Objective):
             self.register_buffer("selected", torch.zeros(len(images), -(-self.num_labels // 8), dtype=torch.uint8))
             self.register_buffer("counts", torch.zeros(self.num_labels, dtype=torch.int64))
 
-    def forward(self, model: Any, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
+    def forward(
+        self, model: ScpnetForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
         config, labels = self.config, batch["labels"]
         if config.known_negatives == "merge":
             labels = labels.clamp(min=0)
@@ -163,7 +167,7 @@ class ScpnetObjective(Objective):
 
     def terms_of_views(
         self,
-        model: Any,
+        model: ScpnetForMultiLabelClassification,
         weak_scores: Tensor,
         strong_logits: Tensor,
         selection: Selection,
