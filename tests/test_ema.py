@@ -6,6 +6,7 @@ from golden_files import golden
 from torch import nn
 
 from hf_mlrpl.ema import WeightEma
+from hf_mlrpl.recipes import Recipe
 
 
 def net() -> nn.Module:
@@ -32,6 +33,17 @@ def test_every_entry_of_the_state_matches_published_code(dtype):
             golden("scpnet_misc").check(f"ema/out.step{step}.{name}", average)
             compared.add(f"ema/out.step{step}.{name}")
     assert compared == golden("scpnet_misc").outputs("ema")
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("data", ["coco", "voc", "nuswide", "cub"])
+def test_decays_of_the_recipes_match_published_code(data):
+    """0.82 per epoch, by the batches that an epoch of the data has."""
+    name = {"coco": "coco2014", "voc": "voc2012", "nuswide": "nus_wide", "cub": "cub"}[data]
+    coefficient = f"{data}_ratio1" + ("_bs96" if data == "cub" else "")
+    expected = golden("scpnet_misc").hparams["ema_coefficients"][coefficient]
+    recipe = Recipe.load(f"scpnet/{name}_single_positive")
+    assert recipe.training["ema_decay"] == pytest.approx(expected, abs=5e-6)
 
 
 def test_integers_that_do_not_change_stay_as_they_are():
