@@ -174,6 +174,15 @@ def test_those_of_other_weights_are_not_taken(model, name, tmp_path):
     assert torch.equal(loaded(PIXELS).logits, model(PIXELS).logits)
 
 
+def test_those_of_other_settings_are_not_taken(tmp_path):
+    scpnet().save_pretrained(tmp_path)
+    loaded = ScpnetForMultiLabelClassification.from_pretrained(tmp_path, adjacency="calibration")
+    taken = loaded.label_vectors()
+    loaded.forget_label_vectors()
+    assert torch.equal(taken, loaded.label_vectors())
+    assert not torch.allclose(taken, ScpnetForMultiLabelClassification.from_pretrained(tmp_path).label_vectors())
+
+
 def test_half_precision_has_its_own(model, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path, dtype=torch.bfloat16)

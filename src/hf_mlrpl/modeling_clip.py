@@ -1,7 +1,9 @@
 """Models with both towers of CLIP, and the towers alone."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
 
 from .configuration_clip import PUBLISHED, ClipConfig, ClipPromptConfig
@@ -330,9 +332,13 @@ class ClipPromptModel(ClipPreTrainedModel):
         return loaded
 
     def _digest_of_text_side(self) -> str:
-        """Tells apart the weights, labels and priors that label vectors come from."""
+        """Tells apart the settings, weights, labels and priors that label vectors come from."""
+        of_transformers = {field.name for field in fields(PreTrainedConfig)}
+        names = [field.name for field in fields(self.config) if field.name not in of_transformers]
+        settings = json.dumps({name: getattr(self.config, name) for name in names})  # where a tuple is a list
         others = (IMAGE,) if self.config.trainable_text_encoder else (IMAGE, TEXT)
-        return state_digest({name: w for name, w in self.state_dict().items() if not name.startswith(others)})
+        weights = {name: w for name, w in self.state_dict().items() if not name.startswith(others)}
+        return state_digest(weights | {"settings": torch.frombuffer(bytearray(settings.encode()), dtype=torch.uint8)})
 
 
 def _begin_forward(model: ClipPromptModel, *_: Any) -> None:
