@@ -53,7 +53,8 @@ class PartialLabelImages(torch.utils.data.Dataset):
         plain_view: the view without random choices, for `without_augmentation`; by default `view`.
         further_views: other views of the same image, by the names that an objective knows them by.
         on_bad_image: "error" stops with the name of the file; "skip" replaces the image by a black one without known
-            labels, which no loss and no metric sees, and `num_bad_images` counts it.
+            labels, and `num_bad_images` counts it. No metric sees it, and no loss but those that take unknown labels
+            for absent.
         with_full_labels: add the hidden labels, for measuring pseudo-labels.
     """
 
