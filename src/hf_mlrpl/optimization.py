@@ -17,7 +17,7 @@ def make_optimizer(model: nn.Module, args: "MultiLabelTrainingArguments") -> tor
     options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
     if args.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=args.momentum, **options)
-    options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+    options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon, "fused": True}
     optimizer = torch.optim.Adam if args.optimizer == "adam" else torch.optim.AdamW
     return optimizer(groups, **options)
 
