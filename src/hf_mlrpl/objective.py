@@ -1,5 +1,6 @@
 """What a method minimises: an `Objective` visits the model inside its forward pass."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,15 @@ class Objective(nn.Module):
         """
         super().__init__()
         self.config = config
+
+    def check_views(self, views: Collection[str]) -> None:
+        """Raise `ValueError` where `forward` needs a further view of each image that is not among `views`.
+
+        Recipes and the trainer ask before an image is read; so the message names the settings of a recipe.
+
+        Args:
+            views: names of the views that a batch has, see `data.further_views` of a recipe.
+        """
 
     def prepare(self, images: TrainingImages) -> None:
         """Register the buffers whose size depends on the training set, and load what is computed once from it.

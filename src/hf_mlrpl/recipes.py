@@ -152,10 +152,9 @@ class Recipe:
 
     def _check(self) -> None:
         self.protocol()
-        self.objective_config()
         settings = _model_settings(self._model_class().config_class)
         check_values(self.model, settings | {"pretrained": bool | str, "name": str}, "model")
-        self.model_config(["label"])
+        self.build_objective(self.model_config(["label"])).check_views(self.data_config().further_views)
         check_values(self.training, field_types(load("training_args:MultiLabelTrainingArguments")), "training")
 
     def to_dict(self) -> dict[str, Any]:

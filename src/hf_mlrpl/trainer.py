@@ -75,6 +75,7 @@ class MultiLabelTrainer(Trainer):
             )
         self.training_images: TrainingImages | None = None
         if isinstance(self.train_dataset, PartialLabelImages):
+            objective.check_views(self.train_dataset.views)
             self.training_images = TrainingImages(
                 self.train_dataset,
                 batch_size=args.per_device_eval_batch_size,

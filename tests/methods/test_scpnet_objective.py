@@ -5,7 +5,7 @@ import torch
 from golden_files import golden, sub_cases
 from golden_models import check_case, leaf
 from test_asl import DTYPES
-from tiny import GivenLogits, tiny_images
+from tiny import GivenLogits, make_trainer, tiny_images, tiny_recipe
 
 from hf_mlrpl.methods.scpnet.objective_scpnet import (
     ScpnetObjective,
@@ -16,6 +16,7 @@ from hf_mlrpl.methods.scpnet.objective_scpnet import (
 )
 from hf_mlrpl.methods.scpnet.selection import unpack
 from hf_mlrpl.schedules import Progress
+from hf_mlrpl.trainer import MultiLabelTrainer
 
 VIEWS = ("pixel_values", "weak", "strong")
 
@@ -180,6 +181,19 @@ def test_a_missing_view_is_an_error_that_names_the_setting(missing):
     batch = {name: tensor for name, tensor in GIVEN.items() if name != missing}
     with pytest.raises(ValueError, match=f"there is no `{missing}`. A recipe names both, `data.further_views: "):
         prepared(4, 5)(GivenCalibration(EYE), batch, LATE)
+
+
+def test_a_missing_view_is_found_before_an_image_is_read(tmp_path):
+    message = "there is no `strong`. A recipe names both, `data.further_views: "
+    with pytest.raises(ValueError, match=message):
+        tiny_recipe("scpnet", data={"further_views": {"weak": "shift"}})
+    unused = {"consistency_weight": 0.0, "distillation_weight": 0.0}
+    tiny_recipe("scpnet", data={"further_views": {}}, objective=unused)
+
+    trainer = make_trainer(tiny_recipe("scpnet", training={"eval_strategy": "no"}), tmp_path)
+    del trainer.train_dataset.views["strong"]
+    with pytest.raises(ValueError, match=message):
+        MultiLabelTrainer(trainer.model, trainer.args, trainer.objective, train_dataset=trainer.train_dataset)
 
 
 def test_without_prepare_nothing_is_remembered():

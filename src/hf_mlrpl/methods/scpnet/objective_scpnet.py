@@ -1,6 +1,7 @@
 """Objective of SCPNet: corrected labels, consistency of two views, and distillation of calibrated scores."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from .configuration_scpnet import ScpnetConfig
 from .modeling_scpnet import ScpnetForMultiLabelClassification
 from .selection import pack, update_selection
 
+_FURTHER_VIEWS = ("weak", "strong")
 _LOWEST_LOG = math.log(1e-8)
 
 
@@ -126,6 +128,15 @@ class ScpnetObjective(Objective):
         super().__init__(config, model_config)
         self.num_labels = model_config.num_labels
 
+    def check_views(self, views: Collection[str]) -> None:
+        missing = [name for name in _FURTHER_VIEWS if name not in views]
+        if missing and self.config.compares_views:
+            raise ValueError(
+                f"SCPNet compares two more views of each image, but there is no `{missing[0]}`. A recipe names both, "
+                "`data.further_views: {weak: weak, strong: strong}`, or sets `objective.consistency_weight` and "
+                "`objective.distillation_weight` to 0."
+            )
+
     def prepare(self, images: TrainingImages) -> None:
         if self.config.compares_views:
             self.register_buffer("selected", torch.zeros(len(images), -(-self.num_labels // 8), dtype=torch.uint8))
@@ -134,12 +145,13 @@ class ScpnetObjective(Objective):
     def forward(
         self, model: ScpnetForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
+        self.check_views(batch)
         config, labels = self.config, batch["labels"]
         if config.known_negatives == "merge":
             labels = labels.clamp(min=0)
         views = [batch["pixel_values"]]
         if config.compares_views:
-            views += [_view(batch, "weak"), _view(batch, "strong")]
+            views += [batch[name] for name in _FURTHER_VIEWS]
         # One forward pass of 3B images: batch norm sees all of them, as published.
         logits, *others = logits_of(model, torch.cat(views)).split(len(labels))
 
@@ -189,13 +201,3 @@ class ScpnetObjective(Objective):
     def remember(self, index: Tensor, selected: Tensor) -> None:
         """Note what the images of all processes are selected with."""
         update_selection(self.selected, self.counts, gather_rows(index), gather_rows(pack(selected)))
-
-
-def _view(batch: dict[str, Tensor], name: str) -> Tensor:
-    if name not in batch:
-        raise ValueError(
-            f"SCPNet compares two more views of each image, but there is no `{name}`. A recipe names both, "
-            "`data.further_views: {weak: weak, strong: strong}`, or sets `objective.consistency_weight` and "
-            "`objective.distillation_weight` to 0."
-        )
-    return batch[name]
