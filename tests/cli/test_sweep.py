@@ -179,8 +179,9 @@ def test_finished_runs_are_kept(file, started, tmp_path):
     assert main(command) == 0
     assert len(started.commands) == 6
     file.write_text(file.read_text().replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
-    assert main(command) == 0
-    assert len(started.commands) == 9
+    for _ in range(2):
+        assert main(command) == 0
+        assert len(started.commands) == 9, "the next result does not end up in the line that was cut off"
     assert "62.0 ± 2.0" in (tmp_path / "out" / "table.md").read_text()
 
 

@@ -140,6 +140,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not source.is_file():
             raise FileNotFoundError(f"`--results` names {source}, which does not exist.")
     if not arguments.table:
+        _end_cut_off_line(sources[0])
         _run_all(runs, output, arguments.jobs, finished=read_results(*sources))
     results = read_results(*sources)
     table = make_table(runs, results, metrics)
@@ -149,6 +150,13 @@ def run(arguments: argparse.Namespace) -> None:
     if figure is not None:
         figure.savefig(output / "chart.png", dpi=150)
     print(table.to_markdown(), end="")
+
+
+def _end_cut_off_line(results: Path) -> None:
+    """What an interruption cut off stays a line of its own, so that the next result can be read."""
+    if results.is_file() and results.read_bytes()[-1:] not in (b"", b"\n"):
+        with open(results, "a") as file:
+            file.write("\n")
 
 
 def _run_all(runs: list[Run], output: Path, jobs: int, finished: dict[str, Any]) -> None:
