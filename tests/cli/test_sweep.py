@@ -1,5 +1,8 @@
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -169,6 +172,26 @@ def test_a_run_has_a_process_of_its_own(tmp_path):
     assert "sst/digit_scenes_10" in (tmp_path / "log.txt").read_text()
     assert sweep._run_command(["train", "nothing"], tmp_path / "log.txt") == 2
     assert "error: There is no recipe 'nothing'" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_sweep(tmp_path):
+    """Else it would still write into the folder in which the next sweep resumes it."""
+    os.mkfifo(tmp_path / "pipe")  # a command that reads it waits for what is written
+    script = (
+        "import sys; from pathlib import Path; from hf_mlrpl.cli import sweep; sweep._PRELOADED.clear(); "
+        "sweep._run_command(['sweep', sys.argv[1]], Path(sys.argv[2]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "pipe"), str(tmp_path / "log.txt")])
+    with open(tmp_path / "pipe", "wb", buffering=0) as pipe:  # from now on the run reads
+        pipe.write(b"\n")
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 30
+        with pytest.raises(BrokenPipeError):
+            while time.monotonic() < deadline:
+                pipe.write(b"\n")
+                time.sleep(0.05)
 
 
 def test_finished_runs_are_kept(file, started, tmp_path):

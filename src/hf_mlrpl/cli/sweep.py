@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -125,10 +126,11 @@ def _describe(cell: Iterable[tuple[str, Any]]) -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..recipes import Recipe
-
     path = Path(arguments.sweep)
     runs, metrics = read_sweep(path)
+
+    from ..recipes import Recipe  # after the mistakes that are seen without it, for it takes seconds
+
     metrics = arguments.metrics or metrics
     # All recipes are read first: a typing mistake shows now, not after an hour.
     recipes = {planned.key: Recipe.load(planned.recipe, list(planned.overrides)) for planned in runs}
@@ -215,10 +217,19 @@ def _command_process(command: list[str], log: Path) -> None:
     """The life of such a process."""
     from .main import main
 
+    threading.Thread(target=_end_with_sweep, daemon=True).start()
     with open(log, "w") as file:
         for stream in (sys.stdout, sys.stderr):  # the files beneath them, so that what C code prints is kept, too
             os.dup2(file.fileno(), stream.fileno())
     sys.exit(main(command))
+
+
+def _end_with_sweep() -> None:
+    """A run that outlives its sweep would still write into its folder when the sweep goes on there."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def read_results(*files: Path) -> dict[str, dict[str, Any]]:
