@@ -160,8 +160,11 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **{section: getattr(self, section) for section in SECTIONS}}
 
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
     def save(self, path: str | Path) -> None:
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        Path(path).write_text(self.to_yaml(), encoding="utf-8")
 
     def differences(self, other: "Recipe") -> list[str]:
         """Settings that `other` has otherwise, as texts; those of `training` do not count."""

@@ -222,6 +222,21 @@ def test_a_failed_run_is_named_and_tried_again(file, started, tmp_path, capsys):
     assert len(started.commands) == 7
 
 
+def test_a_run_with_other_settings_is_not_resumed(file, started, tmp_path):
+    """The folder is named after row, column and seed alone, and an interrupted run left its checkpoints there."""
+    command, folder = ["sweep", str(file), "--output", str(tmp_path / "out")], "SST-proportion_0.5-seed0"
+    started.failing = (folder,)
+    assert main(command) == 2
+    settings = [*sweep.read_sweep(file)[0][0].settings, "training.report_to=none", "training.disable_tqdm=true"]
+    recipe = Recipe.load(tmp_path / "tiny.yaml", settings)
+    recipe.save(tmp_path / "out" / folder / "recipe.yaml")
+    assert main(command) == 2 and started.commands[-1][-1] == "--resume"
+    file.write_text(file.read_text().replace("grid:", "overrides: [training.learning_rate=0.5]\ngrid:", 1))
+    assert main(command) == 2
+    again = [command for command in started.commands[-6:] if folder in command[-2]]
+    assert [command[-1] for command in again] == ["--overwrite"]
+
+
 def test_runs_at_the_same_time_share_the_cores(file, started, tmp_path):
     assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--jobs", "3"]) == 0
     assert os.environ["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 3))

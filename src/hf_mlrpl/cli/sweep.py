@@ -80,9 +80,14 @@ class Run:
         return f"{self.row}, {others}" if others else self.row
 
     @property
+    def settings(self) -> list[str]:
+        """All that its recipe is overridden with."""
+        return [*self.overrides, f"training.seed={self.seed}"]
+
+    @property
     def key(self) -> str:
         """What identifies the run in the results: everything that changes its outcome."""
-        return " ".join([self.recipe, *self.overrides, f"training.seed={self.seed}"])
+        return " ".join([self.recipe, *self.settings])
 
     @property
     def folder(self) -> str:
@@ -133,7 +138,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     metrics = arguments.metrics or metrics
     # All recipes are read first: a typing mistake shows now, not after an hour.
-    recipes = {planned.key: Recipe.load(planned.recipe, list(planned.overrides)) for planned in runs}
+    recipes = {planned.key: Recipe.load(planned.recipe, planned.settings) for planned in runs}
     proportions = {k: r.data[name] for k, r in recipes.items() for name in PROPORTIONS if name in r.data}
     output = Path(arguments.output or Path("runs") / path.stem)
     output.mkdir(parents=True, exist_ok=True)
@@ -184,9 +189,9 @@ def _run_all(runs: list[Run], output: Path, jobs: int, finished: dict[str, Any])
 def _run_one(planned: Run, output: Path) -> str | None:
     """Train in a process of its own; returns what went wrong, if anything."""
     folder = output / planned.folder
-    command = ["train", planned.recipe, *planned.overrides]
-    command += [f"training.seed={planned.seed}", "training.report_to=none", "training.disable_tqdm=true"]
-    command += ["--output", str(folder), "--resume"]
+    settings = [*planned.settings, "training.report_to=none", "training.disable_tqdm=true"]
+    command = ["train", planned.recipe, *settings, "--output", str(folder)]
+    command += ["--resume" if _may_resume(folder, planned.recipe, settings) else "--overwrite"]
     folder.mkdir(parents=True, exist_ok=True)
     code = _run_command(command, folder / "log.txt")
     if code:
@@ -199,6 +204,14 @@ def _run_one(planned: Run, output: Path) -> str | None:
     for checkpoint in folder.glob("checkpoint-*"):  # only the interrupted need them
         shutil.rmtree(checkpoint)
     return None
+
+
+def _may_resume(folder: Path, recipe: str, settings: list[str]) -> bool:
+    """Whether what `folder` has, if anything, is of this very run: what a sweep file says may have changed."""
+    from ..recipes import Recipe
+
+    saved = folder / "recipe.yaml"
+    return not saved.is_file() or saved.read_text(encoding="utf-8") == Recipe.load(recipe, settings).to_yaml()
 
 
 def _run_command(command: list[str], log: Path) -> int:

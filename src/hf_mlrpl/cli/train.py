@@ -72,9 +72,7 @@ def load_recipe(arguments: argparse.Namespace) -> "Recipe":
 def run(arguments: argparse.Namespace) -> None:
     recipe = load_recipe(arguments)
     if arguments.print_config:
-        import yaml
-
-        print(yaml.safe_dump(recipe.to_dict(), sort_keys=False), end="")
+        print(recipe.to_yaml(), end="")
         return
     train(recipe, recipe_output(recipe, arguments.output), resume=arguments.resume, overwrite=arguments.overwrite)
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..registry import page_name
@@ -81,7 +80,7 @@ def write_model_card(
         folder=output.name,
         labels=", ".join(model.config.label_names),
         results=_table(metrics),
-        recipe=yaml.safe_dump(recipe.to_dict(), sort_keys=False),
+        recipe=recipe.to_yaml(),
     )
     page = model_cards_folder() / page_name(recipe.method)
     if page.is_file():
