@@ -237,6 +237,11 @@ def test_a_run_with_other_settings_is_not_resumed(file, started, tmp_path):
     assert [command[-1] for command in again] == ["--overwrite"]
 
 
+def test_a_sweep_needs_a_job(file, tmp_path, capsys):
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--jobs", "0"]) == 2
+    assert "`--jobs` must be at least 1, got 0" in capsys.readouterr().err
+
+
 def test_runs_at_the_same_time_share_the_cores(file, started, tmp_path):
     assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--jobs", "3"]) == 0
     assert os.environ["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 3))
@@ -258,6 +263,9 @@ def test_a_table_before_anything_has_run(file, tmp_path, capsys):
         ("data.proportion: [0.5, 1.0]", "data.proportion: 0.5", "`grid` must"),
         ("grid:", "grid: [", "is not valid YAML"),
         ("recipe:", "overrides:", "must be a mapping with at least `recipe`"),
+        ("seeds: [0, 1]", "seeds: 2", "Recipe key `sweep.seeds` must be a list, got 2"),
+        ("metrics: [test_map]", "metrics: test_map", "Recipe key `sweep.metrics` must be a list, got 'test_map'"),
+        ("no pair loss", "SST", "2 runs would share the folder SST-proportion_0.5-seed0. Give each of `runs`"),
     ],
 )
 def test_a_mistake_in_the_file_is_found_before_a_run_starts(file, started, tmp_path, old, new, message, capsys):

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,22 +98,26 @@ class Run:
 
 def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
     """The runs of a sweep file in the order of the table, and the metrics to show."""
-    from ..settings import check_keys, parse_yaml
+    from ..settings import check_values, parse_yaml
 
     content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(content, dict) or not content.get("runs"):
         raise ValueError(f"{path} must have a list `runs`, see `hf-mlrpl sweep --help`.")
-    check_keys(content, ("seeds", "overrides", "grid", "runs", "metrics"), "sweep")
+    grids = dict | list | None
+    check_values(content, {"seeds": list, "overrides": list, "grid": grids, "runs": list, "metrics": list}, "sweep")
     runs = []
     for entry in content["runs"]:
         if not isinstance(entry, dict) or "recipe" not in entry:
             raise ValueError(f"{path}: an entry of `runs` must be a mapping with at least `recipe`, got {entry!r}.")
-        check_keys(entry, ("name", "recipe", "overrides", "grid"), "runs")
+        check_values(entry, {"name": Any, "recipe": str, "overrides": list, "grid": grids}, "runs")
         for cell in _cells(entry.get("grid", content.get("grid") or {}), path):
             chosen = (f"{key}={value}" for key, value in cell)
             overrides = (*content.get("overrides", []), *entry.get("overrides", []), *chosen)
             for seed in content.get("seeds", [0]):
                 runs.append(Run(str(entry.get("name", entry["recipe"])), cell, seed, entry["recipe"], overrides))
+    for folder, count in Counter(planned.folder for planned in runs).items():
+        if count > 1:
+            raise ValueError(f"{path}: {count} runs would share the folder {folder}. Give each of `runs` its `name`.")
     return runs, content.get("metrics", ["test_map", "train_seconds"])
 
 
@@ -131,6 +136,8 @@ def _describe(cell: Iterable[tuple[str, Any]]) -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.jobs < 1:
+        raise ValueError(f"`--jobs` must be at least 1, got {arguments.jobs}.")
     path = Path(arguments.sweep)
     runs, metrics = read_sweep(path)
 
