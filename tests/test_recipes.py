@@ -101,6 +101,7 @@ def test_an_override_without_a_value_takes_a_setting_out():
         ("data.proportoin=0.1", "Recipe section `data` has no key `proportoin`. Did you mean `proportion`?"),
         ("data.on_bad_image=ignore", "Recipe key `data.on_bad_image` must be one of error, skip, got 'ignore'"),
         ("data.path=/data", "Recipe section `data` has no key `path`"),
+        ("data.num_scenes=many", "Recipe key `data.num_scenes` must be a whole number or null, got 'many'"),
         ("method=sts", "Unknown method 'sts'. Did you mean 'sst'?"),
         ("data=3", "Recipe section `data` must be a mapping of keys to values, got 3"),
         ("data={}", "The recipe has no `data.name`"),
@@ -134,6 +135,17 @@ def test_a_file_that_is_no_recipe_is_an_error(content, message, tmp_path):
 def test_a_missing_file_is_an_error_that_lists_the_shipped_recipes():
     with pytest.raises(FileNotFoundError, match="There is no recipe 'sst/voc', .* sst/digit_scenes_10"):
         Recipe.load("sst/voc")
+
+
+def test_settings_of_a_loader_have_its_types():
+    """In YAML 1.2 `no` is a text, and a text that is not empty would count as true."""
+    with pytest.raises(ValueError, match="Recipe key `data.annotated_only` must be true or false, got 'no'"):
+        Recipe.load("role/coco2014_single_positive", ["data.annotated_only=no"])
+    with pytest.raises(ValueError, match="Recipe key `data.labels` must be a list or text or a path or null, got 3"):
+        _recipe_of({"name": "table", "path": "here", "labels": 3})
+    for year in ("2012", 2012):
+        with pytest.raises(FileNotFoundError, match="There is no VOC 2012 in /nowhere"):
+            _recipe_of({"name": "voc", "path": "/nowhere", "year": year}).load_data()
 
 
 def test_a_missing_setting_of_a_loader_or_protocol_is_an_error():

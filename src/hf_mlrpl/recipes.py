@@ -15,7 +15,7 @@ from .data.columns import FULL_LABELS, LABELS, SplitNotFound, hide_labels, label
 from .data.hierarchy import read_hierarchy, with_ancestors
 from .registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
 from .resources import recipe_names, recipes_folder
-from .settings import check_keys, check_values, field_types, from_mapping, parse_yaml
+from .settings import check_keys, check_value, check_values, field_types, from_mapping, parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,10 +185,14 @@ class Recipe:
         protocol_keys: set[str] = set()
         if config.protocol != "none":
             protocol_keys = {f.name for f in dataclasses.fields(load(PROTOCOLS[config.protocol].target))}
-        loader_keys = set(inspect.signature(load(DATASETS[config.name].target)).parameters) - {"split"}
+        parameters = inspect.signature(load(DATASETS[config.name].target)).parameters
+        loader_keys = parameters.keys() - {"split"}
         check_keys(self.data, own | protocol_keys | loader_keys, "data")
         protocol = {k: v for k, v in self.data.items() if k in protocol_keys}
         loader = {k: v for k, v in self.data.items() if k in loader_keys - own - protocol_keys}
+        for key, value in loader.items():
+            annotation = parameters[key].annotation
+            check_value(value, Any if isinstance(annotation, str) else annotation, f"data.{key}")
         return config, loader, protocol
 
     # ---- building ----

@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -111,5 +112,5 @@ def _describe(annotation: Any) -> str:
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(dict.fromkeys(_describe(choice) for choice in get_args(annotation)))
     names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", NoneType: "null"}
-    names |= {list: "a list", tuple: "a list", dict: "a mapping"}
+    names |= {list: "a list", tuple: "a list", Sequence: "a list", dict: "a mapping", Path: "a path"}
     return names.get(get_origin(annotation) or annotation, str(annotation))

@@ -21,7 +21,7 @@ class _Instances(TypedDict):
 
 
 def load_coco(
-    path: str | Path, split: str = "train", year: str = "2014", annotated_only: bool = False, order: str = "file"
+    path: str | Path, split: str = "train", year: str | int = "2014", annotated_only: bool = False, order: str = "file"
 ) -> "Dataset":
     """The photos of a COCO split with one label per category.
 

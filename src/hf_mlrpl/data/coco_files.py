@@ -31,7 +31,7 @@ class Image(TypedDict):
     file_name: str
 
 
-def annotation_file(path: str | Path, split: str, kind: str, year: str) -> Path:
+def annotation_file(path: str | Path, split: str, kind: str, year: str | int) -> Path:
     """The file `path/annotations/KIND_trainYEAR.json` of a split, or an error that says what there is."""
     check_split(split, list(FILE_SPLITS), "COCO")
     folder = Path(path).expanduser().absolute()
@@ -49,7 +49,7 @@ def annotation_file(path: str | Path, split: str, kind: str, year: str) -> Path:
     raise FileNotFoundError(f"The COCO annotation file {files[split]} does not exist. {hint}")
 
 
-def photo_folders(path: str | Path, split: str, year: str) -> list[Path]:
+def photo_folders(path: str | Path, split: str, year: str | int) -> list[Path]:
     """Where the photos of a split may lie."""
     folder, part = Path(path).expanduser().absolute(), f"{FILE_SPLITS[split]}{year}"
     return [folder / part, folder / "images" / part, folder / "images", folder]

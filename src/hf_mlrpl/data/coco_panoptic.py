@@ -24,7 +24,7 @@ class _Panoptic(TypedDict):
     annotations: list[_Annotation]
 
 
-def load_coco_panoptic(path: str | Path, split: str = "train", year: str = "2017") -> "Dataset":
+def load_coco_panoptic(path: str | Path, split: str = "train", year: str | int = "2017") -> "Dataset":
     """The photos of a COCO split with one label per thing and per stuff: 80 and 53 in the official files.
 
     A label is present if at least one segment of the category is annotated, and absent otherwise. Labels stand in the

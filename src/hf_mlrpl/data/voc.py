@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FILE_SPLITS = {"2007": {"train": "trainval", "test": "test"}, "2012": {"train": "train", "test": "val"}}
 
 
-def load_voc(path: str | Path, split: str = "train", year: str = "2007") -> "Dataset":
+def load_voc(path: str | Path, split: str = "train", year: str | int = "2007") -> "Dataset":
     """The photos of a VOC split with one label per class, in alphabetical order.
 
     A label is present if at least one object of the class is not marked 'difficult', and absent otherwise: an image
@@ -33,6 +33,7 @@ def load_voc(path: str | Path, split: str = "train", year: str = "2007") -> "Dat
         path: the devkit folder, or its VOC2007 (VOC2012) folder.
         split: "train" is trainval of 2007 and train of 2012; "test" is test of 2007 and val of 2012.
     """
+    year = str(year)
     if year not in FILE_SPLITS:
         raise ValueError(f"`year` must be one of {', '.join(FILE_SPLITS)}, got {year!r}.")
     folder = _year_folder(Path(path).expanduser().absolute(), year)
