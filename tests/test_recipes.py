@@ -62,6 +62,11 @@ def test_an_override_without_a_value_takes_a_setting_out():
     assert Recipe.load("sst/digit_scenes_10", ["objective.bank_size="]).objective == Recipe.load().objective
 
 
+def test_an_override_fills_an_empty_section(tmp_path):
+    (tmp_path / "empty.yaml").write_text("method: asl\ndata: {name: digit_scenes}\nobjective:\n")
+    assert Recipe.load(tmp_path / "empty.yaml", ["objective.clip=0.1"]).objective == {"clip": 0.1}
+
+
 @pytest.mark.parametrize(
     "override, message",
     [

@@ -363,7 +363,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise ValueError(f"An override must look like section.key=value, got {override!r}.")
     target = content
     for part in parts[:-1]:
-        target = target.setdefault(part, {})
+        if target.get(part) is None:  # missing, or a section without keys
+            target[part] = {}
+        target = target[part]
         if not isinstance(target, dict):
             raise ValueError(f"The override {override!r} needs `{part}` to be a section, but it is a value.")
     if value:
