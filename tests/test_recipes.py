@@ -228,6 +228,21 @@ def test_without_a_validation_part_nothing_is_evaluated_during_training(tmp_path
     assert tiny_recipe().build_arguments(str(tmp_path)).eval_strategy == "epoch"
 
 
+@pytest.mark.parametrize(
+    "setting", [{"choose_thresholds": True}, {"load_best_model_at_end": True}, {"eval_strategy": "epoch"}]
+)
+def test_what_needs_validation_images_is_refused_without_them(setting, tmp_path):
+    recipe = tiny_recipe(data={"validation": 0.0}, training=setting)
+    with pytest.raises(ValueError, match=f"`{next(iter(setting))}` needs validation images: set `data.validation`"):
+        recipe.build_arguments(str(tmp_path))
+
+
+@pytest.mark.parametrize("part, number", [(0.001, 0), (0.999, 64)])
+def test_the_validation_part_leaves_images_on_both_sides(part, number):
+    with pytest.raises(ValueError, match=f"must leave images on both sides, but {part} holds out {number} of 64"):
+        tiny_recipe(data={"validation": part}).load_data()
+
+
 def test_further_views_belong_to_training_images():
     recipe = tiny_recipe(data={"further_views": {"weak": "shift", "strong": "strong_shift"}})
     data, config = recipe.load_data().train, recipe.model_config(["a"])

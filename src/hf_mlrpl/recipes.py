@@ -226,7 +226,13 @@ class Recipe:
         validation = None
         if isinstance(config.validation, str):
             validation = self.load_split(config.validation)
-        elif num_validation := round(config.validation * len(images)):
+        elif config.validation:
+            num_validation = round(config.validation * len(images))
+            if not 0 < num_validation < len(images):
+                raise ValueError(
+                    f"`data.validation` must leave images on both sides, but {config.validation} holds out "
+                    f"{num_validation} of {len(images)}."
+                )
             kept, held_out = _hold_out(len(images), num_validation, config.validation_seed)
             train, validation = train.select(kept), images.select(held_out)  # with the labels that they came with
         try:
@@ -295,6 +301,13 @@ class Recipe:
         settings = {**self.training, "output_dir": output_dir}
         if self.data_config().validation == 0:
             settings.setdefault("eval_strategy", "no")
+            for key, without in (
+                ("choose_thresholds", False),
+                ("load_best_model_at_end", False),
+                ("eval_strategy", "no"),
+            ):
+                if settings.get(key, without) != without:
+                    raise ValueError(f"`{key}` needs validation images: set `data.validation`, for example to 0.1.")
         return load("training_args:MultiLabelTrainingArguments")(**settings)
 
     def build_images(
