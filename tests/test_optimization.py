@@ -55,6 +55,12 @@ def test_a_factor_that_is_no_factor_is_an_error(factor, tmp_path):
         tiny_recipe(training={"lr_factors": {"classifier": factor}}).build_arguments(str(tmp_path))
 
 
+@pytest.mark.parametrize("epochs", [0, -1.0, [5, 0], ["ten"]])
+def test_the_rate_falls_after_the_beginning(epochs, tmp_path):
+    with pytest.raises(ValueError, match="`lr_step_epochs` must be above 0, or a list of such"):
+        tiny_recipe(training={"lr_step_epochs": epochs}).build_arguments(str(tmp_path))
+
+
 # ---- the groups of SCPNet ----
 
 

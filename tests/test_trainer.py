@@ -212,10 +212,10 @@ def test_the_average_follows_its_formula(tmp_path):
     torch.testing.assert_close(trainer.ema.state_dict()[name], expected)
 
 
-@pytest.mark.parametrize("decay", [1.0, -0.5, 2])
+@pytest.mark.parametrize("decay", [1.0, 0.0, -0.5, 2])
 def test_a_decay_outside_its_range_is_an_error(decay, tmp_path):
     with pytest.raises(ValueError, match=r"`ema_decay` must lie in \(0, 1\)"):
-        make_trainer(tiny_recipe(training={"ema_decay": decay}), tmp_path)
+        tiny_recipe(training={"ema_decay": decay}).build_arguments(str(tmp_path))
 
 
 def test_thresholds_are_chosen_on_validation_images_for_the_averaged_weights(tmp_path):

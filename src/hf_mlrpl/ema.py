@@ -16,8 +16,6 @@ class WeightEma:
     """
 
     def __init__(self, model: nn.Module, decay: float):
-        if not 0 < decay < 1:
-            raise ValueError(f"`ema_decay` must lie in (0, 1), got {decay}. Typical values are 0.99 to 0.9999.")
         self.decay = decay
         self._average = ModelEmaV3(model, decay=decay)
 

@@ -71,6 +71,13 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}."
                 )
+        falls = self.lr_step_epochs if isinstance(self.lr_step_epochs, list) else [self.lr_step_epochs]
+        if not all(isinstance(epoch, int | float) and epoch > 0 for epoch in falls):
+            raise ValueError(f"`lr_step_epochs` must be above 0, or a list of such, got {self.lr_step_epochs!r}.")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(
+                f"`ema_decay` must lie in (0, 1), got {self.ema_decay}. Typical values are 0.99 to 0.9999."
+            )
         if self.one_cycle_epochs is not None and self.one_cycle_epochs < self.num_train_epochs:
             raise ValueError(
                 f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {self.one_cycle_epochs} and "
