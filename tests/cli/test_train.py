@@ -118,9 +118,20 @@ def test_overwrite_starts_afresh(tmp_path):
     command = ["train", recipe, "--output", str(output)]
     assert main([*command, "training.seed=1"]) == 0
     (output / "checkpoint-99").mkdir()
+    before = (output / "model.safetensors").read_bytes()
+    assert main([*command, "model.backbone=resnet51", "--overwrite"]) == 2
+    assert (output / "checkpoint-99").is_dir() and (output / "model.safetensors").read_bytes() == before
+    (output / "attention.png").write_bytes(b"of the earlier run")
     assert main([*command, "training.num_train_epochs=1", "--overwrite"]) == 0
+    assert (output / "attention.png").read_bytes() != b"of the earlier run"
     assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-3"]
     assert Recipe.load(output / "recipe.yaml").training["num_train_epochs"] == 1
+
+
+def test_a_mistake_leaves_no_used_folder(tmp_path):
+    command = ["train", write_recipe(tmp_path, training={"max_steps": 1}), "--output", str(tmp_path / "run")]
+    assert main([*command, "model.backbone=resnet51"]) == 2
+    assert main(command) == 0
 
 
 def test_a_finished_run_can_be_resumed(run, tmp_path):

@@ -112,6 +112,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
         if splits.validation is not None
         else None,
     )
+    _begin_output(output, recipe, resume=resume, is_main=is_main)
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_averaged_weights_to_model()
     metrics: dict[str, float] = {}
@@ -140,10 +141,6 @@ def _say_nothing(*args: Any) -> None:
 
 def _prepare_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bool, is_main: bool) -> None:
     """Refuse to mix two runs in one folder."""
-    import shutil
-
-    from accelerate import PartialState
-
     used = output.is_dir() and any(output.iterdir())
     if used and not (resume or overwrite):
         raise ValueError(
@@ -152,13 +149,23 @@ def _prepare_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: 
         )
     if resume:
         _check_same_recipe(recipe, output / "recipe.yaml")
-    PartialState().wait_for_everyone()
     if is_main:
         output.mkdir(parents=True, exist_ok=True)
+
+
+def _begin_output(output: Path, recipe: "Recipe", *, resume: bool, is_main: bool) -> None:
+    """Put the recipe in the place of an earlier run, once nothing is left that refuses it."""
+    import shutil
+
+    from accelerate import PartialState
+
+    PartialState().wait_for_everyone()
+    if is_main:
         if not resume:
             for checkpoint in output.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
-            (output / "metrics.json").unlink(missing_ok=True)
+            for result in ("metrics.json", "model.safetensors", "attention.png"):
+                (output / result).unlink(missing_ok=True)
         recipe.save(output / "recipe.yaml")
     PartialState().wait_for_everyone()
 
