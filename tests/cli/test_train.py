@@ -80,6 +80,11 @@ def test_it_ends_with_the_lines_that_use_the_result(run):
     assert namespace["model"].config.num_labels == 10
 
 
+def test_it_names_photos_only_where_there_are_some(tmp_path, capsys):
+    train_command._say_goodbye(tmp_path, {}, "SstForMultiLabelClassification")
+    assert f"  hf-mlrpl tag {tmp_path} PHOTOS\n" in capsys.readouterr().out
+
+
 def test_it_begins_with_what_it_does(run):
     output, _, printed = run
     first, second = printed.splitlines()[:2]

@@ -290,8 +290,9 @@ def _say_goodbye(output: Path, metrics: dict[str, float], class_name: str) -> No
     print(f"\nCheckpoint and model card   {output}")
     if picture.exists():
         print(f"Attention maps              {picture}")
+    examples = output / "examples"
     print("\nTag photos with it:")
-    print(f"  hf-mlrpl tag {output} {output / 'examples'}")
+    print(f"  hf-mlrpl tag {output} {examples if examples.is_dir() else 'PHOTOS'}")
     print("\nUse it in Python:")
     print(f"  from hf_mlrpl import {class_name}")
     print(f'  model = {class_name}.from_pretrained("{output}")')
