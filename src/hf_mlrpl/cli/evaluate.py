@@ -31,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import tempfile
 
-    from ..distributed import end_processes
+    from ..distributed import end_processes, total_over_processes
     from ..objective import Objective
     from ..recipes import Recipe
     from ..trainer import MultiLabelTrainer
@@ -47,18 +47,19 @@ def run(arguments: argparse.Namespace) -> None:
     check_same_labels(model.config.label_names, dataset, arguments.checkpoint)
 
     with tempfile.TemporaryDirectory() as scratch:
-        nothing_to_choose = {"load_best_model_at_end": False, "choose_thresholds": False}
-        recipe.training |= {"report_to": "none", "eval_strategy": "no", **nothing_to_choose}
+        only_evaluation = {"load_best_model_at_end": False, "choose_thresholds": False, "ema_decay": None}
+        recipe.training |= {"report_to": "none", "eval_strategy": "no", **only_evaluation}
         nothing_to_minimise = Objective(None, model.config)
         trainer = MultiLabelTrainer(model, recipe.build_arguments(scratch), nothing_to_minimise)
         images = recipe.build_images(dataset, model.config, training=False)
         metrics = trainer.evaluate(images, metric_key_prefix=arguments.split)
     for name in ("epoch", f"{arguments.split}_model_preparation_time"):
         metrics.pop(name, None)
+    num_bad_images = total_over_processes(images.num_bad_images)
     if trainer.args.process_index == 0:
         print(json.dumps(metrics) if arguments.json else format_metrics(metrics))
-        if images.num_bad_images:
-            print(f"warning: {images.num_bad_images} unreadable image(s) were skipped.")
+        if num_bad_images:
+            print(f"warning: {num_bad_images} unreadable image(s) were skipped.")
     end_processes()
 
 
