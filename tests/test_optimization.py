@@ -8,7 +8,7 @@ from golden_files import golden
 from tiny import make_trainer, tiny_recipe
 from torch import nn
 
-from hf_mlrpl.optimization import make_optimizer
+from hf_mlrpl.optimization import make_optimizer, make_schedule
 
 
 @pytest.mark.parametrize("name, kind", [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD")])
@@ -53,6 +53,17 @@ def test_a_factor_for_a_part_that_is_not_trained_is_an_error(tmp_path):
 def test_a_factor_that_is_no_factor_is_an_error(factor, tmp_path):
     with pytest.raises(ValueError, match=f"`lr_factors.classifier` must be a number above 0, got {factor!r}"):
         tiny_recipe(training={"lr_factors": {"classifier": factor}}).build_arguments(str(tmp_path))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 6])
+def test_a_cycle_may_have_few_steps(steps, tmp_path):
+    arguments = tiny_recipe(training={"lr_schedule": "one_cycle"}).build_arguments(str(tmp_path))
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = make_schedule(optimizer, arguments, steps)
+    for _ in range(steps - 1):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("epochs", [0, -1.0, [5, 0], ["ten"]])

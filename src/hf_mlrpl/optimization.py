@@ -51,11 +51,12 @@ def make_schedule(
     """The learning rate of every step, for every `lr_schedule` but that of transformers."""
     if args.lr_schedule == "one_cycle":
         cycle_epochs = args.one_cycle_epochs or args.num_train_epochs
+        total_steps = round(num_training_steps * cycle_epochs / args.num_train_epochs)
         return OneCycleLR(
             optimizer,
             [group["lr"] for group in optimizer.param_groups],
-            total_steps=round(num_training_steps * cycle_epochs / args.num_train_epochs),
-            pct_start=0.2,
+            total_steps=total_steps,
+            pct_start=0.3 if total_steps == 5 else 0.2,  # a fifth of 5 steps ends in a division by zero
             cycle_momentum=args.optimizer != "sgd",
         )
     steps_per_epoch = num_training_steps / args.num_train_epochs
