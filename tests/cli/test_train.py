@@ -69,6 +69,18 @@ def test_the_checkpoint_gives_the_printed_metrics(run):
         assert {*weights.keys()} == {*model.state_dict()}
 
 
+def test_the_validation_metrics_are_those_of_the_weights_that_are_kept():
+    history = [
+        {"step": 3, "pseudo_labels_intra": 1.0},
+        {"step": 3, "eval_map": 70.0},
+        {"step": 6, "pseudo_labels_intra": 2.0},
+        {"step": 6, "eval_map": 60.0},
+    ]
+    last, best = train_command._training_metrics(history), train_command._training_metrics(history, kept_step=3)
+    assert last == {"pseudo_labels_intra": 2.0, "validation_map": 60.0}
+    assert best == {"pseudo_labels_intra": 2.0, "validation_map": 70.0}
+
+
 def test_it_ends_with_the_lines_that_use_the_result(run):
     output, _, printed = run
     assert f"  hf-mlrpl tag {output} {output / 'examples'}" in printed

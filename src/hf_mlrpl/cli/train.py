@@ -123,7 +123,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
         metrics = trainer.evaluate(images[name], metric_key_prefix=name)
         metrics.pop("epoch", None)
     metrics["train_seconds"] = round(time.perf_counter() - started, 1)
-    metrics |= _training_metrics(trainer.state.log_history)
+    kept_step = trainer.state.best_global_step if arguments.load_best_model_at_end else None
+    metrics |= _training_metrics(trainer.state.log_history, kept_step)
     for name, dataset in images.items():
         count = total_over_processes(dataset.num_bad_images if dataset is not None else 0)
         if count:
@@ -205,12 +206,16 @@ def _load_data(recipe: "Recipe", say: Callable[..., None]) -> "Splits":
     return splits
 
 
-def _training_metrics(history: list[dict[str, float]]) -> dict[str, float]:
-    """The last validation mAP and mean F1, and number and precision of the last pseudo-labels that were logged."""
+def _training_metrics(history: list[dict[str, float]], kept_step: int | None = None) -> dict[str, float]:
+    """Validation mAP and mean F1, and number and precision of the last pseudo-labels that were logged.
+
+    Args:
+        kept_step: the step whose weights are kept, by default the last one.
+    """
     last: dict[str, float] = {}
     for entry in history:
         last |= {k: value for k, value in entry.items() if k.startswith("pseudo_") or k == "validation_mean_f1"}
-        if "eval_map" in entry:
+        if "eval_map" in entry and kept_step in (None, entry["step"]):
             last["validation_map"] = entry["eval_map"]
     return last
 
