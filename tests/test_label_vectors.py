@@ -231,6 +231,14 @@ def test_the_graph_is_that_of_the_new_labels():
     assert torch.equal(model(PIXELS).logits, fresh(PIXELS).logits)
 
 
+@pytest.mark.parametrize("source", ["static", "dynamic"])
+def test_a_single_label_can_be_asked_for(source):
+    """Also where each label keeps all the others."""
+    model = scpnet(prior_top_k=None, graph_prior=source, calibration_prior=source)
+    model.set_labels(["zebra"])
+    assert model(PIXELS).logits.shape == (2, 1) and model.calibration().item() == 1
+
+
 def test_new_labels_survive_the_disk(model, tmp_path):
     model.set_labels(["zebra", "tv"])
     expected = model(PIXELS).logits

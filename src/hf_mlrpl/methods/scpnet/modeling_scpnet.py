@@ -135,7 +135,7 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
 
     def prior_settings(self, num_labels: int) -> dict[str, Any]:
         config = self.config
-        top_k = num_labels if config.prior_top_k is None else config.prior_top_k
+        top_k = max(2, num_labels) if config.prior_top_k is None else config.prior_top_k  # 2 even of a single label
         return {"top_k": top_k, "reweight": config.prior_reweight, "temperature": config.prior_temperature}
 
     def label_priors(self, names: Sequence[str]) -> dict[str, Tensor]:
