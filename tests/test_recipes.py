@@ -119,6 +119,20 @@ def test_a_wrong_setting_is_found_before_anything_is_loaded(override, message):
 
 
 @pytest.mark.parametrize(
+    "override, message",
+    [
+        ("model.prior_top_k=1", "`prior_top_k` must be at least 2, a label and its nearest neighbour, got 1"),
+        ("model.prior_reweight=2", "`prior_reweight` must lie in [0, 1], got 2"),
+        ("model.prior_temperature=0", "`prior_temperature` must be positive, got 0"),
+    ],
+)
+def test_a_wrong_setting_of_scpnet_is_found_before_anything_is_loaded(override, message):
+    with pytest.raises(ValueError) as error:
+        Recipe.load("scpnet/digit_scenes_10", [override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
     "content, message",
     [
         ("", "must be a mapping with the keys method, data, model, objective, training"),

@@ -48,7 +48,7 @@ def relation_prior(similarity: Tensor, *, top_k: int, reweight: float, temperatu
         raise ValueError(f"`similarity` must have the shape (num_labels, num_labels), got {tuple(similarity.shape)}.")
     if not bool(similarity.isfinite().all()):
         raise ValueError("`similarity` must be finite, but it has NaN or infinite entries.")
-    _check_settings(top_k, reweight, temperature)
+    check_prior_settings(top_k, reweight, temperature)
     if top_k > len(similarity):
         logger.info(f"`top_k` is {top_k}, but there are only {len(similarity)} labels: all of them are kept.")
     if len(similarity) == 1:
@@ -72,7 +72,7 @@ def dynamic_relation_prior(
     Gradients reach `vectors` through the graph; the calibration is detached. The values are not checked, because that
     would wait for the device at every step.
     """
-    _check_settings(top_k, reweight, temperature)
+    check_prior_settings(top_k, reweight, temperature)
     if len(vectors) == 1:
         return vectors.new_ones(1, 1), vectors.new_ones(1, 1)
     graph, calibration = _graph_and_calibration(cosine_similarities(vectors), top_k, reweight, temperature)
@@ -160,16 +160,17 @@ def mean_features(batches: Iterable[tuple[Tensor, Tensor]], names: Sequence[str]
     return sums / counts[:, None]
 
 
-def _check_settings(top_k: int, reweight: float, temperature: float) -> None:
+def check_prior_settings(top_k: int, reweight: float, temperature: float, prefix: str = "") -> None:
+    """Raise `ValueError` for settings that `relation_prior` refuses; `prefix` begins their names in errors."""
     if top_k < 2:
         raise ValueError(
-            f"`top_k` must be at least 2, a label and its nearest neighbour, got {top_k}. Without neighbours there is "
-            "no graph: switch the prior off instead."
+            f"`{prefix}top_k` must be at least 2, a label and its nearest neighbour, got {top_k}. Without neighbours "
+            "there is no graph: switch the prior off instead."
         )
     if not 0 <= reweight <= 1:
-        raise ValueError(f"`reweight` must lie in [0, 1], got {reweight}.")
+        raise ValueError(f"`{prefix}reweight` must lie in [0, 1], got {reweight}.")
     if not temperature > 0:
-        raise ValueError(f"`temperature` must be positive, got {temperature}.")
+        raise ValueError(f"`{prefix}temperature` must be positive, got {temperature}.")
 
 
 def _kept(similarity: Tensor, top_k: int) -> Tensor:

@@ -3,6 +3,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 
 from ...configuration_clip import ClipPromptConfig
+from ...priors.label_similarity import check_prior_settings
 
 
 @strict
@@ -49,3 +50,7 @@ class ScpnetConfig(ClipPromptConfig):
             raise ValueError(f"`graph_layers` must be at least 1, got {self.graph_layers}; published: 3.")
         if not self.scale > 0:
             raise ValueError(f"`scale` must be positive, got {self.scale}.")
+
+    def validate_prior(self):
+        top_k = 2 if self.prior_top_k is None else self.prior_top_k
+        check_prior_settings(top_k, self.prior_reweight, self.prior_temperature, prefix="prior_")
