@@ -94,6 +94,7 @@ class AuthorsCheckpoint:
         towers = self.clip.weights.config
         for name in ("backbone", "vision_sizes", "text_sizes", "embed_dim", "hidden_act", "image_mean", "image_std"):
             found[name] = getattr(towers, name)
+        found["context_words"] = None  # the context is learned
         if both := sorted(found.keys() & settings.keys()):
             raise ValueError(f"`{both[0]}` cannot be chosen: it is {found[both[0]]!r} in {self.file}.")
         found["id2label"] = dict(enumerate(self.names))
@@ -101,7 +102,7 @@ class AuthorsCheckpoint:
         config_class: Any = model_class.config_class
         checked = check_values(settings, field_types(config_class), "model")
         try:
-            config = config_class(**found, **checked, context_words=None)
+            config = config_class(**found, **checked)
         except StrictDataclassError as error:
             raise ValueError(f"A setting of the model is wrong: {str(error).splitlines()[-1].strip()}") from error
         model = model_class(config).eval()
@@ -167,8 +168,15 @@ def convert_scpnet(
         graph_layers=len(graph),
         graph_dim=checkpoint["gc1.weight"].shape[1],
         learn_scale=is_learned,
+        adjacency="graph",
+        image_network=None,
         **prior,
     )
+    if model.needs_training_images:
+        raise ValueError(
+            "`prior: images` needs the training images, which are not here. Give the similarity of the labels that "
+            "the checkpoint was trained with, `--relation FILE`."
+        )
     if relation is not None:
         model.config.prior = "clip"  # which knows other labels, too
     checkpoint.fill_prompts(model.prompts, model, "prompt_learner.ctx", "prompt_learner.token_suffix")
