@@ -173,6 +173,10 @@ def test_similarity_files(tmp_path):
         (SIMILARITY[0], r"got the shape \(4,\)"),
         (SIMILARITY.masked_fill(torch.eye(4).bool(), torch.nan), "must be finite, got nan in row 0, column 0"),
         (SIMILARITY.triu(), "must be symmetric, got 0.8 in row 0, column 1, and 0 the other way round"),
+        (
+            SIMILARITY - torch.eye(4),
+            "must have the largest number of a row on the diagonal, got 0.8 in row 0, column 1, ",
+        ),
         (SIMILARITY.int(), "must hold floating point numbers, got .*int32"),
         (None, "is no readable"),
     ],

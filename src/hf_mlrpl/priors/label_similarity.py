@@ -21,7 +21,7 @@ from .text_encoder import text_vectors
 logger = logging.get_logger(__name__)
 
 SIMILARITY_FILES = (".npy", ".safetensors")
-_LARGEST_ASYMMETRY = 1e-4  # rounding of float16 files
+_ROUNDING = 1e-4  # of float16 files
 
 
 def relation_prior(similarity: Tensor, *, top_k: int, reweight: float, temperature: float) -> tuple[Tensor, Tensor]:
@@ -111,7 +111,8 @@ def label_prompts(names: Sequence[str]) -> list[str]:
 def read_similarity(path: str | Path, num_labels: int) -> Tensor:
     """A similarity matrix from a `.npy` file or from a `.safetensors` file with a single tensor, in float32.
 
-    Its rows and columns follow the label columns. It must be finite, and symmetric up to 1e-4.
+    Its rows and columns follow the label columns. It must be finite, symmetric, and in each row largest on the
+    diagonal, the latter two up to 1e-4.
     """
     path = Path(path)
     if not path.is_file():
@@ -128,11 +129,19 @@ def read_similarity(path: str | Path, num_labels: int) -> Tensor:
         row, column = (~similarity.isfinite()).nonzero()[0].tolist()
         raise ValueError(f"{path} must be finite, got {similarity[row, column]} in row {row}, column {column}.")
     asymmetry = (similarity - similarity.T).abs()
-    if asymmetry.max() > _LARGEST_ASYMMETRY:
+    if asymmetry.max() > _ROUNDING:
         row, column = divmod(int(asymmetry.argmax()), num_labels)
         raise ValueError(
             f"{path} must be symmetric, got {similarity[row, column]:.6g} in row {row}, column {column}, and "
             f"{similarity[column, row]:.6g} the other way round. A similarity is wanted, not a graph made of it."
+        )
+    excess = similarity - similarity.diagonal()[:, None]
+    if excess.max() > _ROUNDING:
+        row, column = divmod(int(excess.argmax()), num_labels)
+        raise ValueError(
+            f"{path} must have the largest number of a row on the diagonal, got {similarity[row, column]:.6g} in row "
+            f"{row}, column {column}, and {similarity[row, row]:.6g} on the diagonal. No label is more like another "
+            "one than like itself; cosines have ones there."
         )
     return similarity
 
