@@ -88,6 +88,7 @@ def test_an_override_fills_an_empty_section(tmp_path):
         ("model.image_size=0", "`image_size` must be a side or [height, width]"),
         ("model.pretrained=3", "Recipe key `model.pretrained` must be true or false or text, got 3"),
         ("objective.bank_sise=3", "Recipe section `objective` has no key `bank_sise`. Did you mean `bank_size`?"),
+        ("objective.bank_size=0", "`bank_size` must be at least 1, got 0"),
         ("objective.vote=max", "Recipe key `objective.vote` must be one of mean, sum, got 'max'"),
         ("objective.intra_threshold.first=0.1", "`floor` must not lie above `first`"),
         ("data.name=digit_scene", "Unknown data set 'digit_scene'. Did you mean 'digit_scenes'?"),
@@ -124,6 +125,7 @@ def test_a_wrong_setting_is_found_before_anything_is_loaded(override, message):
         ("model.prior_top_k=1", "`prior_top_k` must be at least 2, a label and its nearest neighbour, got 1"),
         ("model.prior_reweight=2", "`prior_reweight` must lie in [0, 1], got 2"),
         ("model.prior_temperature=0", "`prior_temperature` must be positive, got 0"),
+        ("objective.candidate_threshold=95", "`candidate_threshold` must lie in (0, 1], got 95"),
     ],
 )
 def test_a_wrong_setting_of_scpnet_is_found_before_anything_is_loaded(override, message):

@@ -52,6 +52,8 @@ class ScpnetObjectiveConfig:
     def __post_init__(self):
         if self.num_candidates < 1:
             raise ValueError(f"`num_candidates` must be at least 1, got {self.num_candidates}.")
+        if not 0 < self.candidate_threshold <= 1:
+            raise ValueError(f"`candidate_threshold` must lie in (0, 1], got {self.candidate_threshold}.")
 
     @property
     def compares_views(self) -> bool:

@@ -53,6 +53,10 @@ class SstObjectiveConfig:
     unknown_in_similarity: UnknownInSimilarity = "ignore"
     reduction: Reduction = "micro"
 
+    def __post_init__(self):
+        if self.bank_size < 1:
+            raise ValueError(f"`bank_size` must be at least 1, got {self.bank_size}. Authors' code: 100.")
+
 
 def cooccurrence_matrix(pair_logits: Tensor, num_labels: int) -> Tensor:
     """Probabilities of co-occurrence as symmetric matrices with a diagonal of 1 (Eq. 1).
