@@ -13,6 +13,8 @@ logger = logging.get_logger(__name__)
 
 Estimator = Literal["published", "unbiased"]
 
+_IMAGES_AT_ONCE = 2**16
+
 
 def cooccurrence_graph(
     labels: np.ndarray | Tensor,
@@ -40,13 +42,17 @@ def cooccurrence_graph(
         raise ValueError(f"`estimator` must be one of {', '.join(get_args(Estimator))}, got {estimator!r}.")
     labels = labels if isinstance(labels, Tensor) else torch.tensor(labels)  # a copy: data sets give read-only views
     check_labels(labels)
-    positive = labels.eq(POSITIVE).float()  # (N, C); counts are exact in float32 up to 16 million images
-    counts = (positive.T @ positive).to(dtype)
+    num_labels = labels.shape[1]
+    # Counts are exact in float32 up to 16 million images.
+    together, both_known = torch.zeros(2, num_labels, num_labels, device=labels.device)
+    for some in labels.split(_IMAGES_AT_ONCE):
+        positive = some.eq(POSITIVE).float()
+        together += positive.T @ positive
+        if estimator == "unbiased":
+            both_known += positive.T @ some.ne(UNKNOWN).float()
+    counts = together.to(dtype)
     present = counts.diagonal()
-    if estimator == "published":
-        out_of = present[:, None].expand_as(counts)
-    else:
-        out_of = (positive.T @ labels.ne(UNKNOWN).float()).to(dtype)
+    out_of = present[:, None] if estimator == "published" else both_known.to(dtype)
     _warn_never_present(present, names)
     return (counts / out_of.clamp(min=1)).fill_diagonal_(1)
 
