@@ -36,6 +36,29 @@ def test_weights_from_a_file_arrive_bit_by_bit(tmp_path):
     assert actual and all(torch.equal(actual[name], source[name]) for name in actual)
 
 
+@pytest.mark.parametrize("name", ["test_convnext", "test_byobnet", "test_vit"])
+def test_a_file_has_the_names_of_the_whole_network(name, tmp_path):
+    """timm renames the parts of some networks when it makes feature extractors of them."""
+    torch.manual_seed(5)
+    source = {key: torch.randn_like(value) for key, value in timm.create_model(name).named_parameters()}
+    buffers = dict(timm.create_model(name).named_buffers())
+    save_file(source | buffers, tmp_path / "weights.safetensors")
+    backbone = make_backbone(backbone=name)
+    backbone.load_weights(str(tmp_path / "weights.safetensors"))
+    for key, parameter in backbone.network.named_parameters():
+        place = key.removeprefix("model.").replace("stages_", "stages.").replace("stem_", "stem.")
+        assert torch.equal(parameter, source[place]), key
+
+
+def test_a_file_may_lack_the_counters_of_batch_norms(tmp_path):
+    """As torchvision's file of the published ResNet-101 does, resnet101-5d3b4d8f.pth."""
+    source = timm_network(seed=1).state_dict()
+    save_file({k: v for k, v in source.items() if not k.endswith("num_batches_tracked")}, tmp_path / "old.safetensors")
+    backbone = make_backbone()
+    backbone.load_weights(str(tmp_path / "old.safetensors"))
+    assert all(torch.equal(tensor, source[name]) for name, tensor in backbone.network.state_dict().items())
+
+
 def test_a_file_of_another_network_is_an_error(tmp_path):
     source = timm_network(seed=0).state_dict()
     del source["layer2.0.conv1.weight"]

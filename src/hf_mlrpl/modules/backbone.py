@@ -1,5 +1,6 @@
 """Any timm backbone that gives a feature map."""
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
@@ -95,14 +96,16 @@ class Backbone(PartlyFrozen):
         else:
             state = _read_weights(file)
         own = self.network.state_dict()
-        missing = sorted(key for key in own if key not in state)
-        wrong = sorted(key for key in own if key in state and own[key].shape != state[key].shape)
+        state = {name: state[place] for name in own for place in _names_in_file(name) if place in state}
+        # Old files, torchvision's first ones among them, lack the counters, which no batch norm here reads.
+        missing = sorted(name for name in own if name not in state and not name.endswith("num_batches_tracked"))
+        wrong = sorted(name for name in state if own[name].shape != state[name].shape)
         if missing or wrong:
             raise ValueError(
                 f"{file or 'The pretrained weights'} do not fit the backbone {self.name}: {len(missing)} missing "
                 f"({', '.join(missing[:3])}), {len(wrong)} of another shape ({', '.join(wrong[:3])})."
             )
-        self.network.load_state_dict({key: state[key] for key in own})
+        self.network.load_state_dict(own | state)
 
 
 def keep_own_init(network: Any) -> None:
@@ -131,6 +134,11 @@ class PooledBackbone(PartlyFrozen):
     def load_weights(self, file: str | None = None) -> None:
         """Those of the backbone; the linear layer stays as it is."""
         self.features.load_weights(file)
+
+
+def _names_in_file(name: str) -> tuple[str, ...]:
+    """What a tensor of timm's feature extractors may be called in the whole network: `stages.0.x` for `stages_0.x`."""
+    return name, re.sub(r"^([^.]+)_(\d+)\.", r"\1.\2.", name), name.removeprefix("model.")
 
 
 def _read_weights(file: str) -> dict[str, Tensor]:
