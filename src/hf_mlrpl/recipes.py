@@ -288,7 +288,8 @@ class Recipe:
             from .data.training_images import TrainingImages
 
             images = self.build_images(train, model.config, training=False)
-            model.set_image_priors(TrainingImages(images, batch_size=64, show_progress=True))
+            workers = self.training.get("dataloader_num_workers", 0)
+            model.set_image_priors(TrainingImages(images, batch_size=64, num_workers=workers, show_progress=True))
         return model
 
     def objective_config(self) -> Any:
