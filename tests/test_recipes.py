@@ -268,6 +268,16 @@ def test_further_views_belong_to_training_images():
     assert not {"weak", "strong"} & set(recipe.build_images(data, config, training=False)[0])
 
 
+def test_skipped_images_are_replaced_in_training_and_black_in_evaluation():
+    recipe = tiny_recipe(data={"on_bad_image": "skip"})
+    config = recipe.model_config(["a"])
+    photo = Image.new("RGB", (40, 40), "white")
+    data = make_dataset([b"no image", photo], ["bad", "good"], np.ones((2, 1), np.int8), ["a"])
+    training, evaluation = (recipe.build_images(data, config, training=training) for training in (True, False))
+    assert training[0]["pixel_values"].all() and training[0]["index"] == 1
+    assert not evaluation[0]["pixel_values"].any() and evaluation[0]["index"] == evaluation[0]["labels"] == 0
+
+
 def test_evaluation_cuts_out_the_centre_where_the_model_says_so():
     for resize, expected in (("stretch", "plain"), ("crop", "center_crop")):
         recipe = tiny_recipe(model={"resize": resize})

@@ -51,7 +51,8 @@ class DataConfig:
     view: what happens to a training image, see `hf-mlrpl list`.
     further_views: other views of each training image, for methods that compare them: from the name that the method
         knows it by to a view.
-    on_bad_image: "error" stops at an unreadable image, "skip" goes on without it and counts it.
+    on_bad_image: "error" stops at an unreadable image, "skip" goes on without it and counts it: another one takes its
+        place in training.
     """
 
     name: str
@@ -326,6 +327,7 @@ class Recipe:
 
         plain = view(_PLAIN_VIEWS[model_config.resize])
         further = config.further_views if training else {}
+        replaces = training and config.on_bad_image == "skip"
         return PartialLabelImages(
             dataset,
             view(config.view) if training else plain,
@@ -333,7 +335,7 @@ class Recipe:
             further_views={name: view(its_view) for name, its_view in further.items()},
             image_size=size,
             seed=seed,
-            on_bad_image=config.on_bad_image,
+            on_bad_image="replace" if replaces else config.on_bad_image,
             with_full_labels=training,
         )
 

@@ -1,12 +1,15 @@
-import numpy as np
+import copy
+
 import pytest
 import torch
+from datasets import Image
 from torch.utils.data import DataLoader
 
 from hf_mlrpl.data import torch_dataset
-from hf_mlrpl.data.columns import make_dataset
+from hf_mlrpl.data.columns import hide_labels, label_matrix, label_names, make_dataset
 from hf_mlrpl.data.digit_scenes import load_digit_scenes
 from hf_mlrpl.data.images import BadImageError
+from hf_mlrpl.data.protocols import RandomKnown
 from hf_mlrpl.data.torch_dataset import PartialLabelImages
 from hf_mlrpl.data.views import View, plain_view, shift_view, strong_shift_view
 
@@ -140,18 +143,67 @@ def test_without_augmentation_there_are_no_further_views():
     assert torch.equal(plain[0]["pixel_values"], images(view=plain_view)[0]["pixel_values"])
 
 
-def test_all_views_of_a_bad_image_are_black():
-    dataset = make_dataset([b"no image"], ["0"], np.ones((1, 2), np.int8), ["a", "b"])
+# ---- images that cannot be read ----
+
+
+def with_bad_rows(*rows: int, num_images: int = 6):
+    """Scenes of which some are no images."""
+    scenes = load_digit_scenes("train", num_images)
+    files = [b"no image" if row in rows else image["bytes"] for row, image in enumerate(undecoded(scenes))]
+    return make_dataset(files, scenes["image_id"], label_matrix(scenes), label_names(scenes))
+
+
+def undecoded(dataset) -> list[dict]:
+    return dataset.cast_column("image", Image(decode=False))["image"]
+
+
+@pytest.mark.parametrize("views", [{}, {"weak": shift_view(SIZE, MEAN, STD)}])
+def test_another_image_takes_the_place_of_a_bad_one(views):
+    dataset = hide_labels(with_bad_rows(1, 2, 3), RandomKnown(0.5))
+    some = images(dataset, on_bad_image="replace", with_full_labels=True, further_views=views)
+    places = set()
+    for epoch in range(8):
+        some.set_epoch(epoch)
+        again = copy.copy(some)
+        for bad in (1, 2, 3):
+            item = some[bad]
+            row = int(item["index"])
+            assert row not in (1, 2, 3) and item.keys() == some[row].keys()
+            assert all(item[name].equal(some[row][name]) for name in item)
+            assert again[bad]["index"] == row, "whatever the process, and after resuming"
+            places.add(row)
+    assert len(places) == 3 and some.num_bad_images == 3
+
+
+def test_workers_replace_a_bad_image_by_the_same_one():
+    some = images(with_bad_rows(0, 5), on_bad_image="replace")
+    expected = images(with_bad_rows(0, 5), on_bad_image="replace")
+    assert torch.equal(pixels(some, num_workers=2), pixels(expected))
+    assert some.num_bad_images == expected.num_bad_images == 2
+
+
+def test_a_pass_without_augmentation_replaces_no_image():
+    plain = images(with_bad_rows(1), on_bad_image="replace").without_augmentation()
+    assert plain[1]["index"] == 1 and not plain[1]["pixel_values"].any() and not plain[1]["labels"].any()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_only_bad_images_are_an_error(num_workers):
+    some = images(with_bad_rows(*range(6)), on_bad_image="replace")
+    with pytest.raises(BadImageError, match="None of the 6 images can be read, train-0000. for one"):
+        pixels(some, num_workers=num_workers)
+
+
+def test_all_views_of_a_skipped_image_are_black():
     views = {"weak": shift_view(SIZE, MEAN, STD)}
-    item = images(dataset, on_bad_image="skip", further_views=views)[0]
+    item = images(with_bad_rows(0), on_bad_image="skip", further_views=views)[0]
     assert item["weak"].shape == (3, *SIZE) and not item["weak"].any() and not item["labels"].any()
 
 
 def test_a_bad_image_stays_bad():
-    dataset = make_dataset([b"no image"], ["0"], np.ones((1, 2), np.int8), ["a", "b"])
-    skipping = images(dataset, on_bad_image="skip")
+    skipping = images(with_bad_rows(0), on_bad_image="skip")
     for _ in range(2):
         assert skipping[0]["pixel_values"].eq(0).all() and skipping.num_bad_images == 1
     for _ in range(2):
         with pytest.raises(BadImageError, match="on_bad_image=skip"):
-            images(dataset)[0]
+            images(with_bad_rows(0))[0]

@@ -52,9 +52,9 @@ class PartialLabelImages(torch.utils.data.Dataset):
         view: maps a PIL image to a tensor `(3, height, width)`.
         plain_view: the view without random choices, for `without_augmentation`; by default `view`.
         further_views: other views of the same image, by the names that an objective knows them by.
-        on_bad_image: "error" stops with the name of the file; "skip" replaces the image by a black one without known
-            labels, and `num_bad_images` counts it. No metric sees it, and no loss but those that take unknown labels
-            for absent.
+        on_bad_image: what becomes of an unreadable image, which `num_bad_images` counts. "error" stops with its name.
+            "replace", for training: the item is that of another image, with its labels and its `index`, drawn anew in
+            each epoch. "skip", for evaluation: a black image without known labels, which no metric sees.
         with_full_labels: add the hidden labels, for measuring pseudo-labels.
     """
 
@@ -67,13 +67,13 @@ class PartialLabelImages(torch.utils.data.Dataset):
         plain_view: View | None = None,
         further_views: Mapping[str, View] | None = None,
         seed: int = 0,
-        on_bad_image: Literal["error", "skip"] = "error",
+        on_bad_image: Literal["error", "replace", "skip"] = "error",
         with_full_labels: bool = False,
     ):
         from datasets import Image
 
-        if on_bad_image not in ("error", "skip"):
-            raise ValueError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}.")
+        if on_bad_image not in ("error", "replace", "skip"):
+            raise ValueError(f"`on_bad_image` must be 'error', 'replace' or 'skip', got {on_bad_image!r}.")
         self._images = dataset.cast_column(IMAGE, Image(decode=False))
         self.image_ids: list[str] = list(dataset[IMAGE_ID])
         self.labels = label_matrix(dataset)
@@ -95,9 +95,11 @@ class PartialLabelImages(torch.utils.data.Dataset):
         self.epoch = epoch
 
     def without_augmentation(self) -> "PartialLabelImages":
-        """The same images and labels as the model sees them at inference."""
+        """The same images and labels as the model sees them at inference; what would be replaced is skipped."""
         plain = copy.copy(self)
         plain.views, plain._kept = {PIXELS: self.plain_view}, {}
+        if self.on_bad_image == "replace":  # each row is seen once
+            plain.on_bad_image = "skip"
         return plain
 
     def fingerprint(self) -> str:
@@ -122,11 +124,12 @@ class PartialLabelImages(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         pixels = self._pixels(index)
+        if pixels is None and self.on_bad_image == "replace":
+            index, pixels = self._another(index)
         item = {"labels": torch.from_numpy(np.array(self.labels[index]))}
         if self.full_labels is not None:
             item[FULL_LABELS] = torch.from_numpy(np.array(self.full_labels[index]))
         if pixels is None:
-            self._is_bad[index] = True
             pixels = {name: torch.zeros(3, *self.image_size) for name in self.views}
             item = {name: torch.zeros_like(labels) for name, labels in item.items()}
         return {**pixels, **item, "index": torch.tensor(index)}
@@ -136,14 +139,31 @@ class PartialLabelImages(torch.utils.data.Dataset):
         try:
             prepared = self._prepared(index)
         except BadImageError as error:
-            if self.on_bad_image == "skip":
-                return None
-            raise BadImageError(f"{error} `data.on_bad_image=skip` goes on without such images.") from error
+            if self.on_bad_image == "error":
+                raise BadImageError(f"{error} `data.on_bad_image=skip` goes on without such images.") from error
+            self._is_bad[index] = True
+            return None
         pixels = {}
         for name, view in self.views.items():
             with _seeded(self._key(index, name)):
                 pixels[name] = view.augment(prepared[view])
         return pixels
+
+    def _another(self, index: int) -> tuple[int, dict[str, Tensor]]:
+        """Row and views of a readable image in the place of an unreadable one.
+
+        Drawn from all rows: if it were the next one, an image behind a folder of unreadable ones would count for all.
+        """
+        with _seeded(self._key(index, "another image")):
+            rows = torch.randperm(len(self))
+        for row in map(int, rows.numpy()):
+            pixels = self._pixels(row)
+            if pixels is not None:
+                return row, pixels
+        raise BadImageError(
+            f"None of the {len(self)} images can be read, {self.image_ids[index]} for one. `data.on_bad_image=error` "
+            "says what is wrong with it."
+        )
 
     def _prepared(self, index: int) -> dict[View, Any]:
         """What is the same of the image in every epoch, for each of the different views; the image is opened once."""
