@@ -172,14 +172,14 @@ def test_another_image_takes_the_place_of_a_bad_one(views):
             assert all(item[name].equal(some[row][name]) for name in item)
             assert again[bad]["index"] == row, "whatever the process, and after resuming"
             places.add(row)
-    assert len(places) == 3 and some.num_bad_images == 3
+    assert len(places) == 3 and some.count_bad_images() == 3
 
 
 def test_workers_replace_a_bad_image_by_the_same_one():
     some = images(with_bad_rows(0, 5), on_bad_image="replace")
     expected = images(with_bad_rows(0, 5), on_bad_image="replace")
     assert torch.equal(pixels(some, num_workers=2), pixels(expected))
-    assert some.num_bad_images == expected.num_bad_images == 2
+    assert some.count_bad_images() == expected.count_bad_images() == 2
 
 
 def test_a_pass_without_augmentation_replaces_no_image():
@@ -203,7 +203,16 @@ def test_all_views_of_a_skipped_image_are_black():
 def test_a_bad_image_stays_bad():
     skipping = images(with_bad_rows(0), on_bad_image="skip")
     for _ in range(2):
-        assert skipping[0]["pixel_values"].eq(0).all() and skipping.num_bad_images == 1
+        assert skipping[0]["pixel_values"].eq(0).all() and skipping.count_bad_images() == 1
     for _ in range(2):
         with pytest.raises(BadImageError, match="on_bad_image=skip"):
             images(with_bad_rows(0))[0]
+
+
+def test_an_image_that_two_processes_cannot_read_counts_once(monkeypatch):
+    first, second = (images(with_bad_rows(0, 1, 2), on_bad_image="skip") for _ in range(2))
+    for some, rows in ((first, (0, 1)), (second, (1, 2))):
+        for row in rows:
+            some[row]
+    monkeypatch.setattr(torch_dataset, "sum_over_processes", lambda bad: bad + second._is_bad.int())
+    assert first.count_bad_images() == 3

@@ -31,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import tempfile
 
-    from ..distributed import end_processes, total_over_processes
+    from ..distributed import end_processes
     from ..objective import Objective
     from ..recipes import Recipe
     from ..trainer import MultiLabelTrainer
@@ -55,11 +55,11 @@ def run(arguments: argparse.Namespace) -> None:
         metrics = trainer.evaluate(images, metric_key_prefix=arguments.split)
     for name in ("epoch", f"{arguments.split}_model_preparation_time"):
         metrics.pop(name, None)
-    num_bad_images = total_over_processes(images.num_bad_images)
+    num_bad = images.count_bad_images()
     if trainer.args.process_index == 0:
         print(json.dumps(metrics) if arguments.json else format_metrics(metrics))
-        if num_bad_images:
-            print(f"warning: {num_bad_images} unreadable image(s) were skipped.")
+        if num_bad:
+            print(f"warning: {num_bad} unreadable image(s) were skipped.")
     end_processes()
 
 

@@ -88,7 +88,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     from transformers import set_seed
     from transformers.utils import logging
 
-    from ..distributed import describe_processes, end_processes, total_over_processes
+    from ..distributed import describe_processes, end_processes
     from ..recipes import known_labels
     from ..trainer import MultiLabelTrainer
 
@@ -126,8 +126,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     kept_step = trainer.state.best_global_step if arguments.load_best_model_at_end else None
     metrics |= _training_metrics(trainer.state.log_history, kept_step)
     for name, dataset in images.items():
-        count = total_over_processes(dataset.num_bad_images if dataset is not None else 0)
-        if count:
+        if dataset is not None and (count := dataset.count_bad_images()):
             say(f"warning: {count} unreadable {name} image(s) were skipped.")
     if is_main:
         save_results(output, recipe, measured, trainer.model, metrics)

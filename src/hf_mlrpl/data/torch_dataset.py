@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..distributed import sum_over_processes
 from .columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix
 from .images import BadImageError, open_image
 from .views import View
@@ -52,7 +53,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         view: maps a PIL image to a tensor `(3, height, width)`.
         plain_view: the view without random choices, for `without_augmentation`; by default `view`.
         further_views: other views of the same image, by the names that an objective knows them by.
-        on_bad_image: what becomes of an unreadable image, which `num_bad_images` counts. "error" stops with its name.
+        on_bad_image: what becomes of an unreadable image; `count_bad_images` counts them. "error" stops with its name.
             "replace", for training: the item is that of another image, with its labels and its `index`, drawn anew in
             each epoch. "skip", for evaluation: a black image without known labels, which no metric sees.
         with_full_labels: add the hidden labels, for measuring pseudo-labels.
@@ -117,10 +118,9 @@ class PartialLabelImages(torch.utils.data.Dataset):
             digest.update(f"{stored.field('path').to_pylist()}{sizes.to_pylist()}".encode())
         return digest.hexdigest()
 
-    @property
-    def num_bad_images(self) -> int:
-        """Unreadable images met so far by this process and its workers."""
-        return int(self._is_bad.sum())
+    def count_bad_images(self) -> int:
+        """Unreadable images met so far by any process, each counted once. All processes must call it."""
+        return int(sum_over_processes(self._is_bad.int()).count_nonzero())
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         pixels = self._pixels(index)
