@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from tiny import tiny_content, without_clock, write_recipe
 from transformers import pipeline
 
@@ -88,6 +89,22 @@ def test_nothing_is_written_into_the_checkpoint(checkpoint, capsys):
     before = sorted(path.name for path in checkpoint.iterdir())
     evaluate(capsys, checkpoint)
     assert sorted(path.name for path in checkpoint.iterdir()) == before
+
+
+def test_json_stays_json_where_an_image_cannot_be_read(checkpoint, tmp_path, capsys):
+    for i in range(4):
+        Image.new("RGB", (40, 40), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "2.png").write_bytes(b"no image")
+    rows = "".join(f"{i}.png,{i % 2};5,3\n" for i in range(4))
+    (tmp_path / "test.csv").write_text("image,positive,negative\n" + rows)
+    content = tiny_content()
+    content["data"] = {"name": "table", "path": str(tmp_path), "labels": [str(i) for i in range(10)], "view": "shift"}
+    (tmp_path / "photos.yaml").write_text(yaml.safe_dump(content))
+    command = ["evaluate", checkpoint, "--recipe", tmp_path / "photos.yaml", "--json", "data.on_bad_image=skip"]
+    assert main([str(part) for part in command]) == 0
+    output = capsys.readouterr()
+    assert "test_map" in json.loads(output.out)
+    assert output.err.endswith("warning: 1 unreadable image(s) were skipped.\n")
 
 
 # ---- mistakes ----

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 _EPILOG = """\
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     if trainer.args.process_index == 0:
         print(json.dumps(metrics) if arguments.json else format_metrics(metrics))
         if num_bad:
-            print(f"warning: {num_bad} unreadable image(s) were skipped.")
+            print(f"warning: {num_bad} unreadable image(s) were skipped.", file=sys.stderr)
     end_processes()
 
 
