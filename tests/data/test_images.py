@@ -11,7 +11,9 @@ from PIL import Image
 
 from hf_mlrpl.data.images import BadImageError, find_images, open_image
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]
+if Image.registered_extensions().get(".avif") in Image.SAVE:  # older Pillow has no AVIF
+    FORMATS.append("AVIF")
 
 
 def photo(size=(20, 10)):

@@ -29,7 +29,7 @@ _DECODING_ERRORS = (
     KeyError,
     TypeError,
     OverflowError,
-    NotImplementedError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
