@@ -127,9 +127,29 @@ def drop_everything(instances):
     instances["images"], instances["annotations"] = [], []
 
 
+def no_list(instances):
+    instances["annotations"] = {"0": 1}
+
+
+def no_object(instances):
+    instances["images"][1] = "a.jpg"
+
+
+def no_file_name(instances):
+    instances["images"][1]["file_name"] = None
+
+
+def list_of_ids(instances):
+    instances["annotations"][1]["category_id"] = [2, 90]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (no_list, "`annotations` must be a list of JSON objects"),
+        (no_object, "`images` must be a list of JSON objects"),
+        (no_file_name, "entry 1 of `images` must have a text as file_name, got None"),
+        (list_of_ids, "entry 1 of `annotations` must have a whole number as category_id, got \\[2, 90\\]"),
         (drop_category, "annotation 0 names the category id 7, which is not in `categories`"),
         (drop_image, "annotation 0 names the image id 10, which is not in `images`"),
         (repeat_image, "the file name 'a.jpg' 2 times"),
@@ -144,6 +164,16 @@ def test_damaged_annotations_name_file_and_place(tmp_path, reader, damage, messa
     damage(instances)
     with pytest.raises(ValueError, match=f"instances_train2014.json.*{message}"):
         load_coco(write_coco(tmp_path, instances))
+
+
+def test_ids_may_be_texts(tmp_path, reader):
+    instances = small_instances()
+    for image in instances["images"]:
+        image["id"] = f"photo {image['id']}"
+    for annotation in instances["annotations"]:
+        annotation["image_id"] = f"photo {annotation['image_id']}"
+    dataset = load_coco(write_coco(tmp_path, instances))
+    assert dataset["image_id"][:] == ["photo 30", "photo 10", "photo 20"]
 
 
 def test_broken_json_names_the_file(tmp_path, reader):

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast, get_args, get_origin
 
 import numpy as np
 
@@ -82,7 +82,9 @@ def _parse_with_json(file: Path, content: bytes, kind: type[T]) -> T:
     return cast(T, sections)
 
 
-def _check_entries(file: Path, section: str, entries: list[dict], entry_type: type) -> None:
+def _check_entries(file: Path, section: str, entries: Any, entry_type: type) -> None:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{file}: `{section}` must be a list of JSON objects.")
     keys = entry_type.__annotations__
     for position, entry in enumerate(entries):
         if not keys.keys() <= entry.keys():
@@ -91,6 +93,11 @@ def _check_entries(file: Path, section: str, entries: list[dict], entry_type: ty
         for key, kind in keys.items():
             if get_origin(kind) is list:
                 _check_entries(file, f"{section}[{position}].{key}", entry[key], get_args(kind)[0])
+            elif not isinstance(entry[key], (kind, str)):  # other programs write texts as ids
+                expected = "a text" if kind is str else "a whole number"
+                raise ValueError(
+                    f"{file}: entry {position} of `{section}` must have {expected} as {key}, got {entry[key]!r}."
+                )
 
 
 def coco_dataset(
