@@ -45,6 +45,19 @@ def test_nothing_is_drawn_on_request(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_unreadable_photos_are_an_error_or_left_out_of_the_picture(photos, tmp_path, capsys):
+    (tmp_path / "1.png").write_bytes(b"no image")
+    command = ["data", "table", f"path={photos}", "--picture", str(tmp_path / "p.png"), "--examples", "3"]
+    assert main(command) == 2
+    assert "1.png" in capsys.readouterr().err
+    assert main([*command, "on_bad_image=skip"]) == 0
+    assert "3 examples" in capsys.readouterr().out and (tmp_path / "p.png").is_file()
+    for photo in tmp_path.glob("*.png"):
+        photo.write_bytes(b"no image")
+    assert main([*command, "on_bad_image=skip"]) == 2
+    assert "None of the first images can be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -2,6 +2,11 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import PIL.Image
+    from datasets import Dataset
 
 _EPILOG = """\
 examples:
@@ -33,8 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..recipes import known_labels
 
     recipe = _recipe(arguments.source, arguments.overrides)
+    config = recipe.data_config()
     if arguments.split == "train":
-        config = recipe.data_config()
         dataset = recipe.load_data().train
         if config.protocol != "none":
             print(f"labels hidden by the protocol {config.protocol}")
@@ -42,8 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
         dataset = recipe.load_split("test")
     print(summarize_labels(known_labels(dataset), label_names(dataset)))
     if arguments.examples > 0:
-        save_examples(dataset, Path(arguments.picture), arguments.examples)
-        print(f"\n{min(arguments.examples, len(dataset))} examples: {arguments.picture}")
+        skip = config.on_bad_image == "skip"
+        count = save_examples(dataset, Path(arguments.picture), arguments.examples, skip)
+        print(f"\n{count} examples: {arguments.picture}")
 
 
 def _recipe(source: str | None, overrides: list[str]):
@@ -66,17 +72,46 @@ def _recipe(source: str | None, overrides: list[str]):
     return Recipe.load(source or DEFAULT_RECIPE, prefixed)
 
 
-def save_examples(dataset, path: Path, count: int) -> None:
-    """Draw the first images with their known and unknown labels."""
-    from datasets import Image
+def save_examples(dataset: "Dataset", path: Path, count: int, skip: bool) -> int:
+    """Draw the first images with their known and unknown labels; returns their number.
 
-    from ..data.columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix, label_names
-    from ..data.images import open_image
+    Args:
+        skip: leave out images that cannot be read.
+    """
+    from ..data.columns import FULL_LABELS, label_matrix, label_names
     from ..visualization.examples import plot_examples
 
-    shown = dataset.select(range(min(count, len(dataset)))).cast_column(IMAGE, Image(decode=False))
-    images = [open_image(row[IMAGE], name=str(row[IMAGE_ID])) for row in shown]
+    rows, images = first_images(dataset, count, skip)
+    if not images:
+        raise ValueError("None of the first images can be read: there is nothing to draw.")
+    shown = dataset.select(rows)
     full = label_matrix(shown, FULL_LABELS) if FULL_LABELS in shown.column_names else None
     figure = plot_examples(images, label_matrix(shown), label_names(dataset), full_labels=full)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+    return len(images)
+
+
+def first_images(dataset: "Dataset", count: int, skip: bool) -> "tuple[list[int], list[PIL.Image.Image]]":
+    """Rows and photos of the first `count` images.
+
+    Args:
+        skip: leave out images that cannot be read; at most `4 * count` are tried.
+    """
+    from datasets import Image
+
+    from ..data.columns import IMAGE, IMAGE_ID
+    from ..data.images import BadImageError, open_image
+
+    rows, images = [], []
+    tried = dataset.select(range(min(len(dataset), 4 * count if skip else count)))
+    for row, stored in enumerate(tried.cast_column(IMAGE, Image(decode=False))):
+        try:
+            images.append(open_image(stored[IMAGE], name=str(stored[IMAGE_ID])))
+            rows.append(row)
+        except BadImageError:
+            if not skip:
+                raise
+        if len(rows) == count:
+            break
+    return rows, images

@@ -246,24 +246,13 @@ def save_results(
 def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any, count: int = 6) -> None:
     """A few photos as files, and a picture of what the model looks at in them."""
     import torch
-    from datasets import Image
 
-    from ..data.columns import IMAGE
-    from ..data.images import BadImageError, open_image
     from ..image_processing import processor_for
     from ..recipes import known_labels
     from ..visualization.attention import plot_attention
+    from .data import first_images
 
-    rows, images = [], []
-    first = dataset.select(range(min(len(dataset), 4 * count))).cast_column(IMAGE, Image(decode=False))
-    for row, stored in enumerate(first):
-        try:
-            images.append(open_image(stored[IMAGE]))
-            rows.append(row)
-        except BadImageError:
-            continue
-        if len(rows) == count:
-            break
+    rows, images = first_images(dataset, count, skip=True)
     if not images:
         return
     folder = output / "examples"
