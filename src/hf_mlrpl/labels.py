@@ -19,6 +19,9 @@ def check_labels(labels, num_labels: int | None = None, *, rows: list | None = N
     if labels.ndim != 2 or (num_labels is not None and labels.shape[1] != num_labels):
         expected = "num_labels" if num_labels is None else num_labels
         raise ValueError(f"`labels` must have the shape (num_images, {expected}), got {tuple(labels.shape)}.")
+    if isinstance(labels, np.ndarray) and labels.dtype.kind == "i" and labels.size:
+        if labels.min() >= NEGATIVE and labels.max() <= POSITIVE:  # needs no memory for a large data set
+            return
     wrong = ~((labels == NEGATIVE) | ((labels >= UNKNOWN) & (labels <= POSITIVE)))  # NaN is wrong, too
     if bool(wrong.any()):
         row, column = (int(i[0]) for i in wrong.nonzero()) if isinstance(labels, np.ndarray) else wrong.nonzero()[0]
