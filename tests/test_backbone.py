@@ -74,6 +74,16 @@ def test_a_file_that_does_not_exist_is_an_error(tmp_path):
         make_backbone().load_weights(str(tmp_path / "nothing.safetensors"))
 
 
+def test_weights_that_cannot_be_downloaded_are_an_error_with_a_way_out(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no connection")
+
+    backbone = make_backbone()
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(OSError, match="weights of the backbone test_resnet .* be false .* no connection"):
+        backbone.load_weights()
+
+
 def test_a_file_with_a_pickled_object_is_refused(tmp_path):
     torch.save({"state_dict": torch.nn.Linear(2, 2)}, tmp_path / "evil.pth")
     with pytest.raises(ValueError, match="evil.pth"):

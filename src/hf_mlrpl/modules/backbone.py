@@ -91,7 +91,13 @@ class Backbone(PartlyFrozen):
                 ignored. PyTorch files are read with `weights_only=True`.
         """
         if file is None:
-            source = timm.create_model(self.name, pretrained=True, features_only=True, out_indices=(-1,))
+            try:
+                source = timm.create_model(self.name, pretrained=True, features_only=True, out_indices=(-1,))
+            except (OSError, RuntimeError) as error:
+                raise OSError(
+                    f"The pretrained weights of the backbone {self.name} could not be downloaded. `model.pretrained` "
+                    f"of a recipe may also name a file, or be false to start from nothing. The reason: {error}"
+                ) from error
             state = source.state_dict()
         else:
             state = _read_weights(file)
