@@ -145,10 +145,22 @@ def test_overwrite_starts_afresh(tmp_path):
     assert Recipe.load(output / "recipe.yaml").training["num_train_epochs"] == 1
 
 
-def test_a_mistake_leaves_no_used_folder(tmp_path):
-    command = ["train", write_recipe(tmp_path, training={"max_steps": 1}), "--output", str(tmp_path / "run")]
-    assert main([*command, "model.backbone=resnet51"]) == 2
-    assert main(command) == 0
+def test_a_mistake_leaves_no_trace(tmp_path, capsys):
+    recipe, output = write_recipe(tmp_path), tmp_path / "run"
+    command = ["train", recipe, "--output", str(output)]
+    fail(capsys, *command, "data.path=nowhere", "data.name=table", "data.num_scenes=")
+    assert not output.exists()
+    (output / "checkpoint-9").mkdir(parents=True)
+    fail(capsys, *command, "--overwrite", "model.pretrained=nowhere.safetensors")
+    assert [path.name for path in output.iterdir()] == ["checkpoint-9"]
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path, capsys):
+    recipe, file = write_recipe(tmp_path), tmp_path / "file"
+    file.touch()
+    for output in (file, file / "run"):
+        message = fail(capsys, "train", recipe, "--output", str(output))
+        assert f"The results cannot go to {output}: {file} is a file. Name another folder" in message
 
 
 def test_a_finished_run_can_be_resumed(run, tmp_path):

@@ -97,7 +97,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     arguments = recipe.build_arguments(str(output))
     is_main = arguments.process_index == 0
     say = print if is_main else _say_nothing
-    _prepare_output(output, recipe, resume=resume, overwrite=overwrite, is_main=is_main)
+    _check_output(output, recipe, resume=resume, overwrite=overwrite)
     set_seed(arguments.seed)
     say(f"{recipe.method} on {recipe.data['name']}, {describe_processes()}, results in {output}")
 
@@ -139,28 +139,33 @@ def _say_nothing(*args: Any) -> None:
     pass
 
 
-def _prepare_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bool, is_main: bool) -> None:
-    """Refuse to mix two runs in one folder."""
-    used = output.is_dir() and any(output.iterdir())
-    if used and not (resume or overwrite):
+def _check_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bool) -> None:
+    """Refuse to mix two runs in one folder, or to train what cannot be written."""
+    import os
+
+    if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
         raise ValueError(
             f"The output folder {output} has the results of an earlier run. Add --resume to go on with it, "
             "--overwrite to start afresh, or --output for another folder."
         )
     if resume:
         _check_same_recipe(recipe, output / "recipe.yaml")
-    if is_main:
-        output.mkdir(parents=True, exist_ok=True)
+    parent = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        fault = "cannot be written to" if parent.is_dir() else "is a file"
+        raise OSError(f"The results cannot go to {output}: {parent} {fault}. Name another folder with --output.")
 
 
 def _begin_output(output: Path, recipe: "Recipe", *, resume: bool, is_main: bool) -> None:
-    """Put the recipe in the place of an earlier run, once nothing is left that refuses it."""
+    """Make the folder that of this run. Called when everything else is ready, so that a mistake leaves no trace."""
     import shutil
 
     from accelerate import PartialState
 
-    PartialState().wait_for_everyone()
+    PartialState().wait_for_everyone()  # until all have looked into the folder
     if is_main:
+        output.mkdir(parents=True, exist_ok=True)
+
         if not resume:
             for checkpoint in output.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
