@@ -196,6 +196,11 @@ def test_a_beginning_that_no_schedule_has_is_an_error(settings, tmp_path):
         learning_rates(tmp_path, **{"lr_schedule": "cosine"} | settings)
 
 
+def test_no_epochs_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="`num_train_epochs` must be above 0, got 0"):
+        tiny_recipe(training={"num_train_epochs": 0}).build_arguments(str(tmp_path))
+
+
 @pytest.mark.parametrize("key, value", [("optimizer", "lion"), ("lr_schedule", "cosin")])
 def test_an_unknown_optimizer_or_schedule_is_an_error(key, value, tmp_path):
     with pytest.raises(ValueError, match=f"`{key}` must be one of .*, got '{value}'"):

@@ -83,8 +83,10 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {self.one_cycle_epochs} and "
                 f"{self.num_train_epochs}: training would go on after the cycle."
             )
-        if not 0 <= self.warmup_epochs < self.num_train_epochs or (
-            self.warmup_epochs and self.lr_schedule != "cosine"
+        if self.num_train_epochs <= 0 and self.max_steps <= 0:
+            raise ValueError(f"`num_train_epochs` must be above 0, got {self.num_train_epochs}.")
+        if self.warmup_epochs and not (
+            self.lr_schedule == "cosine" and 0 < self.warmup_epochs < self.num_train_epochs
         ):
             raise ValueError(
                 "`warmup_epochs` belongs to `lr_schedule: cosine` and must lie in [0, `num_train_epochs`), got "
