@@ -79,7 +79,7 @@ def test_an_override_fills_an_empty_section(tmp_path):
             "training.learning_rat=1",
             "Recipe section `training` has no key `learning_rat`. Did you mean `learning_rate`?",
         ),
-        ("trainin.seed=1", "Recipe section `top level` has no key `trainin`. Did you mean `training`?"),
+        ("trainin.seed=1", "The recipe has no key `trainin`. Did you mean `training`?"),
         ("training.learning_rate=fast", "Recipe key `training.learning_rate` must be a number, got 'fast'"),
         ("training.num_train_epochs=null", "Recipe key `training.num_train_epochs` must be a number"),
         ("model.num_lables=3", "Recipe section `model` has no key `num_lables`"),
@@ -153,9 +153,18 @@ def test_a_file_that_is_no_recipe_is_an_error(content, message, tmp_path):
     assert message in str(error.value)
 
 
-def test_a_missing_file_is_an_error_that_lists_the_shipped_recipes():
-    with pytest.raises(FileNotFoundError, match="There is no recipe 'sst/voc', .* sst/digit_scenes_10"):
-        Recipe.load("sst/voc")
+def test_a_missing_file_is_an_error_that_offers_the_closest(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no recipe 'sst/voc07_10', .* mean 'sst/voc2007_10'?"):
+        Recipe.load("sst/voc07_10")
+    (tmp_path / "my_photos.yaml").touch()
+    with pytest.raises(FileNotFoundError, match="Did you mean '.*/my_photos.yaml'?"):
+        Recipe.load(tmp_path / "my_photo.yaml")
+
+
+def test_a_table_is_no_recipe(tmp_path):
+    (tmp_path / "photos.csv").write_text("image,dog\n")
+    with pytest.raises(ValueError, match="photos.csv is a table, not a recipe"):
+        Recipe.load(tmp_path / "photos.csv")
 
 
 def test_settings_of_a_loader_have_its_types():
@@ -170,7 +179,7 @@ def test_settings_of_a_loader_have_its_types():
 
 
 def test_a_missing_setting_of_a_loader_or_protocol_is_an_error():
-    with pytest.raises(ValueError, match="data set 'coco': missing a required argument: 'path'"):
+    with pytest.raises(ValueError, match="The data set 'coco' needs `data.path`"):
         _recipe_of({"name": "coco"}).load_data()
     with pytest.raises(ValueError, match="Recipe section `data` needs `proportion`"):
         _recipe_of({"name": "digit_scenes", "protocol": "random_known"})

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from .data.columns import FULL_LABELS, LABELS, SplitNotFound, hide_labels, label_matrix, label_names
 from .data.hierarchy import read_hierarchy, with_ancestors
+from .data.table_files import SUFFIXES as TABLE_SUFFIXES
 from .registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
 from .resources import recipe_names, recipes_folder
 from .settings import check_keys, check_value, check_values, field_types, from_mapping, parse_yaml
@@ -138,7 +140,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, content: dict[str, Any], name: str = "recipe") -> "Recipe":
         """Check `content` as far as possible without loading data or weights."""
-        check_keys(content, ("method", *SECTIONS), "top level")
+        check_keys(content, ("method", *SECTIONS))
         for key in ("method", "data"):
             if key not in content:
                 raise ValueError(f"The recipe has no `{key}`. It needs at least `method` and `data.name`.")
@@ -211,12 +213,13 @@ class Recipe:
     def load_split(self, split: str) -> "Dataset":
         """The images and labels of a split as they come, with those of the hierarchy, nothing hidden."""
         config, loader, _ = self._split_data_section()
-        loader_function = load(DATASETS[config.name].target)
-        try:
-            inspect.signature(loader_function).bind(**loader, split=split)
-        except TypeError as error:
-            raise ValueError(f"Recipe section `data`, data set {config.name!r}: {error}.") from error
-        dataset = loader_function(**loader, split=split)
+        function = load(DATASETS[config.name].target)
+        parameters = inspect.signature(function).parameters.values()
+        missing = [p.name for p in parameters if p.default is p.empty and p.name not in (*loader, "split")]
+        if missing:
+            names = ", ".join(f"`data.{name}`" for name in missing)
+            raise ValueError(f"The data set {config.name!r} needs {names}: see `help(hf_mlrpl.{function.__name__})`.")
+        dataset = function(**loader, split=split)
         return dataset if config.hierarchy is None else with_ancestors(dataset, read_hierarchy(config.hierarchy))
 
     def load_data(self) -> Splits:
@@ -303,13 +306,13 @@ class Recipe:
         settings = {**self.training, "output_dir": output_dir}
         if self.data_config().validation == 0:
             settings.setdefault("eval_strategy", "no")
-            for key, without in (
-                ("choose_thresholds", False),
-                ("load_best_model_at_end", False),
-                ("eval_strategy", "no"),
-            ):
-                if settings.get(key, without) != without:
-                    raise ValueError(f"`{key}` needs validation images: set `data.validation`, for example to 0.1.")
+            for key, off in {
+                "eval_strategy": "no",
+                "choose_thresholds": False,
+                "load_best_model_at_end": False,
+            }.items():
+                if settings.get(key, off) != off:
+                    raise ValueError(f"`training.{key}` needs validation images: set `data.validation`, such as 0.1.")
         return load("training_args:MultiLabelTrainingArguments")(**settings)
 
     def build_images(
@@ -364,12 +367,21 @@ def _model_settings(config_class: type) -> dict[str, Any]:
 
 def _find(path: str | Path) -> Path:
     candidates = [Path(path), recipes_folder() / f"{path}.yaml", recipes_folder() / path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise FileNotFoundError(
-        f"There is no recipe {str(path)!r}, neither as a file nor among the shipped ones: {', '.join(recipe_names())}."
-    )
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        near = [str(file) for file in Path(path).parent.glob("*.yaml")]
+        close = get_close_matches(str(path), [*near, *recipe_names()], n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        raise FileNotFoundError(
+            f"There is no recipe {str(path)!r}, neither as a file nor among the shipped ones. {hint}"
+            "`hf-mlrpl list recipes` shows those."
+        )
+    if found.suffix.lower() in TABLE_SUFFIXES:
+        raise ValueError(
+            f"{path} is a table, not a recipe. `hf-mlrpl data table path={path}` shows what is in it; a recipe names "
+            "it as `data.path`."
+        )
+    return found
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -36,14 +36,15 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ValueError(f"{where} is not valid YAML: {error}") from error
 
 
-def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
+def check_keys(given: Iterable[str], known: Iterable[str], section: str | None = None) -> None:
     """Raise `ValueError` for the first key that is not known, with the closest one that is."""
     known = list(known)
     for key in given:
         if key not in known:
             close = get_close_matches(str(key), known, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else f" Available: {', '.join(sorted(known))}."
-            raise ValueError(f"Recipe section `{where}` has no key `{key}`.{hint}")
+            where = "The recipe" if section is None else f"Recipe section `{section}`"
+            raise ValueError(f"{where} has no key `{key}`.{hint}")
 
 
 def from_mapping(cls: type, values: Mapping[str, Any] | None, where: str) -> Any:

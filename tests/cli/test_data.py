@@ -61,10 +61,10 @@ def test_unreadable_photos_are_an_error_or_left_out_of_the_picture(photos, tmp_p
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["tabel", "path=x"], "There is no recipe 'tabel'"),
+        (["tabel", "path=x"], "Unknown data set 'tabel'. Did you mean 'table'?"),
         (["table", "path"], "A setting must look like key=value, got 'path'"),
         (["table", "pth=x"], "Recipe section `data` has no key `pth`. Did you mean `path`?"),
-        (["table"], "missing a required argument: 'path'"),
+        (["table"], "The data set 'table' needs `data.path`"),
         (["table", "path=/nowhere/labels.csv"], "/nowhere/labels.csv"),
     ],
 )

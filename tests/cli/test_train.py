@@ -245,7 +245,7 @@ def test_the_resolved_recipe_is_printed(capsys):
         (["model.backbone=resnet51", "model.pretrained=false"], "Did you mean"),
         (["training.save_strategy=sometimes"], "sometimes"),
         (["training.load_best_model_at_end=true", "training.save_strategy=no"], "load_best_model_at_end"),
-        (["sst/coco2014_10"], "data set 'coco': missing a required argument: 'path'"),
+        (["sst/coco2014_10"], "The data set 'coco' needs `data.path`"),
         (["sst/coco2014_10", "data.path=/nowhere"], "/nowhere"),
         (["model.pretrained=nowhere.safetensors"], "There is no file nowhere.safetensors"),
         (["training.dataloader_persistent_workers=true"], "`dataloader_persistent_workers` must be false"),

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _recipe(source: str | None, overrides: list[str]):
     """A recipe, or one made up around the name of a data set."""
     from ..recipes import DEFAULT_RECIPE, Recipe
-    from ..registry import DATASETS
+    from ..registry import DATASETS, lookup
     from ..settings import parse_yaml
 
     if source is not None and "=" in source and not Path(source).is_file():
@@ -68,6 +68,8 @@ def _recipe(source: str | None, overrides: list[str]):
                 raise ValueError(f"A setting must look like key=value, got {override!r}.")
             data[key.removeprefix("data.")] = parse_yaml(value, override)
         return Recipe.from_dict({"method": "partial_bce", "data": data})
+    if source is not None and not Path(source).suffix and "/" not in source:
+        lookup(DATASETS, source, "data set")
     prefixed = [text if text.startswith("data.") else f"data.{text}" for text in overrides]
     return Recipe.load(source or DEFAULT_RECIPE, prefixed)
 

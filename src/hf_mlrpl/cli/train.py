@@ -165,7 +165,6 @@ def _begin_output(output: Path, recipe: "Recipe", *, resume: bool, is_main: bool
     PartialState().wait_for_everyone()  # until all have looked into the folder
     if is_main:
         output.mkdir(parents=True, exist_ok=True)
-
         if not resume:
             for checkpoint in output.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
