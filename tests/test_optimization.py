@@ -196,9 +196,10 @@ def test_a_beginning_that_no_schedule_has_is_an_error(settings, tmp_path):
         learning_rates(tmp_path, **{"lr_schedule": "cosine"} | settings)
 
 
-def test_no_epochs_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match="`num_train_epochs` must be above 0, got 0"):
-        tiny_recipe(training={"num_train_epochs": 0}).build_arguments(str(tmp_path))
+@pytest.mark.parametrize("key", ["num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"])
+def test_nothing_to_train_or_evaluate_is_an_error(key, tmp_path):
+    with pytest.raises(ValueError, match=f"`{key}` must be .*, got 0"):
+        tiny_recipe(training={key: 0}).build_arguments(str(tmp_path))
 
 
 @pytest.mark.parametrize("key, value", [("optimizer", "lion"), ("lr_schedule", "cosin")])

@@ -61,7 +61,10 @@ class MultiLabelTrainer(Trainer):
             )
         model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
         kwargs.setdefault(
-            "compute_metrics", lambda prediction: compute_metrics(prediction, self.model.config.thresholds)
+            "compute_metrics",
+            lambda prediction: compute_metrics(
+                prediction, self.model.config.thresholds, names=self.model.config.label_names
+            ),
         )
         super().__init__(model=model, args=args, **kwargs)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1:
@@ -348,9 +351,11 @@ class _RunningMeans:
         return logs
 
 
-def compute_metrics(prediction: EvalPrediction, thresholds: float | Sequence[float] = 0.5) -> dict[str, float]:
+def compute_metrics(
+    prediction: EvalPrediction, thresholds: float | Sequence[float] = 0.5, *, names: list[str] | None = None
+) -> dict[str, float]:
     """All metrics of `hf_mlrpl.metrics`, in percent, over the known labels; see `multi_label_metrics`."""
-    return multi_label_metrics(*_logits_and_labels(prediction), thresholds=thresholds)
+    return multi_label_metrics(*_logits_and_labels(prediction), thresholds=thresholds, names=names)
 
 
 def _logits_and_labels(output: Any) -> tuple[np.ndarray, np.ndarray]:

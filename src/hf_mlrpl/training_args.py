@@ -83,6 +83,9 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {self.one_cycle_epochs} and "
                 f"{self.num_train_epochs}: training would go on after the cycle."
             )
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.num_train_epochs <= 0 and self.max_steps <= 0:
             raise ValueError(f"`num_train_epochs` must be above 0, got {self.num_train_epochs}.")
         if self.warmup_epochs and not (

@@ -279,7 +279,7 @@ def test_a_transformers_model_of_another_kind_is_an_error(tmp_path, capsys):
 
 @pytest.mark.parametrize("source", ["nothing.pt", "no/such/folder", "/no/folder"])
 def test_a_missing_file_is_an_error(source, tmp_path, capsys):
-    assert f"there is no folder {source}" in error_of([source, tmp_path / "out"], capsys)
+    assert f"there is no file or folder {source}" in error_of([source, tmp_path / "out"], capsys)
 
 
 def test_a_folder_with_something_in_it_is_not_written_to(tmp_path, capsys):

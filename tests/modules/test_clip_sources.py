@@ -93,7 +93,7 @@ def test_pytorch_weights_where_there_are_no_others(tmp_path):
 def test_what_is_no_name_of_the_hub_is_not_asked_for(name, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=f"there is no folder {name}"):
+    with pytest.raises(FileNotFoundError, match=f"there is no file or folder {name}"):
         read_clip(name)
 
 

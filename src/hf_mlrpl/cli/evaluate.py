@@ -65,8 +65,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _load_images(recipe, split: str):
+    from ..data.columns import SplitNotFound
+
     if split == "test":
-        return recipe.load_split("test")
+        try:
+            return recipe.load_split("test")
+        except SplitNotFound as error:
+            raise ValueError(
+                f"{error} `--split validation` measures the part that `data.validation` holds out."
+            ) from error
     splits = recipe.load_data()
     if split == "validation" and splits.validation is None:
         raise ValueError("The recipe holds out no validation part: set `data.validation`, for example to 0.1.")
@@ -90,4 +97,4 @@ def check_same_labels(names: list[str], dataset, checkpoint: str) -> None:
 
 def format_metrics(metrics: dict[str, float]) -> str:
     """A readable table, the most important metric first."""
-    return "\n".join(f"{name:<32}{value:>12.4g}" for name, value in metrics.items() if isinstance(value, int | float))
+    return "\n".join(f"{name:<40}{value:>8.4g}" for name, value in metrics.items() if isinstance(value, int | float))

@@ -178,7 +178,7 @@ def _describe(source: object, name: str | None) -> str:
 
 
 def _bad_image(label: str, fault: str, advice: str = "Replace or remove it") -> BadImageError:
-    skip = "`on_bad_image: skip` in a recipe, `--on-bad-image skip` for `hf-mlrpl tag`"
+    skip = "`data.on_bad_image=skip` for a recipe, `--on-bad-image skip` for `hf-mlrpl tag`"
     error = BadImageError(f"Bad image {label}: {fault}. {advice}, or skip bad images ({skip}).")
     error.fault = fault
     return error

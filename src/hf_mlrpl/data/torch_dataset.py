@@ -138,9 +138,9 @@ class PartialLabelImages(torch.utils.data.Dataset):
         """All views of an image, or `None` where it cannot be read."""
         try:
             prepared = self._prepared(index)
-        except BadImageError as error:
+        except BadImageError:
             if self.on_bad_image == "error":
-                raise BadImageError(f"{error} `data.on_bad_image=skip` goes on without such images.") from error
+                raise
             self._is_bad[index] = True
             return None
         pixels = {}
@@ -170,7 +170,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         if index in self._kept:  # whatever is done to it, it stays as it is
             return {view: kept.clone() for view, kept in self._kept[index].items()}
         stored: dict[str, Any] = self._images[index][IMAGE]
-        image = open_image(stored, name=f"row {index} ({self.image_ids[index]})")
+        image = open_image(stored, name=f"image {self.image_ids[index]}")
         prepared = {view: view.prepare(image) for view in dict.fromkeys(self.views.values())}
         if torch.utils.data.get_worker_info() is None:
             self._keep(index, prepared)

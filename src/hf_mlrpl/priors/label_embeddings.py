@@ -67,7 +67,7 @@ def read_glove(names: Sequence[str], path: str | Path, dim: int = 300) -> Tensor
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f'`source` must be "glove", "orthogonal" or the path of a GloVe text file, got {str(path)!r}, '
+            f'`label_embeddings` must be "glove", "orthogonal" or the path of a GloVe text file, got {str(path)!r}, '
             "which is no file."
         )
     words = [_normalize(name).split() for name in names]

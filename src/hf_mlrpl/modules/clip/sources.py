@@ -145,7 +145,9 @@ def _read_weights(folder: Path, names: tuple[str, ...], source: str) -> dict[str
 def _download(name: str, patterns: list[str]) -> Path:
     """The folder with files of a Hub repository, from the cache where it has them."""
     if name.count("/") != 1 or Path(name).is_absolute() or Path(name).parent.is_dir():
-        raise FileNotFoundError(f"CLIP weights: there is no folder {name}. Models on the Hub are called OWNER/NAME.")
+        raise FileNotFoundError(
+            f"CLIP weights: there is no file or folder {name}. Models on the Hub are called OWNER/NAME."
+        )
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HFValidationError, OSError) as error:
