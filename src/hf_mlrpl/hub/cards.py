@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _USE = """\
 # {title}
 
-{method} trained on {dataset} ({protocol}) with `hf-mlrpl` (`{model_class}`). It tags an image with any number of
-{num_labels} labels.
+It tags an image with any number of {num_labels} labels: {method}, trained on {dataset} ({protocol}) with the package
+`hf-mlrpl` (`{model_class}`).
 
 ## Use
 
@@ -28,9 +28,15 @@ tagger = pipeline("image-tagging", model="{folder}")
 print(tagger("photo.jpg"))
 ```
 
-Labels: {labels}.
+```bash
+hf-mlrpl tag {folder} photo.jpg
+```
+
+{thresholds} Labels: {labels}.
 
 ## Results
+
+mAP, F1, precision and recall are in percent, over the known labels of the images.
 
 {results}
 
@@ -47,7 +53,7 @@ def write_model_card(
 ) -> None:
     """Write `README.md` of a checkpoint."""
     data = recipe.data_config()
-    protocol = data.protocol if data.protocol != "none" else "its own labels"
+    protocol = data.protocol if data.protocol != "none" else "no labels hidden"
     if "proportion" in recipe.data:
         protocol += f", proportion {recipe.data['proportion']}"
     endings = ("_map", "_map_interpolated", "_cf1", "_of1")
@@ -78,6 +84,9 @@ def write_model_card(
         num_labels=model.config.num_labels,
         model_class=type(model).__name__,
         folder=output.name,
+        thresholds="A label counts from a score of 0.5 on."
+        if model.config.thresholds == 0.5
+        else "From which score a label counts is `thresholds` in `config.json`.",
         labels=", ".join(model.config.label_names),
         results=_table(metrics),
         recipe=recipe.to_yaml(),
