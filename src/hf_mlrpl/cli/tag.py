@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 NAME_WIDTH = 40  # characters
 BAR_WIDTH = 20  # characters of a score of 1
 
+_EPILOG = """\
+examples:
+  hf-mlrpl tag runs/my_photos photo.jpg holiday/ https://example.org/cat.jpg
+  hf-mlrpl tag runs/my_photos holiday/ --top-k 5 --pictures out --on-bad-image skip
+"""
+
 Tags = list[dict[str, Any]]
 
 
@@ -25,13 +31,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "tag",
         help="find the labels of photos with a trained model",
         description="Find the labels of photos with a trained model, the surest first.",
-        epilog="example: hf-mlrpl tag runs/sst holiday/ https://example.org/cat.jpg --top-k 5 --pictures out",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "checkpoint", help="folder that `hf-mlrpl train` has written, or the name of a model on the Hub"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="folder that `hf-mlrpl train` has written, or the name of a model on the Hub",
     )
     parser.add_argument(
-        "photos", nargs="+", metavar="photo", help="image file, folder with images, or http(s) address"
+        "photos", nargs="+", metavar="PHOTO", help="image file, folder with images, or http(s) address"
     )
     parser.add_argument(
         "--labels",

@@ -24,10 +24,11 @@ _EPILOG = """\
 examples:
   hf-mlrpl train                                              the built-in example
   hf-mlrpl train data.proportion=0.5 training.seed=1          the same with other settings
-  hf-mlrpl train sst/coco2014_10 data.path=/data/coco         a shipped recipe (see `hf-mlrpl list`)
-  hf-mlrpl train my_photos.yaml --output runs/my_photos       your own recipe
-  hf-mlrpl train my_photos.yaml --output runs/my_photos --resume    go on after an interruption
-  accelerate launch --num_processes 8 training/train.py sst/coco2014_10 data.path=/data/coco    on 8 GPUs
+  hf-mlrpl train sst/coco2014_10 data.path=/data/coco         a shipped recipe
+  hf-mlrpl train my_photos.yaml                               your own recipe; results go to runs/my_photos
+  hf-mlrpl train my_photos.yaml --resume                      go on after an interruption
+  accelerate launch --num_processes 8 training/train.py my_photos.yaml training.per_device_train_batch_size=4
+                                                              8 GPUs, 32 images in each step
 """
 
 
@@ -49,7 +50,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE", help="a YAML file, or the name of a shipped one (see `hf-mlrpl list`)"
+        "recipe",
+        nargs="?",
+        metavar="RECIPE",
+        help="a YAML file, or the name of a shipped one (see `hf-mlrpl list recipes`)",
     )
     parser.add_argument(
         "overrides",
