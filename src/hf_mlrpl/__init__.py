@@ -31,6 +31,7 @@ _NAMES = {
     "IpMixupObjective": "methods.mixup",
     "KnowledgeGraph": "data.protocols",
     "LargeLossObjective": "methods.large_loss",
+    "ListedPositives": "data.listed_positives",
     "LogicMixObjective": "methods.logic_mix",
     "LsanObjective": "methods.single_positive",
     "MixupPmeObjective": "methods.mixup_pme",
