@@ -42,6 +42,14 @@ def test_lists_of_a_class_label():
     check(reordered, ["dog", "bird", "cat"], np.array(EXPECTED)[:, [2, 0, 1]])
 
 
+@pytest.mark.parametrize("index", [-1, None])  # `datasets` refuses those that are too large
+def test_an_index_without_a_name_is_refused(index):
+    source = dataset_with({"positive": List(ClassLabel(names=["bird", "cat", "dog"]))}, positive=[[0], [1, index], []])
+    message = rf"row 1, column `positive`: a label index must be a number from 0 to 2, got {index}"
+    with pytest.raises(ValueError, match=message):
+        load_from_dataset(source)
+
+
 def test_positive_and_negative_lists():
     source = dataset_with(positive=[["dog"], [], ["cat"]], negative=[["cat"], ["dog"], None])
     check(load_from_dataset(source), ["cat", "dog"], [[-1, 1], [0, -1], [1, 0]])

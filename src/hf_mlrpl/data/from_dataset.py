@@ -18,6 +18,7 @@ from .columns import (
     label_names,
     set_labels,
 )
+from .index_lists import check_indices
 from .label_columns import (
     NEGATIVE_COLUMN,
     POSITIVE_COLUMNS,
@@ -167,7 +168,7 @@ def _label_table(dataset: "Dataset", source: str) -> Table:
         if isinstance(feature, ClassLabel):
             one_class.append(name)
         elif not isinstance(feature, Image):
-            columns[name] = _python_values(dataset, name)
+            columns[name] = _python_values(dataset, name, source)
     if one_class and not columns.keys() - {*RESERVED}:
         raise ValueError(
             f"{source} has one class per image, in the column `{one_class[0]}`. This library learns several "
@@ -176,10 +177,14 @@ def _label_table(dataset: "Dataset", source: str) -> Table:
     return Table(source, columns, list(range(len(dataset))))
 
 
-def _python_values(dataset: "Dataset", name: str) -> list[Any]:
+def _python_values(dataset: "Dataset", name: str, source: str) -> list[Any]:
     values = dataset.select_columns([name]).with_format("arrow")[:].column(name).to_pylist()
     names = class_names(dataset.features[name])
-    return values if names is None else [[names[index] for index in row or []] for row in values]
+    if names is None:
+        return values
+    for row, indices in enumerate(values):
+        check_indices(indices or [], len(names), f"{source}, row {row}, column `{name}`")
+    return [[names[index] for index in row or []] for row in values]
 
 
 def _declared_names(dataset: "Dataset") -> list[str] | None:
