@@ -44,3 +44,9 @@ def test_packaged_names_of_concepts_and_attributes():
     nus_wide, cub = packaged_label_names("nus_wide"), packaged_label_names("cub")
     assert len(nus_wide) == 81 and nus_wide == sorted(nus_wide)
     assert len(set(cub)) == 312 and cub[0] == "curved bill"
+
+
+def test_a_list_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "labels.txt").write_bytes("chien\nbébé\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"labels\.txt is not UTF-8 text"):
+        numbered_lines(tmp_path / "labels.txt")

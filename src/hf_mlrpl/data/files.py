@@ -74,8 +74,16 @@ def numbered_lines(file: Path) -> dict[int, str]:
     """The lines of a text file by their number, the first is 1, without surrounding blanks and empty lines."""
     if not file.is_file():
         raise FileNotFoundError(f"The file {file} does not exist.")
-    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_utf8(file).splitlines()
     return {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
+
+
+def read_utf8(file: Path, advice: str = "") -> str:
+    """The content of a text file, with or without a byte order mark; `advice` is for one in another encoding."""
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text: {error}. {advice}".rstrip()) from error
 
 
 def packaged_label_names(dataset: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .columns import check_unique
+from .files import read_utf8
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 SEPARATORS = ",;\t"
@@ -52,7 +53,7 @@ def read_table(file: Path) -> Table:
 
 
 def _read_csv(file: Path) -> Table:
-    text = _read_text(file, "In a spreadsheet, save it as 'CSV UTF-8'.")
+    text = read_utf8(file, "In a spreadsheet, save it as 'CSV UTF-8'.")
     header_line = text.split("\n", 1)[0]
     separator = max(SEPARATORS, key=header_line.count)  # spreadsheets in many languages write semicolons
     try:
@@ -77,7 +78,7 @@ def _read_csv(file: Path) -> Table:
 
 def _read_jsonl(file: Path) -> Table:
     rows, numbers = [], []
-    for number, line in enumerate(_read_text(file, "JSON Lines are always UTF-8.").split("\n"), start=1):
+    for number, line in enumerate(read_utf8(file, "JSON Lines are always UTF-8.").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -104,10 +105,3 @@ def _read_parquet(file: Path) -> Table:
     except pa.ArrowInvalid as error:
         raise ValueError(f"{file} is no Parquet file, or a damaged one: {error}.") from error
     return Table(str(file), content.to_pydict(), list(range(1, content.num_rows + 1)))
-
-
-def _read_text(file: Path, advice: str) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 text: {error}. {advice}") from error
