@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
-from tiny import tiny_images, tiny_model, write_recipe
+from tiny import MODELS, tiny_images, tiny_model, write_recipe
 from torch.testing import assert_close
 
 from hf_mlrpl.cli.main import main
@@ -24,6 +26,7 @@ from hf_mlrpl.methods.soft_exposure.neighbours import (
     nearest_images,
     with_distances,
 )
+from hf_mlrpl.recipes import Recipe
 
 FILES = 5  # of four images
 
@@ -258,7 +261,20 @@ def test_the_command_prepares_what_training_reads(tmp_path, capsys, monkeypatch,
     assert main(["train", recipe, "--output", str(tmp_path / "run"), "training.max_steps=1"]) == 0
 
 
-def test_a_method_without_neighbours_is_an_error(tmp_path, capsys):
+def test_the_command_makes_priors_from_training_images(tmp_path, capsys):
+    """As those of a network that learns from images how alike labels are."""
+    tiny_model("ssgrl").save_pretrained(tmp_path / "checkpoint")
+    settings = {"objective": {"features_from": str(tmp_path / "checkpoint")}, "data": {"proportion": 1.0}}
+    recipe = write_recipe(tmp_path, "soft_exposure", **settings)
+    content = yaml.safe_load(Path(recipe).read_text())
+    content["model"] = MODELS["scpnet"] | {"name": "scpnet", "prior": "images"}
+    Path(recipe).write_text(yaml.safe_dump(content))
+    assert main(["neighbours", recipe]) == 0
+    assert "48 images" in capsys.readouterr().out
+
+
+def test_a_method_without_neighbours_is_an_error_before_data_are_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Recipe, "load_data", None)
     assert main(["neighbours", write_recipe(tmp_path, "partial_bce")]) == 2
     assert "needs no neighbours: its objective does not look at them" in capsys.readouterr().err
     assert main(["neighbours", write_recipe(tmp_path, "soft_exposure", objective={"variant": "FE"})]) == 2

@@ -49,13 +49,15 @@ def run(arguments: argparse.Namespace) -> None:
     logging.disable_progress_bar()
     started = time.perf_counter()
     recipe = Recipe.load(arguments.recipe, arguments.overrides)
+    if not getattr(recipe.objective_config(), "needs_features", False):
+        raise ValueError(f"{arguments.recipe} needs no neighbours: its objective does not look at them.")
     with tempfile.TemporaryDirectory() as scratch:
         settings = recipe.build_arguments(scratch)
     set_seed(settings.seed)  # so a backbone without pretrained weights is that of the training run
     splits = recipe.load_data()
-    model: Any = recipe.build_model(splits.names, known_labels(splits.train))
+    model: Any = recipe.build_model(splits.names, known_labels(splits.train), splits.train)
     model.to(settings.device).eval()
-    objective = recipe.build_objective(model.config)
+    objective: Any = recipe.build_objective(model.config)
     images = TrainingImages(
         recipe.build_images(splits.train, model.config, training=True),
         batch_size=settings.per_device_eval_batch_size,
@@ -64,10 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     objective.prepare(images)
     objective.to(settings.device)
-    find = getattr(objective, "find_neighbours", None)
-    features = find(model, images) if find else None
-    if features is None:
-        raise ValueError(f"{arguments.recipe} needs no neighbours: its objective does not look at them.")
+    features = objective.find_neighbours(model, images)
     if settings.process_index == 0:
         size = sum(file.stat().st_size for file in features.folder.iterdir()) / 2**20
         print(f"{len(images)} images, {time.perf_counter() - started:.0f} s, {size:.0f} MiB in {features.folder}")

@@ -74,6 +74,20 @@ class SoftExposureObjectiveConfig:
                 f"`objective.gamma` must lie in [0, 1), got {self.gamma}: temperatures would change their sign."
             )
 
+    @property
+    def sees_labels(self) -> bool:
+        """Whether distances between labels are needed."""
+        return self.variant in ("SE", "SE-L")
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether neighbours of images are needed."""
+        return self.variant in ("SE", "SE-I")
+
+    @property
+    def needs_features(self) -> bool:
+        return self.sees_labels or self.sees_images
+
 
 # ---- loss ----
 
@@ -205,21 +219,19 @@ class SoftExposureObjective(Objective):
 
     def __init__(self, config: SoftExposureObjectiveConfig, model_config: MultiLabelConfig):
         super().__init__(config, model_config)
-        self.sees_labels = config.variant in ("SE", "SE-L")
-        self.sees_images = config.variant in ("SE", "SE-I")
-        self._is_ready = not (self.sees_labels or self.sees_images)
+        self._is_ready = not config.needs_features
 
     def prepare(self, images: TrainingImages) -> None:
         if self._is_ready:
             return
         labels = images.labels
         self.register_buffer("made", torch.tensor(False))
-        if self.sees_labels:
+        if self.config.sees_labels:
             self.register_buffer("label_distances", torch.full((labels.shape[1],) * 2, math.inf))
             self.most_annotated = {
                 sign: max(1, int(labels.eq(sign).sum(dim=1).max())) for sign in (POSITIVE, NEGATIVE)
             }
-        if self.sees_images:
+        if self.config.sees_images:
             if len(labels) < 2:
                 raise ValueError(f"{self.config.variant} needs at least two training images, got {len(labels)}.")
             count = min(self.config.num_neighbours, len(labels) - 1)
@@ -233,21 +245,19 @@ class SoftExposureObjective(Objective):
         self._is_ready = True
 
     @torch.no_grad()
-    def find_neighbours(self, model: MultiLabelPreTrainedModel, images: TrainingImages) -> ImageFeatures | None:
+    def find_neighbours(self, model: MultiLabelPreTrainedModel, images: TrainingImages) -> ImageFeatures:
         """Fill the memory from the features of all images; the first process does it for all.
 
         Returns:
-            The features, which stay on disk for other runs; `None` if the variant needs none.
+            The features, which stay on disk for other runs.
         """
-        if not (self.sees_labels or self.sees_images):
-            return None
         features = ImageFeatures(images, self.config.features_from, model)
         features.make()
         if PartialState().is_main_process:
             vectors, distance, show = features.read(), self.config.distance, images.show_progress
-            if self.sees_labels:
+            if self.config.sees_labels:
                 self.label_distances.copy_(label_distances(vectors, images.labels, distance, show))
-            if self.sees_images:
+            if self.config.sees_images:
                 found = self._nearest_images(features, vectors, show)
                 for buffer, value in zip(
                     (self.neighbours, self.neighbour_distances), with_distances(vectors, found, distance), strict=True
@@ -313,10 +323,10 @@ class SoftExposureObjective(Objective):
     def _distances(self, labels: Tensor, batch: dict[str, Tensor], sign: int) -> Tensor:
         """Distances of all labels to what is annotated with `sign`, the smaller of those among labels and images."""
         found, reduce = [], self.config.reduce
-        if self.sees_labels:
+        if self.config.sees_labels:
             most = self.most_annotated[sign]
             found.append(distances_to_labels(self.label_distances, labels.eq(sign), most, reduce))
-        if self.sees_images:
+        if self.config.sees_images:
             rows = batch["index"]
             annotated = self.known_labels[self.neighbours[rows]].eq(sign)  # (B, k, C)
             found.append(distances_to_images(self.neighbour_distances[rows], annotated, reduce))
