@@ -239,6 +239,13 @@ def test_the_approximate_search_without_faiss_is_an_error(monkeypatch):
         nearest_images(torch.randn(9, 2), 2, approximate=True)
 
 
+def test_that_faiss_is_missing_is_said_before_a_pass_over_the_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(image_features.TrainingImages, "batches", None)
+    assert main(["neighbours", write_recipe(tmp_path, "soft_exposure", objective={"search": "approximate"})]) == 2
+    assert "The approximate search needs faiss" in capsys.readouterr().err
+
+
 def test_large_sets_are_searched_approximately_on_a_cpu():
     assert not is_approximate("auto", neighbours.EXACT_ON_CPU) and is_approximate("auto", neighbours.EXACT_ON_CPU + 1)
     assert is_approximate("approximate", 10) and not is_approximate("exact", 10**9)

@@ -67,6 +67,18 @@ def is_approximate(search: Search, num_images: int) -> bool:
     return search == "approximate"
 
 
+def import_faiss() -> Any:
+    """The library of the approximate search, or an error that says how to get it or do without."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            "The approximate search needs faiss: pip install 'hf-mlrpl[neighbours]'. `objective.search=exact` does "
+            "without, in a time that grows with the square of the number of images."
+        ) from error
+    return faiss
+
+
 def nearest_images(features: Tensor, count: int, approximate: bool, show_progress: bool = False) -> Tensor:
     """Rows of the `count` nearest other images of every image, in no particular order.
 
@@ -129,16 +141,10 @@ def _first_of_equals(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _find_approximately(features: Tensor, count: int, show_progress: bool) -> Tensor:
     """Compare each image with those of the nearest of 4 sqrt(n) cells, with faiss on the CPU."""
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError(
-            "The approximate search needs faiss: pip install 'hf-mlrpl[neighbours]'. `objective.search=exact` does "
-            "without, in a time that grows with the square of the number of images."
-        ) from error
+    faiss = import_faiss()
     vectors = features.numpy()
     num_cells = math.ceil(4 * math.sqrt(len(vectors)))
-    index: Any = faiss.index_factory(vectors.shape[1], f"IVF{num_cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(vectors.shape[1], f"IVF{num_cells},Flat", faiss.METRIC_INNER_PRODUCT)
     index.cp.max_points_per_centroid = 64
     index.cp.min_points_per_centroid = 1  # no warning for small sets
     index.train(vectors)

@@ -22,7 +22,15 @@ from ...modeling_utils import MultiLabelPreTrainedModel
 from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ...schedules import Progress
 from .image_features import ImageFeatures
-from .neighbours import Distance, Search, is_approximate, label_distances, nearest_images, with_distances
+from .neighbours import (
+    Distance,
+    Search,
+    import_faiss,
+    is_approximate,
+    label_distances,
+    nearest_images,
+    with_distances,
+)
 
 Reduce = Literal["min", "median5"]
 TemperatureFunction = Literal["published", "inverse"]
@@ -251,6 +259,8 @@ class SoftExposureObjective(Objective):
         Returns:
             The features, which stay on disk for other runs.
         """
+        if self.config.sees_images and is_approximate(self.config.search, len(images)):
+            import_faiss()  # that it is missing, one should know before a pass over all images
         features = ImageFeatures(images, self.config.features_from, model)
         features.make()
         if PartialState().is_main_process:
