@@ -114,6 +114,12 @@ def test_features_of_another_network(model, made, tmp_path):
     assert all(value.equal(expected[name]) for name, value in backbone.state_dict().items())
     with pytest.raises(ValueError, match="`objective.features_from` must be model, the folder of a checkpoint, or"):
         feature_backbone("no_such_network", model)
+    (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="`objective.features_from`: .*model.safetensors cannot be read"):
+        feature_backbone(str(tmp_path / "checkpoint"), model)
+    (tmp_path / "checkpoint" / "config.json").write_text('{"model_type": "resnet"}')
+    with pytest.raises(ValueError, match="`objective.features_from`: .*checkpoint is no checkpoint of this library"):
+        feature_backbone(str(tmp_path / "checkpoint"), model)
 
 
 def test_a_damaged_file_is_an_error(made):

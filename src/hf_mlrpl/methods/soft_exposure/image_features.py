@@ -47,11 +47,17 @@ def feature_backbone(source: str, model: MultiLabelPreTrainedModel) -> tuple[Bac
     settings: dict[str, Any] = {"backbone": source}
     if is_checkpoint:
         saved = MultiLabelConfig.get_config_dict(folder)[0]
+        if "backbone" not in saved:
+            raise ValueError(f"`objective.features_from`: {folder} is no checkpoint of this library. Name another.")
         settings = {name: saved[name] for name in ("backbone", "output_stride", "feature_pool") if name in saved}
     config = MultiLabelConfig(**settings)
     backbone = Backbone(config)
     if is_checkpoint:
-        state, prefix = load_file(folder / "model.safetensors"), "backbone."
+        file, prefix = folder / "model.safetensors", "backbone."
+        try:
+            state = load_file(file)
+        except SafetensorError as error:
+            raise ValueError(f"`objective.features_from`: {file} cannot be read: {error}") from error
         backbone.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
     else:
         backbone.load_weights()
