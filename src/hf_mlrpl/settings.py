@@ -89,6 +89,14 @@ def check_value(value: Any, annotation: Any, where: str) -> Any:
     return float(value) if annotation is float else value
 
 
+def check_not_negative(config: Any, *names: str) -> None:
+    """Raise `ValueError` for the first of these fields of `config` that is below 0; `None` may be."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= 0:
+            raise ValueError(f"`{name}` must not be negative, got {value}.")
+
+
 def _fits(value: Any, annotation: Any) -> bool:
     origin = get_origin(annotation)
     if annotation is Any:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..losses import Unknown, asymmetric_loss, unknown_weights
+from ..losses import Unknown, asymmetric_loss, check_focus, unknown_weights
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
+from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,10 @@ class AslObjectiveConfig:
     unknown: Unknown = "negative"
     likely_per_image: int = 5
     detach_focus: bool = True
+
+    def __post_init__(self):
+        check_focus(self.gamma_positive, self.gamma_negative, self.clip)
+        check_not_negative(self, "likely_per_image")
 
 
 class AslObjective(Objective):

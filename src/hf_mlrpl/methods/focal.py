@@ -9,6 +9,7 @@ from ..losses import Unknown, focal_loss, unknown_weights
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
+from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +30,7 @@ class FocalObjectiveConfig:
     detach_focus: bool = False
 
     def __post_init__(self):
-        for name in ("gamma", "positive_weight", "negative_weight", "likely_per_image"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+        check_not_negative(self, "gamma", "positive_weight", "negative_weight", "likely_per_image")
 
 
 class FocalObjective(Objective):

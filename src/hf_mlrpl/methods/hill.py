@@ -13,6 +13,7 @@ from torch import Tensor
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
+from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,9 @@ class HillObjectiveConfig:
     margin: float = 1.0
     gamma: float = 2.0
     known_negatives: Literal["hill", "bce"] = "hill"
+
+    def __post_init__(self):
+        check_not_negative(self, "gamma")
 
 
 def hill_loss(logits: Tensor, positive: Tensor, peak: float = 1.5, margin: float = 1.0, gamma: float = 2.0) -> Tensor:

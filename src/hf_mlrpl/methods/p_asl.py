@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..data.training_images import TrainingImages
 from ..distributed import gather_rows
-from ..losses import asymmetric_loss, unknown_weights
+from ..losses import asymmetric_loss, check_focus, unknown_weights
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import OBJECTIVE_NAME, Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
+from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class PAslObjectiveConfig:
     clip: float = 0.0
 
     def __post_init__(self):
+        check_focus(self.gamma_positive, self.gamma_negative, self.clip)
+        check_not_negative(self, "gamma_unknown", "likely_per_image")
         if self.prior is not None and self.unknown != "select":
             raise ValueError(f"`prior` needs `unknown: select`, got {self.unknown!r}. Leave one of them out.")
         if not 0 < self.prior_threshold <= 1:

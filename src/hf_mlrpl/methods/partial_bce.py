@@ -25,6 +25,10 @@ class PartialBceObjectiveConfig:
     proportion: float | None = None
     denominator: Literal["labels", "known"] = "labels"
 
+    def __post_init__(self):
+        if self.proportion is not None and not 0 < self.proportion <= 1:
+            raise ValueError(f"`proportion` must lie in (0, 1], got {self.proportion}. Ten percent is 0.1.")
+
 
 class PartialBceObjective(Objective):
     """BCE over the known labels of each image, weighted by their proportion."""

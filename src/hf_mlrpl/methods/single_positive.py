@@ -14,6 +14,7 @@ from ..losses import bounded_log_loss, expected_positives_penalty
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
+from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,11 @@ class AnObjectiveConfig:
     unknown_weight: float | None = 1.0
     smoothing: float = 0.0
     expected_positives: float | None = None
+
+    def __post_init__(self):
+        check_not_negative(self, "unknown_weight", "expected_positives")
+        if not 0 <= self.smoothing <= 1:
+            raise ValueError(f"`smoothing` must lie in [0, 1], got {self.smoothing}. A tenth is 0.1.")
 
 
 @dataclass(frozen=True, kw_only=True)

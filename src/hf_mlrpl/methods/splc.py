@@ -11,6 +11,7 @@ from ..losses import corrected_labels, focal_margin_loss
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
+from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,11 @@ class SplcObjectiveConfig:
     correction_epoch: int = 1
     margin: float = 1.0
     gamma: float = 2.0
+
+    def __post_init__(self):
+        check_not_negative(self, "gamma")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"`threshold` is a score and must lie in [0, 1], got {self.threshold}.")
 
 
 class SplcObjective(Objective):
