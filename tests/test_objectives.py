@@ -19,6 +19,7 @@ from hf_mlrpl.registry import METHODS, load
 VARIANTS = [  # settings that compute something else
     ("an", {"loss": "ranking"}),
     ("asl", {"gamma_positive": 0.5, "detach_focus": False}),
+    ("curriculum", {"strategy": "all", "threshold": None}),  # labels are completed
     ("hill", {"known_negatives": "bce"}),
     ("large_loss", {"scheme": "LL-R"}),
     ("p_asl", {"unknown": "select", "likely_per_image": 1}),
@@ -99,8 +100,12 @@ LABELS = torch.tensor([[1, -1, 0, 0, 1], [0, -1, -1, 1, 0], [0, 0, 0, 1, 0], [1,
 IGNORING = {
     "an": {"unknown_weight": 0.0},
     "asl": {"unknown": "ignore"},
+    "curriculum": {"relabel_after": (20,)},  # nothing is completed yet
+    "focal": {},
     "p_asl": {"unknown": "ignore"},
     "partial_bce": {},
+    "soft_exposure": {"variant": "NE"},
+    "spa": {},
 }
 
 
