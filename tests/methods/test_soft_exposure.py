@@ -17,11 +17,9 @@ from hf_mlrpl.methods.soft_exposure import objective_soft_exposure
 from hf_mlrpl.methods.soft_exposure.objective_soft_exposure import (
     SoftExposureObjective,
     SoftExposureObjectiveConfig,
-    distances_to_images,
-    distances_to_labels,
-    signed_temperatures,
     soft_exposure_loss,
 )
+from hf_mlrpl.methods.soft_exposure.temperatures import distances_to_images, distances_to_labels, signed_temperatures
 from hf_mlrpl.schedules import Progress
 
 VARIANTS = ("NE", "wNE", "FE", "LS", "SE-L", "SE-I", "SE")
@@ -213,7 +211,7 @@ def test_many_annotated_labels_are_gathered_in_parts(monkeypatch):
     for reduce in ("min", "median5"):
         expected = distances_to_labels(distances, annotated, 50, reduce)
         with monkeypatch.context() as patch:
-            patch.setattr(objective_soft_exposure, "GATHERED", 1)
+            patch.setattr("hf_mlrpl.methods.soft_exposure.temperatures.GATHERED", 1)
             assert torch.equal(distances_to_labels(distances, annotated, 50, reduce), expected)
 
 
