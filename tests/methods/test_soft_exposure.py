@@ -187,10 +187,8 @@ def test_the_loss_is_that_of_the_equations(problem, config):
 
 
 @settings(max_examples=100, deadline=None)
-@given(problems(), configs, st.sampled_from(["published", "inverse"]))
-def test_the_temperatures_are_those_of_the_equations(problem, config, temperature_fn):
-    if not config.variant.startswith("SE"):
-        return
+@given(problems(), configs.filter(lambda config: config.needs_features))
+def test_the_temperatures_are_those_of_the_equations(problem, config):
     objective = objective_of(problem, config)
     actual = objective.temperatures(problem.labels, batch_of(problem, problem.logits))
     expected = [[t or 0.0 for t in slow_temperatures(problem, config, row)] for row in range(len(actual))]
