@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import initialization as init
 
 
@@ -22,6 +23,10 @@ class LabelClassifier(nn.Module):
         init.uniform_(self.bias, -bound, bound)
 
     def forward(self, representations: Tensor) -> Tensor:
-        """Map `(batch_size, num_labels, dim)` to `(batch_size, num_labels)`."""
-        # No einsum: autocast would round the logits to bfloat16, and so make ties.
+        """Map `(batch_size, num_labels, dim)` to `(batch_size, num_labels)`, where all labels share a vector (see
+        `Tensor.expand`) as one matrix product."""
+        # In the type of the weights: autocast would round the logits to bfloat16, and so make ties.
+        if representations.stride(1) == 0:
+            with torch.autocast(representations.device.type, enabled=False):
+                return F.linear(representations[:, 0].to(self.weight.dtype), self.weight, self.bias)
         return (representations * self.weight).sum(dim=-1) + self.bias
