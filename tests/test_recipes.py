@@ -258,7 +258,9 @@ def test_without_a_validation_part_nothing_is_evaluated_during_training(tmp_path
 )
 def test_what_needs_validation_images_is_refused_without_them(setting, tmp_path):
     recipe = tiny_recipe(data={"validation": 0.0}, training=setting)
-    with pytest.raises(ValueError, match=f"`{next(iter(setting))}` needs validation images: set `data.validation`"):
+    with pytest.raises(
+        ValueError, match=f"`training.{next(iter(setting))}` needs validation images: set `data.validation`"
+    ):
         recipe.build_arguments(str(tmp_path))
 
 

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 
 from .data.columns import FULL_LABELS, LABELS, SplitNotFound, hide_labels, label_matrix, label_names
+from .data.held_out import hold_out
 from .data.hierarchy import read_hierarchy, with_ancestors
 from .data.table_files import SUFFIXES as TABLE_SUFFIXES
 from .registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
@@ -50,6 +51,7 @@ class DataConfig:
         never used to select.
     validation_seed: by default all our runs hold out the same images. With a seed they are those of Cole et al. 2021,
         whose code has 1200.
+    stratify: hold out the same share of the images that show each label.
     view: what happens to a training image, see `hf-mlrpl list`.
     further_views: other views of each training image, for methods that compare them: from the name that the method
         knows it by to a view.
@@ -62,6 +64,7 @@ class DataConfig:
     hierarchy: str | None = None
     validation: float | str = 0.0
     validation_seed: int | None = None
+    stratify: bool = False
     view: str = "crop_flip"
     further_views: dict[str, str] = field(default_factory=dict)
     on_bad_image: Literal["error", "skip"] = "error"
@@ -237,7 +240,7 @@ class Recipe:
                     f"`data.validation` must leave images on both sides, but {config.validation} holds out "
                     f"{num_validation} of {len(images)}."
                 )
-            kept, held_out = _hold_out(len(images), num_validation, config.validation_seed)
+            kept, held_out = hold_out(images, num_validation, seed=config.validation_seed, stratify=config.stratify)
             train, validation = train.select(kept), images.select(held_out)  # with the labels that they came with
         try:
             test = self.load_split("test")
@@ -341,15 +344,6 @@ class Recipe:
             on_bad_image="replace" if replaces else config.on_bad_image,
             with_full_labels=training,
         )
-
-
-def _hold_out(num_images: int, num_held_out: int, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the training and of the validation part, sorted; see `DataConfig.validation_seed`."""
-    if seed is None:
-        order = np.random.RandomState(0).permutation(num_images)[::-1]
-    else:
-        order = np.random.RandomState(seed).permutation(num_images)
-    return np.sort(order[:-num_held_out]), np.sort(order[-num_held_out:])
 
 
 def known_labels(dataset: "Dataset") -> np.ndarray:

@@ -112,8 +112,9 @@ def label_matrix(dataset: "Dataset", column: str = LABELS) -> np.ndarray:
 
 def image_files(dataset: "Dataset") -> list[str]:
     """The path of every image; the image id, where there are bytes without a path."""
-    paths = dataset.select_columns([IMAGE]).with_format("arrow")[:].column(IMAGE).combine_chunks().field("path")
-    return [path or image_id for path, image_id in zip(paths.to_pylist(), dataset[IMAGE_ID], strict=True)]
+    column = dataset.select_columns([IMAGE]).with_format("arrow")[:].column(IMAGE)
+    paths = [path for chunk in column.chunks for path in chunk.field("path").to_pylist()]
+    return [path or image_id for path, image_id in zip(paths, dataset[IMAGE_ID], strict=True)]
 
 
 def hide_labels(dataset: "Dataset", protocol: Callable[..., np.ndarray]) -> "Dataset":
