@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -182,16 +183,22 @@ def test_a_run_ends_with_its_sweep(tmp_path):
         "import sys; from pathlib import Path; from hf_mlrpl.cli import sweep; sweep._PRELOADED.clear(); "
         "sweep._run_command(['sweep', sys.argv[1]], Path(sys.argv[2]))"
     )
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "pipe"), str(tmp_path / "log.txt")])
-    with open(tmp_path / "pipe", "wb", buffering=0) as pipe:  # from now on the run reads
-        pipe.write(b"\n")
-        process.kill()
-        process.wait()
-        deadline = time.monotonic() + 30
-        with pytest.raises(BrokenPipeError):
-            while time.monotonic() < deadline:
-                pipe.write(b"\n")
-                time.sleep(0.05)
+    log = tmp_path / "log.txt"
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "pipe"), str(log)])
+    deadline = time.monotonic() + 90
+    pipe = None
+    while pipe is None:
+        assert time.monotonic() < deadline, log.read_text()
+        with suppress(OSError):  # nobody reads it yet
+            pipe = os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    with pytest.raises(BrokenPipeError):
+        while time.monotonic() < deadline:
+            os.write(pipe, b"\n")
+            time.sleep(0.05)
+    os.close(pipe)
 
 
 def test_finished_runs_are_kept(file, started, tmp_path):

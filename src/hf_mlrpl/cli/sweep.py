@@ -100,7 +100,7 @@ def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
     """The runs of a sweep file in the order of the table, and the metrics to show."""
     from ..settings import check_values, parse_yaml
 
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"There is no sweep {path}: give the path of a YAML file.")
     content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(content, dict) or not content.get("runs"):
