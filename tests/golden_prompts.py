@@ -1,14 +1,14 @@
 """Models of the golden files with prompts, whose towers are those of `clip_resnet`."""
 
 import torch
-from clip import golden_weights
 from golden_files import Golden, golden
+from tiny_clip import golden_weights
 from torch import Tensor, nn
 
-from hf_mlrpl.configuration_clip import ClipConfig
-from hf_mlrpl.modeling_clip import ClipPromptModel
-from hf_mlrpl.modules.clip.weights import openai_place
-from hf_mlrpl.modules.prompts import spoken
+from hf_mlrpl.clip.configuration_clip import ClipConfig
+from hf_mlrpl.clip.modeling_clip import ClipPromptModel
+from hf_mlrpl.clip.prompts import spoken
+from hf_mlrpl.clip.weights import openai_place
 
 TOWERS = "clip_resnet"
 

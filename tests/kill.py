@@ -12,7 +12,7 @@ import torch
 import transformers.modeling_utils
 from transformers import TrainerState
 
-import hf_mlrpl.trainer as trainer
+import hf_mlrpl.trainer.trainer as trainer
 from hf_mlrpl.cli.main import main
 
 

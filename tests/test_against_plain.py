@@ -5,13 +5,13 @@ import plain
 import plain_clip
 import pytest
 import torch
-from clip import TINY_RESNET, TINY_TEXT
 from golden_models import FeatureMap
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_clip import TINY_RESNET, TINY_TEXT
 
-from hf_mlrpl import similarity
-from hf_mlrpl.losses import partial_bce
+from hf_mlrpl import losses
+from hf_mlrpl.losses import partial_bce, similarity_loss
 from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
 from hf_mlrpl.methods.dualcoop.objective_dualcoop import DualCoOpObjective, DualCoOpObjectiveConfig
 from hf_mlrpl.methods.sarb import objective_sarb
@@ -29,12 +29,11 @@ from hf_mlrpl.methods.sst.objective_sst import (
     intra_image_pseudo_labels,
 )
 from hf_mlrpl.metrics import average_precision
-from hf_mlrpl.modules import semantic_decoupling
-from hf_mlrpl.modules.gated_gnn import GatedGnn
-from hf_mlrpl.modules.pair_scores import pair_scores
-from hf_mlrpl.modules.semantic_decoupling import SemanticDecoupling
+from hf_mlrpl.models.parts import semantic_decoupling
+from hf_mlrpl.models.parts.gated_gnn import GatedGnn
+from hf_mlrpl.models.parts.pair_scores import pair_scores
+from hf_mlrpl.models.parts.semantic_decoupling import SemanticDecoupling
 from hf_mlrpl.schedules import Progress
-from hf_mlrpl.similarity import similarity_loss
 
 sizes = st.fixed_dictionaries(
     {
@@ -163,7 +162,7 @@ def test_similarity_loss(size, known, seed):
     labels = _random_labels(size["batch"], size["labels"], known=known)
     representations = _random(size["batch"], size["labels"], size["dim"] + 1)  # in one dimension cosines are equal
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "random_keys", _in_order)
+        patch.setattr(losses, "random_keys", _in_order)
         actual = similarity_loss(representations, labels)
     _assert_equal(actual, plain.similarity_loss(representations, labels, torch.arange), [representations])
 
@@ -223,7 +222,7 @@ def test_training_step_and_inference_of_sst(size, seed):
     objective = SstObjective(SstObjectiveConfig(bank_size=3), model.config).double()
     slow = plain.PlainSst(model, objective.bank.clone())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "random_keys", _in_order)
+        patch.setattr(losses, "random_keys", _in_order)
         output = model(pixel_values, labels, objective=objective, progress=Progress(0, 1, epoch=13.0))
     expected = slow.loss(pixel_values, labels, threshold=0.75, permutation=torch.arange)
     _assert_equal(output.loss, expected, _trained(model))
@@ -242,7 +241,7 @@ def test_training_step_of_sarb(size, alpha, beta, seed):
     objective.counts.fill_(1)
     index, scores = torch.randint(3, (1,)), torch.rand(labels.shape)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "random_keys", _in_order)
+        patch.setattr(losses, "random_keys", _in_order)
         patch.setattr(objective_sarb, "random_prototypes", lambda *_: index)
         patch.setattr(objective_sarb, "random_scores", lambda _: scores)
         output = model(pixel_values, labels, objective=objective, progress=Progress(0, 1, epoch=5.0))

@@ -5,7 +5,7 @@ from tiny import tiny_model
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, pipeline
 
 from hf_mlrpl.auto import register
-from hf_mlrpl.image_processing import processor_for
+from hf_mlrpl.models.image_processing import processor_for
 from hf_mlrpl.registry import METHODS, load
 
 
@@ -28,7 +28,7 @@ def test_the_auto_classes_know_every_model(method, tmp_path):
     assert type(AutoModelForImageClassification.from_config(config)) is model_class
     processor_for(config).save_pretrained(tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path)
-    assert type(processor).__module__ == "hf_mlrpl.image_processing"
+    assert type(processor).__module__ == "hf_mlrpl.models.image_processing"
     processed = processor(Image.new("RGB", (30, 20)), return_tensors="pt")
     assert processed["pixel_values"].shape == (1, 3, 32, 64)
 

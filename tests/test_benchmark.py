@@ -3,7 +3,7 @@ import argparse
 import benchmark
 import benchmark_parts
 import pytest
-from clip import TINY_RESNET, TINY_TEXT
+from tiny_clip import TINY_RESNET, TINY_TEXT
 
 SMALL = argparse.Namespace(
     labels=4,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hf_mlrpl import registry
-from hf_mlrpl.recipes import Recipe
+from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.schedules import Progress
 from hf_mlrpl.settings import parse_yaml
 

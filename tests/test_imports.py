@@ -57,7 +57,8 @@ import torch
 from hf_mlrpl import SstConfig, SstForMultiLabelClassification, SstObjective, multi_label_metrics
 from hf_mlrpl.methods.sst.objective_sst import SstObjectiveConfig
 from hf_mlrpl.schedules import Progress
-import hf_mlrpl.losses, hf_mlrpl.trainer, hf_mlrpl.recipes, hf_mlrpl.data.torch_dataset, hf_mlrpl.auto
+import hf_mlrpl.losses, hf_mlrpl.trainer.trainer, hf_mlrpl.recipe.document, hf_mlrpl.auto
+import hf_mlrpl.data.images.torch_dataset
 config = SstConfig(backbone="test_resnet", image_size=32, feature_pool=1, num_labels=3)
 model = SstForMultiLabelClassification(config)
 batch = dict(pixel_values=torch.randn(2, 3, 32, 32), labels=torch.tensor([[1, -1, 0], [0, 1, 1]]))

@@ -9,15 +9,16 @@ import hf_mlrpl
 
 PACKAGE = Path(hf_mlrpl.__file__).parent
 LAYERS = [
-    {"labels", "schedules", "distributed", "settings", "resources", "configuration_utils"},
-    {"losses", "similarity", "priors", "metrics", "data", "image_processing", "configuration_clip"},
-    {"modules", "visualization", "objective"},
-    {"modeling_utils"},
-    {"modeling_clip"},
-    {"baseline", "methods"},
+    {"labels", "schedules", "distributed", "settings"},
+    {"losses", "metrics", "data"},
+    {"objective", "visualization"},
+    {"models"},
+    {"clip"},
+    {"methods"},
     {"registry"},
-    {"training_args", "ema", "optimization"},
-    {"trainer", "recipes", "pipelines", "hub"},
+    {"pipelines", "hub"},
+    {"trainer"},
+    {"recipe"},
     {"auto"},
     {"cli"},
 ]

@@ -10,8 +10,8 @@ from tiny import OBJECTIVES, make_trainer, tiny_images, tiny_model, tiny_recipe
 from transformers import AutoModelForImageClassification, pipeline
 
 import hf_mlrpl.auto  # noqa: F401  registers the models
-from hf_mlrpl.image_processing import processor_for
-from hf_mlrpl.modeling_clip import ClipPromptModel
+from hf_mlrpl.clip.modeling_clip import ClipPromptModel
+from hf_mlrpl.models.image_processing import processor_for
 from hf_mlrpl.registry import METHODS, load
 from hf_mlrpl.schedules import Progress
 from hf_mlrpl.settings import from_mapping

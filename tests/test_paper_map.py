@@ -11,9 +11,10 @@ import pytest
 
 from hf_mlrpl.cli.main import COMMANDS, parse_arguments
 from hf_mlrpl.cli.train import load_recipe
-from hf_mlrpl.recipes import Recipe
+from hf_mlrpl.hub.cards import model_cards_folder
+from hf_mlrpl.recipe.document import Recipe
+from hf_mlrpl.recipe.shipped import recipe_names, recipes_folder
 from hf_mlrpl.registry import METHODS, page_name
-from hf_mlrpl.resources import model_cards_folder, recipe_names, recipes_folder
 
 ROOT = Path(__file__).parents[1]
 PAGES = {method: model_cards_folder() / page_name(method) for method in METHODS}

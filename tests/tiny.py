@@ -12,15 +12,15 @@ from PIL import Image
 from transformers import set_seed
 
 from hf_mlrpl.data.columns import make_dataset
-from hf_mlrpl.data.torch_dataset import PartialLabelImages
-from hf_mlrpl.data.training_images import TrainingImages
-from hf_mlrpl.data.views import plain_view
+from hf_mlrpl.data.images.torch_dataset import PartialLabelImages
+from hf_mlrpl.data.images.training_images import TrainingImages
+from hf_mlrpl.data.images.views import plain_view
 from hf_mlrpl.distributed import state_digest
 from hf_mlrpl.objective import Objective, ObjectiveOutput
-from hf_mlrpl.recipes import Recipe, known_labels
+from hf_mlrpl.recipe.document import Recipe, known_labels
 from hf_mlrpl.registry import METHODS
 from hf_mlrpl.schedules import Progress
-from hf_mlrpl.trainer import MultiLabelTrainer
+from hf_mlrpl.trainer.trainer import MultiLabelTrainer
 
 BACKBONE = {"backbone": "test_resnet", "pretrained": False, "image_size": 32, "output_stride": None}
 _SSGRL = {

@@ -12,7 +12,8 @@ import plain_clip
 import torch
 from torch import Tensor
 
-from hf_mlrpl.configuration_clip import ClipPromptConfig
+from hf_mlrpl.clip.configuration_clip import ClipPromptConfig
+from hf_mlrpl.losses import similarity_loss
 from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
 from hf_mlrpl.methods.dualcoop.objective_dualcoop import DualCoOpObjective, DualCoOpObjectiveConfig
 from hf_mlrpl.methods.sarb.configuration_sarb import SarbConfig
@@ -29,10 +30,9 @@ from hf_mlrpl.methods.sst.objective_sst import (
     cross_image_pseudo_labels,
 )
 from hf_mlrpl.metrics import average_precision
-from hf_mlrpl.modules.gated_gnn import GatedGnn
-from hf_mlrpl.modules.semantic_decoupling import SemanticDecoupling
+from hf_mlrpl.models.parts.gated_gnn import GatedGnn
+from hf_mlrpl.models.parts.semantic_decoupling import SemanticDecoupling
 from hf_mlrpl.schedules import Progress
-from hf_mlrpl.similarity import similarity_loss
 
 KNOWN = 0.1  # proportion of known labels
 NUM_TEST_IMAGES = 40504  # COCO 2014 val

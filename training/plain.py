@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from hf_mlrpl.modules.gated_gnn import GatedGnn
-from hf_mlrpl.modules.semantic_decoupling import SemanticDecoupling
+from hf_mlrpl.models.parts.gated_gnn import GatedGnn
+from hf_mlrpl.models.parts.semantic_decoupling import SemanticDecoupling
 
 
 def decouple(module: SemanticDecoupling, features: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
-from .configuration_clip import ClipConfig
-from .image_processing import MultiLabelImageProcessor, MultiLabelImageProcessorPil
+from .clip.configuration_clip import ClipConfig
+from .models.image_processing import MultiLabelImageProcessor, MultiLabelImageProcessorPil
 from .pipelines.image_tagging import register as register_pipeline
 from .registry import METHODS, load
 

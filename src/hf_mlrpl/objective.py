@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from .data.training_images import TrainingImages
+from .data.images.training_images import TrainingImages
 from .losses import at_least_float32
 from .schedules import Progress
 

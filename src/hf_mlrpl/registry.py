@@ -32,7 +32,7 @@ class Entry:
     summary: str
 
 
-_BASELINE = "baseline.modeling_baseline:BaselineForMultiLabelClassification"
+_BASELINE = "models.baseline.modeling_baseline:BaselineForMultiLabelClassification"
 _SSGRL = "methods.ssgrl.modeling_ssgrl:SsgrlForMultiLabelClassification"
 
 METHODS: dict[str, MethodSpec] = {
@@ -140,49 +140,63 @@ METHODS: dict[str, MethodSpec] = {
 }
 
 DATASETS: dict[str, Entry] = {
-    "digit_scenes": Entry("data.digit_scenes:load_digit_scenes", "made from scikit-learn's digits, no download"),
-    "coco": Entry("data.coco:load_coco", "COCO 2014, 2017, or any folder in that layout"),
-    "voc": Entry("data.voc:load_voc", "PASCAL VOC 2007 or 2012 devkit"),
-    "coco_panoptic": Entry("data.coco_panoptic:load_coco_panoptic", "COCO 2017, things and stuff"),
-    "vg200": Entry("data.vg200:load_vg200", "Visual Genome, its 200 most frequent labels"),
-    "nus_wide": Entry("data.nus_wide:load_nus_wide", "NUS-WIDE, official or the subsets of SPLC and Cole et al."),
-    "cub": Entry("data.cub:load_cub", "CUB-200-2011, birds with 312 attributes"),
-    "openimages": Entry("data.openimages:load_openimages", "Open Images, labels verified by people"),
-    "cifar100": Entry("data.cifar100:load_cifar100", "CIFAR-100, one of 100 labels each"),
-    "table": Entry("data.table:load_table", "your photos, with a CSV, JSON Lines or Parquet table"),
+    "digit_scenes": Entry(
+        "data.collections.digit_scenes:load_digit_scenes", "made from scikit-learn's digits, no download"
+    ),
+    "coco": Entry("data.collections.coco:load_coco", "COCO 2014, 2017, or any folder in that layout"),
+    "voc": Entry("data.collections.voc:load_voc", "PASCAL VOC 2007 or 2012 devkit"),
+    "coco_panoptic": Entry("data.collections.coco_panoptic:load_coco_panoptic", "COCO 2017, things and stuff"),
+    "vg200": Entry("data.collections.vg200:load_vg200", "Visual Genome, its 200 most frequent labels"),
+    "nus_wide": Entry(
+        "data.collections.nus_wide:load_nus_wide", "NUS-WIDE, official or the subsets of SPLC and Cole et al."
+    ),
+    "cub": Entry("data.collections.cub:load_cub", "CUB-200-2011, birds with 312 attributes"),
+    "openimages": Entry("data.collections.openimages:load_openimages", "Open Images, labels verified by people"),
+    "cifar100": Entry("data.collections.cifar100:load_cifar100", "CIFAR-100, one of 100 labels each"),
+    "table": Entry("data.tables.table:load_table", "your photos, with a CSV, JSON Lines or Parquet table"),
     "dataset": Entry(
-        "data.from_dataset:load_from_dataset", "a saved datasets.Dataset, an imagefolder, or a name on the Hub"
+        "data.tables.from_dataset:load_from_dataset", "a saved datasets.Dataset, an imagefolder, or a name on the Hub"
     ),
 }
 
 PROTOCOLS: dict[str, Entry] = {
-    "random_known": Entry("data.protocols:RandomKnown", "each label stays known with probability `proportion`"),
-    "single_positive": Entry("data.protocols:SinglePositive", "one positive label per image stays known"),
+    "random_known": Entry("data.protocols.rules:RandomKnown", "each label stays known with probability `proportion`"),
+    "single_positive": Entry("data.protocols.rules:SinglePositive", "one positive label per image stays known"),
     "listed_positives": Entry(
-        "data.listed_positives:ListedPositives", "the positives in `list`, a file of SPLC or SCPNet, stay known"
+        "data.protocols.listed_positives:ListedPositives",
+        "the positives in `list`, a file of SPLC or SCPNet, stay known",
     ),
     "positive_fraction": Entry(
-        "data.protocols:PositiveFraction", "a `fraction` of the positives, and 1 to 1.5 times as many negatives"
+        "data.protocols.rules:PositiveFraction", "a `fraction` of the positives, and 1 to 1.5 times as many negatives"
     ),
     "knowledge_graph": Entry(
-        "data.protocols:KnowledgeGraph", "verified from the root of `hierarchy` down to a random label"
+        "data.protocols.rules:KnowledgeGraph", "verified from the root of `hierarchy` down to a random label"
     ),
 }
 
 VIEWS: dict[str, Entry] = {
-    "plain": Entry("data.views:plain_view", "resize, nothing random"),
-    "center_crop": Entry("data.views:center_crop_view", "resize the shorter side, cut out the centre, nothing random"),
-    "shift": Entry("data.views:shift_view", "move by up to an eighth of the side; not mirrored"),
-    "crop_flip": Entry("data.views:crop_flip_view", "resize, one of five square crops, mirror (SST, SARB)"),
-    "crop": Entry("data.views:crop_view", "resize, one of five square crops (SSGRL, ICCV 2019)"),
-    "flip": Entry("data.views:flip_view", "resize, mirror (ROLE, LargeLoss)"),
-    "flip_both": Entry("data.views:flip_both_view", "resize, mirror, upside down (Soft Exposure on OpenImages)"),
-    "randaugment": Entry(
-        "data.views:randaugment_view", "resize, cover a part, two random operations (ASL, SPLC, P-ASL, DualCoOp)"
+    "plain": Entry("data.images.views:plain_view", "resize, nothing random"),
+    "center_crop": Entry(
+        "data.images.views:center_crop_view", "resize the shorter side, cut out the centre, nothing random"
     ),
-    "weak": Entry("data.views:weak_view", "mirror, resize a part of 8 to 100 % of the area (SCPNet)"),
-    "strong": Entry("data.views:strong_view", "three random operations, cover a part, and then as weak (SCPNet)"),
-    "strong_shift": Entry("data.views:strong_shift_view", "three random operations, cover a part, and then as shift"),
+    "shift": Entry("data.images.views:shift_view", "move by up to an eighth of the side; not mirrored"),
+    "crop_flip": Entry("data.images.views:crop_flip_view", "resize, one of five square crops, mirror (SST, SARB)"),
+    "crop": Entry("data.images.views:crop_view", "resize, one of five square crops (SSGRL, ICCV 2019)"),
+    "flip": Entry("data.images.views:flip_view", "resize, mirror (ROLE, LargeLoss)"),
+    "flip_both": Entry(
+        "data.images.views:flip_both_view", "resize, mirror, upside down (Soft Exposure on OpenImages)"
+    ),
+    "randaugment": Entry(
+        "data.images.views:randaugment_view",
+        "resize, cover a part, two random operations (ASL, SPLC, P-ASL, DualCoOp)",
+    ),
+    "weak": Entry("data.images.views:weak_view", "mirror, resize a part of 8 to 100 % of the area (SCPNet)"),
+    "strong": Entry(
+        "data.images.views:strong_view", "three random operations, cover a part, and then as weak (SCPNet)"
+    ),
+    "strong_shift": Entry(
+        "data.images.views:strong_shift_view", "three random operations, cover a part, and then as shift"
+    ),
 }
 
 T = TypeVar("T")

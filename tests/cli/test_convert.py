@@ -5,16 +5,16 @@ import json
 
 import pytest
 import torch
-from clip import CLIP_FILES, golden_towers, golden_weights, outputs_of, tiny_towers, write_torchscript
 from golden_files import golden
 from safetensors.torch import save_file
+from tiny_clip import CLIP_FILES, golden_towers, golden_weights, outputs_of, tiny_towers, write_torchscript
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from hf_mlrpl.cli.main import main
-from hf_mlrpl.modeling_clip import ClipTowers
-from hf_mlrpl.modules.clip.tokenizer import build_tokenizer, byte_tokenizer
-from hf_mlrpl.modules.clip.weights import INTEGERS, transformers_place
+from hf_mlrpl.clip.modeling_clip import ClipTowers
+from hf_mlrpl.clip.tokenizer import build_tokenizer, byte_tokenizer
+from hf_mlrpl.clip.weights import INTEGERS, transformers_place
 
 QUICK_GELU = ["--activation", "quick_gelu"]
 

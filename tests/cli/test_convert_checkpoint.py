@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from clip import as_openai, tiny_towers
 from golden_files import Golden, golden
 from golden_prompts import TOWERS, GoldenTokenizer
 from safetensors.torch import save_file
+from tiny_clip import as_openai, tiny_towers
 from torch import Tensor
 
-from hf_mlrpl import modeling_clip
 from hf_mlrpl.cli.main import main
+from hf_mlrpl.clip import modeling_clip
 from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
 from hf_mlrpl.methods.scpnet.modeling_scpnet import ScpnetForMultiLabelClassification
 

@@ -1,8 +1,8 @@
 import pytest
 
 from hf_mlrpl.cli.main import COMMANDS, main
+from hf_mlrpl.recipe.shipped import recipe_names
 from hf_mlrpl.registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load
-from hf_mlrpl.resources import recipe_names
 
 
 def test_everything_that_exists_is_listed(capsys):

@@ -13,7 +13,7 @@ from tiny import write_recipe
 from hf_mlrpl.cli import sweep
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.cli.sweep_results import in_words
-from hf_mlrpl.recipes import Recipe
+from hf_mlrpl.recipe.document import Recipe
 
 SWEEP = """
 seeds: [0, 1]

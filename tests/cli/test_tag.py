@@ -17,8 +17,8 @@ from hf_mlrpl import (
     SsgrlForMultiLabelClassification,
 )
 from hf_mlrpl.cli import tag
-from hf_mlrpl.data.images import BadImageError
-from hf_mlrpl.image_processing import processor_for
+from hf_mlrpl.data.images.photos import BadImageError
+from hf_mlrpl.models.image_processing import processor_for
 
 NAMES = ["person", "dog", "dining table"]
 TINY = {

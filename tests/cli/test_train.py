@@ -11,8 +11,8 @@ from tiny import tiny_content, without_clock, write_recipe
 from hf_mlrpl import MultiLabelPreTrainedModel, SstForMultiLabelClassification
 from hf_mlrpl.cli import train as train_command
 from hf_mlrpl.cli.main import main, parse_arguments
-from hf_mlrpl.recipes import Recipe
-from hf_mlrpl.trainer import MultiLabelTrainer
+from hf_mlrpl.recipe.document import Recipe
+from hf_mlrpl.trainer.trainer import MultiLabelTrainer
 
 
 def fail(capsys, *arguments: str) -> str:

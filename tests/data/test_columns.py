@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, List, Value
 from PIL import Image
 
 from hf_mlrpl.data.columns import SplitNotFound, check_split, hide_labels, label_matrix, label_names, make_dataset
-from hf_mlrpl.data.protocols import RandomKnown, SinglePositive
+from hf_mlrpl.data.protocols.rules import RandomKnown, SinglePositive
 
 NAMES = ["cat", "dog", "sofa"]
 LABELS = np.array([[1, -1, 1], [-1, -1, -1], [-1, 1, -1], [1, 1, 1]], dtype=np.int8)

@@ -13,9 +13,9 @@ from transformers import TrainerCallback
 from hf_mlrpl.distributed import describe_processes, end_processes, state_digest
 from hf_mlrpl.methods.sarb.prototypes import label_prototypes
 from hf_mlrpl.methods.scpnet.objective_scpnet import ScpnetObjective, ScpnetObjectiveConfig
-from hf_mlrpl.recipes import Recipe
+from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.schedules import Progress
-from hf_mlrpl.trainer import MultiLabelTrainer
+from hf_mlrpl.trainer.trainer import MultiLabelTrainer
 
 TRAINING = {
     "per_device_train_batch_size": 8,

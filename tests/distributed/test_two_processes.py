@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from driver import WITH_MEMORY, image_mean_recipe, loss_curve, prototypes, selection
+from interruptions import SIGNS_OF_MEMORY, results
 from safetensors.torch import load_file
-from test_resume import SIGNS_OF_MEMORY, results
 from tiny import make_trainer, without_clock, write_recipe
 from torch.testing import assert_close
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_resume import interrupted, numbers
+from interruptions import interrupted, numbers
 from tiny import make_trainer, memory, tiny_images, tiny_recipe, weights
 
 from hf_mlrpl.losses import normalized_partial_bce

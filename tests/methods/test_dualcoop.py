@@ -1,10 +1,10 @@
 import pytest
 import torch
-from clip import TINY_RESNET, TINY_VIT
 from golden_files import golden, sub_cases
 from golden_models import check_case, cotangent_sum, leaf
 from golden_prompts import TOWERS, GoldenTokenizer, golden_model
 from huggingface_hub.errors import StrictDataclassError
+from tiny_clip import TINY_RESNET, TINY_VIT
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -14,7 +14,7 @@ from golden_models import (
     weight_gradients,
 )
 
-from hf_mlrpl import similarity
+from hf_mlrpl import losses
 from hf_mlrpl.methods.sarb import objective_sarb
 from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
 from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
@@ -33,7 +33,7 @@ def golden_draws(monkeypatch):
     tensors = golden("sarb").tensors
     monkeypatch.setattr(objective_sarb, "random_prototypes", lambda *_: tensors["in.prototype_index"])
     monkeypatch.setattr(objective_sarb, "random_scores", lambda _: tensors["in.random_scores"])
-    monkeypatch.setattr(similarity, "random_keys", lambda x: torch.arange(x.numel(), dtype=x.dtype).view_as(x))
+    monkeypatch.setattr(losses, "random_keys", lambda x: torch.arange(x.numel(), dtype=x.dtype).view_as(x))
 
 
 def golden_config(**settings) -> SarbObjectiveConfig:

@@ -2,22 +2,22 @@ import copy
 
 import pytest
 import torch
-from clip import TINY_RESNET, tiny_towers
 from golden_files import golden
 from golden_models import check_case, cotangent_sum, leaf
 from golden_prompts import TOWERS, GoldenTokenizer, golden_model, tower_gradients
 from safetensors.torch import save_file
 from tiny import tiny_model, tiny_recipe
+from tiny_clip import TINY_RESNET, tiny_towers
 from torch import Tensor
 from torch.nn import functional as F
 
 from hf_mlrpl.methods.scpnet.configuration_scpnet import ScpnetConfig
 from hf_mlrpl.methods.scpnet.modeling_scpnet import ScpnetForMultiLabelClassification
-from hf_mlrpl.modules.backbone import Backbone
-from hf_mlrpl.optimization import parameter_groups
-from hf_mlrpl.priors import cosine_similarities, relation_prior
-from hf_mlrpl.recipes import known_labels
-from hf_mlrpl.training_args import MultiLabelTrainingArguments
+from hf_mlrpl.models.parts.backbone import Backbone
+from hf_mlrpl.models.priors import cosine_similarities, relation_prior
+from hf_mlrpl.recipe.document import known_labels
+from hf_mlrpl.trainer.optimization import parameter_groups
+from hf_mlrpl.trainer.training_args import MultiLabelTrainingArguments
 
 DTYPES = (torch.float64, torch.float32)
 

@@ -16,7 +16,7 @@ from hf_mlrpl.methods.scpnet.objective_scpnet import (
 )
 from hf_mlrpl.methods.scpnet.selection import unpack
 from hf_mlrpl.schedules import Progress
-from hf_mlrpl.trainer import MultiLabelTrainer
+from hf_mlrpl.trainer.trainer import MultiLabelTrainer
 
 VIEWS = ("pixel_values", "weak", "strong")
 

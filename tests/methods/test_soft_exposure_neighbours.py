@@ -26,7 +26,7 @@ from hf_mlrpl.methods.soft_exposure.neighbours import (
     nearest_images,
     with_distances,
 )
-from hf_mlrpl.recipes import Recipe
+from hf_mlrpl.recipe.document import Recipe
 
 FILES = 5  # of four images
 

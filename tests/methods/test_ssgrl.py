@@ -10,9 +10,9 @@ from tiny import OBJECTIVES, make_trainer, tiny_model, tiny_recipe, weights
 from transformers import AutoModelForImageClassification
 
 import hf_mlrpl.auto  # noqa: F401  registers the models
-from hf_mlrpl.image_processing import processor_for
 from hf_mlrpl.methods.ssgrl.configuration_ssgrl import SsgrlConfig
 from hf_mlrpl.methods.ssgrl.modeling_ssgrl import SsgrlForMultiLabelClassification
+from hf_mlrpl.models.image_processing import processor_for
 from hf_mlrpl.pipelines.image_tagging import ImageTaggingPipeline
 from hf_mlrpl.registry import METHODS, load
 from hf_mlrpl.visualization.attention import plot_tags

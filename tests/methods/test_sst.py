@@ -14,8 +14,8 @@ from golden_models import (
     weight_gradients,
 )
 
-from hf_mlrpl import similarity
-from hf_mlrpl.losses import asymmetric_loss, known_bce, partial_bce
+from hf_mlrpl import losses
+from hf_mlrpl.losses import asymmetric_loss, image_similarities, known_bce, partial_bce, similarity_loss
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import SstForMultiLabelClassification
 from hf_mlrpl.methods.sst.objective_sst import (
@@ -28,7 +28,6 @@ from hf_mlrpl.methods.sst.objective_sst import (
     mean_similarity,
 )
 from hf_mlrpl.schedules import Progress, Ramp, StepDown
-from hf_mlrpl.similarity import image_similarities, similarity_loss
 
 DTYPES = (torch.float64, torch.float32)
 TERMS = {
@@ -43,7 +42,7 @@ TERMS = {
 @pytest.fixture
 def sampling_in_order(monkeypatch):
     """The golden files were made with `arange` in the place of random permutations."""
-    monkeypatch.setattr(similarity, "random_keys", lambda x: torch.arange(x.numel(), dtype=x.dtype).view_as(x))
+    monkeypatch.setattr(losses, "random_keys", lambda x: torch.arange(x.numel(), dtype=x.dtype).view_as(x))
 
 
 def _names(tensors: dict, pattern: str) -> dict[str, re.Match]:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from hf_mlrpl import Progress, SstConfig, SstForMultiLabelClassification, SstObjective
+from hf_mlrpl.losses import similarity_loss
 from hf_mlrpl.methods.sst.objective_sst import (
     SstObjectiveConfig,
     cooccurrence_loss,
@@ -14,7 +15,6 @@ from hf_mlrpl.methods.sst.objective_sst import (
     intra_image_pseudo_labels,
 )
 from hf_mlrpl.schedules import StepDown
-from hf_mlrpl.similarity import similarity_loss
 
 LATE = Progress(step=90, max_steps=100, epoch=9.0)
 EASY = StepDown(start_epoch=1, first=0.2, floor=0.2)

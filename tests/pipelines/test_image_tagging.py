@@ -18,8 +18,8 @@ from hf_mlrpl import (
     SsgrlForMultiLabelClassification,
 )
 from hf_mlrpl.data.columns import make_dataset
-from hf_mlrpl.data.images import BadImageError
-from hf_mlrpl.image_processing import processor_for
+from hf_mlrpl.data.images.photos import BadImageError
+from hf_mlrpl.models.image_processing import processor_for
 from hf_mlrpl.pipelines.image_tagging import ImageTaggingPipeline, label_thresholds
 
 NAMES = ["person", "dog", "dining table", "cat"]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..modeling_utils import MultiLabelPreTrainedModel
+    from ..models.modeling_utils import MultiLabelPreTrainedModel
 
 
 def load_model(checkpoint: str) -> "MultiLabelPreTrainedModel":
@@ -27,8 +27,8 @@ def check_checkpoint(checkpoint: str) -> None:
     """Raise unless `checkpoint` is a folder, or a model of the Hub, whose config is one of ours."""
     from transformers import AutoConfig
 
-    from ..configuration_clip import ClipConfig
-    from ..configuration_utils import MultiLabelConfig
+    from ..clip.configuration_clip import ClipConfig
+    from ..models.configuration_utils import MultiLabelConfig
 
     folder = Path(checkpoint)
     if folder.is_dir() and not (folder / "config.json").is_file():

@@ -100,7 +100,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run_clip(arguments: argparse.Namespace) -> None:
     from transformers.utils import logging
 
-    from ..hub.convert_clip import convert_clip
+    from ..clip.convert_clip import convert_clip
 
     logging.disable_progress_bar()
     towers = convert_clip(
@@ -123,7 +123,7 @@ def run_clip(arguments: argparse.Namespace) -> None:
 def run_checkpoint(arguments: argparse.Namespace) -> None:
     from transformers.utils import logging
 
-    from ..hub.convert_checkpoint import convert_dualcoop, convert_scpnet
+    from ..methods.convert_checkpoint import convert_dualcoop, convert_scpnet
     from ..settings import parse_yaml
 
     logging.disable_progress_bar()

@@ -35,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from ..data.columns import label_names
     from ..labels import summarize_labels
-    from ..recipes import known_labels
+    from ..recipe.document import known_labels
 
     recipe = _recipe(arguments.source, arguments.overrides)
     config = recipe.data_config()
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _recipe(source: str | None, overrides: list[str]):
     """A recipe, or one made up around the name of a data set."""
-    from ..recipes import DEFAULT_RECIPE, Recipe
+    from ..recipe.document import DEFAULT_RECIPE, Recipe
     from ..registry import DATASETS, lookup
     from ..settings import parse_yaml
 
@@ -103,7 +103,7 @@ def first_images(dataset: "Dataset", count: int, skip: bool) -> "tuple[list[int]
     from datasets import Image
 
     from ..data.columns import IMAGE, IMAGE_ID
-    from ..data.images import BadImageError, open_image
+    from ..data.images.photos import BadImageError, open_image
 
     rows, images = [], []
     tried = dataset.select(range(min(len(dataset), 4 * count if skip else count)))

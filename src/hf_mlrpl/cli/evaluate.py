@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..distributed import end_processes
     from ..objective import Objective
-    from ..recipes import Recipe
-    from ..trainer import MultiLabelTrainer
+    from ..recipe.document import Recipe
+    from ..trainer.trainer import MultiLabelTrainer
     from .checkpoint import load_model
 
     checkpoint = Path(arguments.checkpoint)

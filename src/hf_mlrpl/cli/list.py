@@ -11,8 +11,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from ..recipe.shipped import recipe_names
     from ..registry import DATASETS, METHODS, PROTOCOLS, VIEWS
-    from ..resources import recipe_names
 
     tables = {
         "methods": {name: spec.summary for name, spec in METHODS.items()},

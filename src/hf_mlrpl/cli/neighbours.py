@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> None:
     from transformers import set_seed
     from transformers.utils import logging
 
-    from ..data.training_images import TrainingImages
+    from ..data.images.training_images import TrainingImages
     from ..distributed import end_processes
-    from ..recipes import Recipe, known_labels
+    from ..recipe.document import Recipe, known_labels
 
     logging.disable_progress_bar()
     started = time.perf_counter()

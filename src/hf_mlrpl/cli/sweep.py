@@ -18,7 +18,12 @@ from typing import Any
 from .sweep_results import Cell, Table, chart
 
 # What every run imports, some seconds' worth. A fork server does it once; each run is a fresh process forked from it.
-_PRELOADED = ["hf_mlrpl.trainer", "hf_mlrpl.recipes", "hf_mlrpl.baseline.modeling_baseline", "sklearn.datasets"]
+_PRELOADED = [
+    "hf_mlrpl.trainer.trainer",
+    "hf_mlrpl.recipe.document",
+    "hf_mlrpl.models.baseline.modeling_baseline",
+    "sklearn.datasets",
+]
 
 _EPILOG = """\
 A sweep is a YAML file:
@@ -143,7 +148,7 @@ def run(arguments: argparse.Namespace) -> None:
     path = Path(arguments.sweep)
     runs, metrics = read_sweep(path)
 
-    from ..recipes import Recipe  # after the mistakes that are seen without it, for it takes seconds
+    from ..recipe.document import Recipe  # after the mistakes that are seen without it, for it takes seconds
 
     metrics = arguments.metrics or metrics
     # All recipes are read first: a typing mistake shows now, not after an hour.
@@ -217,7 +222,7 @@ def _run_one(planned: Run, output: Path) -> str | None:
 
 def _may_resume(folder: Path, recipe: str, settings: list[str]) -> bool:
     """Whether what `folder` has, if anything, is of this very run: what a sweep file says may have changed."""
-    from ..recipes import Recipe
+    from ..recipe.document import Recipe
 
     saved = folder / "recipe.yaml"
     return not saved.is_file() or saved.read_text(encoding="utf-8") == Recipe.load(recipe, settings).to_yaml()

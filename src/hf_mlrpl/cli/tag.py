@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
 
 def list_photos(sources: list[str]) -> list[str]:
     """Files and addresses; a folder is replaced by the images in it."""
-    from ..data.images import find_images, is_url
+    from ..data.images.photos import find_images, is_url
 
     photos: list[str] = []
     for source in sources:
@@ -149,7 +149,7 @@ class Reader:
         self.skipped: list[tuple[str, str]] = []
 
     def images(self) -> "Iterator[Image]":
-        from ..data.images import BadImageError, open_image
+        from ..data.images.photos import BadImageError, open_image
 
         for photo in self.photos:
             try:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ..modeling_utils import MultiLabelPreTrainedModel
-    from ..recipes import Recipe, Splits
+    from ..models.modeling_utils import MultiLabelPreTrainedModel
+    from ..recipe.document import Recipe, Splits
 
 _DESCRIPTION = """\
 Train a method from a recipe. Without arguments: SST on scenes of handwritten digits, with 10 % of the labels known.
@@ -65,7 +65,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_recipe(arguments: argparse.Namespace) -> "Recipe":
     """The recipe that was asked for; the first argument may already be an override of the default one."""
-    from ..recipes import DEFAULT_RECIPE, Recipe
+    from ..recipe.document import DEFAULT_RECIPE, Recipe
 
     recipe, overrides = arguments.recipe or DEFAULT_RECIPE, arguments.overrides
     if "=" in recipe and not Path(recipe).is_file():
@@ -93,8 +93,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     from transformers.utils import logging
 
     from ..distributed import describe_processes, end_processes
-    from ..recipes import known_labels
-    from ..trainer import MultiLabelTrainer
+    from ..recipe.document import known_labels
+    from ..trainer.trainer import MultiLabelTrainer
 
     logging.disable_progress_bar()  # of reading and writing weight files; training has its own
     started = time.perf_counter()
@@ -179,7 +179,7 @@ def _begin_output(output: Path, recipe: "Recipe", *, resume: bool, is_main: bool
 
 
 def _check_same_recipe(recipe: "Recipe", saved: Path) -> None:
-    from ..recipes import Recipe
+    from ..recipe.document import Recipe
 
     differences = recipe.differences(Recipe.load(saved)) if saved.is_file() else []
     if differences:
@@ -192,7 +192,7 @@ def _check_same_recipe(recipe: "Recipe", saved: Path) -> None:
 def _load_data(recipe: "Recipe", say: Callable[..., None]) -> "Splits":
     """The data of the run; raises now, not after the training, if nothing could be learned or measured."""
     from ..labels import POSITIVE, summarize_labels
-    from ..recipes import known_labels
+    from ..recipe.document import known_labels
 
     splits = recipe.load_data()
     labels = known_labels(splits.train)
@@ -238,7 +238,7 @@ def save_results(
     from safetensors import SafetensorError
 
     from ..hub.cards import write_model_card
-    from ..image_processing import processor_for
+    from ..models.image_processing import processor_for
 
     try:
         model.save_pretrained(output)
@@ -255,8 +255,8 @@ def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any
     """A few photos as files, and a picture of what the model looks at in them."""
     import torch
 
-    from ..image_processing import processor_for
-    from ..recipes import known_labels
+    from ..models.image_processing import processor_for
+    from ..recipe.document import known_labels
     from ..visualization.attention import plot_attention
     from .data import first_images
 

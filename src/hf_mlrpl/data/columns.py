@@ -121,7 +121,7 @@ def hide_labels(dataset: "Dataset", protocol: Callable[..., np.ndarray]) -> "Dat
     """`dataset` with `labels` masked by `protocol`; the full labels move to `full_labels`.
 
     Args:
-        protocol: full labels in, labels with unknown entries out; see `hf_mlrpl.data.protocols`. One with
+        protocol: full labels in, labels with unknown entries out; see `hf_mlrpl.data.protocols.rules`. One with
             `needs_names` gets the label names, too, one with `needs_files` what `image_files` returns.
     """
     labels, names = label_matrix(dataset), label_names(dataset)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..registry import page_name
-from ..resources import model_cards_folder
 
 if TYPE_CHECKING:
-    from ..modeling_utils import MultiLabelPreTrainedModel
-    from ..recipes import Recipe
+    from ..models.modeling_utils import MultiLabelPreTrainedModel
+    from ..recipe.document import Recipe
 
 _USE = """\
 # {title}
@@ -46,6 +45,13 @@ mAP, F1, precision and recall are in percent, over the known labels of the image
 {recipe}```
 
 """
+
+
+def model_cards_folder() -> Path:
+    """Where the method pages lie: inside an installed package, or in `model_cards/` of a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "model_cards"
+    return installed if installed.is_dir() else package.parents[1] / "model_cards"
 
 
 def write_model_card(

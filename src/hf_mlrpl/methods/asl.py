@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..losses import Unknown, asymmetric_loss, check_focus, unknown_weights
-from ..modeling_utils import MultiLabelPreTrainedModel
+from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 from ..settings import check_not_negative

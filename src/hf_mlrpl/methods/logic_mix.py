@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..losses import check_focus, focal_loss
-from ..modeling_utils import MultiLabelPreTrainedModel
+from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 

@@ -9,10 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..data.training_images import TrainingImages
+from ..data.images.training_images import TrainingImages
 from ..distributed import gather_rows
 from ..losses import asymmetric_loss, check_focus, unknown_weights
-from ..modeling_utils import MultiLabelPreTrainedModel
+from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import OBJECTIVE_NAME, Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 from ..settings import check_not_negative

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..losses import normalized_partial_bce
-from ..modeling_utils import MultiLabelPreTrainedModel
+from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 

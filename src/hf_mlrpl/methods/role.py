@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from ..data.training_images import TrainingImages
+from ..data.images.training_images import TrainingImages
 from ..distributed import gather_rows
 from ..losses import bounded_log_loss, expected_positives_penalty
-from ..modeling_utils import MultiLabelPreTrainedModel
+from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 from ..settings import check_not_negative

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..losses import bounded_log_loss, expected_positives_penalty
-from ..modeling_utils import MultiLabelPreTrainedModel
+from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 from ..settings import check_not_negative

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForImageClassification, ImageClassificationPipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from ..data.images import DOWNLOAD_TIMEOUT, find_images, is_url, open_image
-from ..image_processing import processor_for
+from ..data.images.photos import DOWNLOAD_TIMEOUT, find_images, is_url, open_image
+from ..models.image_processing import processor_for
 
 TASK = "image-tagging"
 
@@ -57,8 +57,8 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
 
         Args:
             inputs: one image (a path, an http(s) address, a PIL image) gives one list of labels; a list of images, or
-                a folder, gives a list of such lists, a folder in the order of `hf_mlrpl.data.images.find_images`. A
-                generator of images, or a `datasets.Dataset` with a column `image`, gives an iterator over them.
+                a folder, gives a list of such lists, a folder in the order of `find_images`. A generator
+                of images, or a `datasets.Dataset` with a column `image`, gives an iterator over them.
             threshold: score from which a label is returned: one number, a list with one per label, or a dict from
                 label names to numbers (other labels keep the model's threshold). Without it, `config.thresholds`.
             top_k: return at most so many labels. `threshold=0.0` returns all of them.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..data.images import open_image
+from ..data.images.photos import open_image
 from ..labels import NEGATIVE, POSITIVE, check_labels
 from .canvas import BLACK, GREEN, GREY, ORANGE, RED, Canvas, Line, cell_height, shorten, write_lines
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.images import open_image
+from ..data.images.photos import open_image
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN, check_labels
 from .canvas import BLACK, GREEN, GREY, ORANGE, Canvas, Line, cell_height, wrap_names, write_lines
 

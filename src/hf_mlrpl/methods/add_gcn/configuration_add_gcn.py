@@ -1,6 +1,6 @@
 from huggingface_hub.dataclasses import strict
 
-from ...configuration_utils import MultiLabelConfig
+from ...models.configuration_utils import MultiLabelConfig
 
 
 @strict

@@ -2,10 +2,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...modeling_utils import MultiLabelPreTrainedModel
-from ...modules.backbone import Backbone
-from ...modules.label_classifier import LabelClassifier
-from ...modules.semantic_attention import SemanticAttention
+from ...models.modeling_utils import MultiLabelPreTrainedModel
+from ...models.parts.backbone import Backbone
+from ...models.parts.label_classifier import LabelClassifier
+from ...models.parts.semantic_attention import SemanticAttention
 from .configuration_add_gcn import AddGcnConfig
 
 

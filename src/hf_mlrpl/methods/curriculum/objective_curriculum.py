@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.utils import logging
 
-from ...data.training_images import TrainingImages
+from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
 from ...losses import at_least_float32, normalized_partial_bce
-from ...modeling_utils import MultiLabelPreTrainedModel
+from ...models.modeling_utils import MultiLabelPreTrainedModel
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
 from ...schedules import Progress
 from .selection import CurriculumObjectiveConfig, select_labels

@@ -1,6 +1,6 @@
 from huggingface_hub.dataclasses import strict
 
-from ...configuration_clip import ClipPromptConfig
+from ...clip.configuration_clip import ClipPromptConfig
 
 
 @strict

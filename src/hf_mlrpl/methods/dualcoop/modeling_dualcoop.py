@@ -2,9 +2,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...clip.modeling_clip import ClipPromptModel
+from ...clip.prompts import PromptLearner
 from ...losses import at_least_float32
-from ...modeling_clip import ClipPromptModel
-from ...modules.prompts import PromptLearner
 from .configuration_dualcoop import DualCoOpConfig
 
 

@@ -7,11 +7,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ...data.training_images import TrainingImages
-from ...losses import Reduction, at_least_float32, partial_bce
+from ...data.images.training_images import TrainingImages
+from ...losses import PairSampling, Reduction, UnknownInSimilarity, at_least_float32, partial_bce, similarity_loss
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
 from ...schedules import Progress, Ramp
-from ...similarity import PairSampling, UnknownInSimilarity, similarity_loss
 from .configuration_sarb import SarbConfig
 from .modeling_sarb import SarbForMultiLabelClassification
 from .prototypes import label_prototypes
@@ -38,7 +37,7 @@ class SarbObjectiveConfig:
     relabel_complete_images: PLRB blends the first label of an image without unknown labels, too, and overwrites what
         is known of it (authors' code, an error).
     detach_targets: the soft labels give no gradient to the coefficients.
-    pair_sampling, unknown_in_similarity: of the similarity loss, see `hf_mlrpl.similarity.similarity_loss`.
+    pair_sampling, unknown_in_similarity: of the similarity loss, see `hf_mlrpl.losses.similarity_loss`.
     reduction: of partial BCE, see `hf_mlrpl.losses.partial_bce`.
     """
 

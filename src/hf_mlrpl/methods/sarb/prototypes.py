@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from ...data.training_images import TrainingImages
+from ...data.images.training_images import TrainingImages
 from ...distributed import gather_uneven_rows, sum_over_processes
-from ...modeling_utils import MultiLabelPreTrainedModel
+from ...models.modeling_utils import MultiLabelPreTrainedModel
 
 logger = logging.get_logger(__name__)
 

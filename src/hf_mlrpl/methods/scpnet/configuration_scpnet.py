@@ -2,8 +2,8 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration_clip import ClipPromptConfig
-from ...priors.label_similarity import check_prior_settings
+from ...clip.configuration_clip import ClipPromptConfig
+from ...models.priors.label_similarity import check_prior_settings
 
 
 @strict
@@ -19,7 +19,7 @@ class ScpnetConfig(ClipPromptConfig):
     graph_layers, graph_dim: number of its graph convolutions, and the length of the vectors between them.
     prior: how alike labels are. "clip": cosines of the text features of "a photo of a <name>"; "images": cosines of
         the mean vectors of the training images where a label is known to be present; or a source of
-        `hf_mlrpl.priors.label_similarity`: "glove", the path of a GloVe file or of the matrix, a text encoder.
+        `hf_mlrpl.models.priors.label_similarity`: "glove", the path of a GloVe file or of the matrix, a text encoder.
     prior_top_k: labels that a row of the graph keeps, with the label itself; `None` keeps all.
     prior_reweight: what the neighbours of a label get together, `s`.
     prior_temperature: of the calibration, `tau'`.

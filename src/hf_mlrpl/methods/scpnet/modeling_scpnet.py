@@ -11,16 +11,16 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from ...configuration_utils import MultiLabelConfig
-from ...data.training_images import TrainingImages
+from ...clip.modeling_clip import ClipPromptModel
+from ...clip.prompts import PromptLearner
+from ...clip.sources import ClipSource
+from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
 from ...losses import at_least_float32
-from ...modeling_clip import ClipPromptModel
-from ...modules.backbone import PartlyFrozen, PooledBackbone
-from ...modules.clip.sources import ClipSource
-from ...modules.graph_convolution import GraphNetwork
-from ...modules.prompts import PromptLearner
-from ...priors.label_similarity import (
+from ...models.configuration_utils import MultiLabelConfig
+from ...models.parts.backbone import PartlyFrozen, PooledBackbone
+from ...models.parts.graph_convolution import GraphNetwork
+from ...models.priors.label_similarity import (
     SIMILARITY_FILES,
     cosine_similarities,
     dynamic_relation_prior,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...data.training_images import TrainingImages
+from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
 from ...losses import corrected_labels, focal_margin_loss
 from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms

@@ -15,11 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...configuration_utils import MultiLabelConfig
-from ...data.training_images import TrainingImages
+from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows, state_digest, total_over_processes
-from ...modeling_utils import MultiLabelPreTrainedModel
-from ...modules.backbone import Backbone
+from ...models.configuration_utils import MultiLabelConfig
+from ...models.modeling_utils import MultiLabelPreTrainedModel
+from ...models.parts.backbone import Backbone
 
 IMAGES_PER_FILE = 1024
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor
 
-from ...configuration_utils import MultiLabelConfig
-from ...data.training_images import TrainingImages
+from ...data.images.training_images import TrainingImages
 from ...distributed import share_buffers
 from ...labels import NEGATIVE, POSITIVE
 from ...losses import known_bce, normalized_partial_bce
-from ...modeling_utils import MultiLabelPreTrainedModel
+from ...models.configuration_utils import MultiLabelConfig
+from ...models.modeling_utils import MultiLabelPreTrainedModel
 from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ...schedules import Progress
 from .image_features import ImageFeatures

@@ -2,7 +2,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from ...configuration_utils import MultiLabelConfig
+from ...models.configuration_utils import MultiLabelConfig
 
 
 @strict

@@ -3,14 +3,14 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from ...modeling_utils import MultiLabelPreTrainedModel
-from ...modules.backbone import Backbone
-from ...modules.gated_gnn import GatedGnn
-from ...modules.label_classifier import LabelClassifier
-from ...modules.semantic_attention import SemanticAttention
-from ...modules.semantic_decoupling import SemanticDecoupling
-from ...priors.cooccurrence import cooccurrence_graph
-from ...priors.label_embeddings import label_embeddings
+from ...models.modeling_utils import MultiLabelPreTrainedModel
+from ...models.parts.backbone import Backbone
+from ...models.parts.gated_gnn import GatedGnn
+from ...models.parts.label_classifier import LabelClassifier
+from ...models.parts.semantic_attention import SemanticAttention
+from ...models.parts.semantic_decoupling import SemanticDecoupling
+from ...models.priors.cooccurrence import cooccurrence_graph
+from ...models.priors.label_embeddings import label_embeddings
 from .configuration_ssgrl import SsgrlConfig
 
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...losses import Reduction, partial_bce
-from ...modeling_utils import MultiLabelPreTrainedModel
+from ...models.modeling_utils import MultiLabelPreTrainedModel
 from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ...schedules import Progress
 

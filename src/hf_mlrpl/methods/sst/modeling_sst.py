@@ -2,8 +2,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...losses import at_least_float32
-from ...modules.label_classifier import LabelClassifier
-from ...modules.pair_scores import pair_scores
+from ...models.parts.label_classifier import LabelClassifier
+from ...models.parts.pair_scores import pair_scores
 from ..ssgrl.modeling_ssgrl import SsgrlForMultiLabelClassification
 from .configuration_sst import SstConfig
 

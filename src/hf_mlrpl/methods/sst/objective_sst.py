@@ -9,10 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...distributed import gather_rows
-from ...losses import Reduction, asymmetric_loss, at_least_float32, partial_bce
+from ...losses import (
+    COSINE_EPS,
+    PairSampling,
+    Reduction,
+    UnknownInSimilarity,
+    asymmetric_loss,
+    at_least_float32,
+    partial_bce,
+    similarity_loss,
+)
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
 from ...schedules import Progress, Ramp, StepDown
-from ...similarity import COSINE_EPS, PairSampling, UnknownInSimilarity, similarity_loss
 from .configuration_sst import SstConfig
 from .modeling_sst import SstForMultiLabelClassification
 

@@ -1,0 +1,114 @@
+"""Digit scenes, the embedded data set: small scenes of real handwritten digits that occur together.
+
+Nothing is downloaded: the digits are those of `sklearn.datasets.load_digits`, 1,797 scans of 8 x 8 pixels.
+"""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...labels import NEGATIVE, POSITIVE
+from ..columns import check_split, make_dataset
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+NUM_SCENES = {"train": 4000, "test": 1000}
+FAMILIES = ((0, 1, 2), (3, 4, 5), (6, 7, 8, 9))
+NUM_LABELS = 10
+CANVAS = 64
+MAX_DIGITS = 4
+MIN_SIZE, MAX_SIZE = 16, 24
+FAMILY_PROBABILITY = 0.8
+TEST_PROPORTION = 0.25
+PLACES = 24  # candidate places per digit
+ALLOWED_OVERLAP = 0.1  # of the smaller of two digits
+
+
+def load_digit_scenes(split: str = "train", num_scenes: int | None = None, seed: int = 0) -> "Dataset":
+    """Grey scenes of 64 x 64 pixels with one to four digits each; the labels are the digits "0" to "9".
+
+    Digits of 16 to 24 pixels lie at random places on a noisy canvas, each with its own contrast. About 80 % of the
+    digits of a scene come from one of the families {0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}, so labels occur together. The
+    scans in test scenes never occur in training scenes, whatever the seeds.
+
+    Args:
+        split: "train" or "test".
+        num_scenes: 4,000 for training and 1,000 for testing by default; fewer are the first ones of more.
+        seed: of the scenes; the same seed gives the same pixels.
+    """
+    check_split(split, list(NUM_SCENES), "digit_scenes")
+    num_scenes = NUM_SCENES[split] if num_scenes is None else num_scenes
+    if num_scenes < 1:
+        raise ValueError(f"`num_scenes` must be at least 1, got {num_scenes}.")
+    scans, digits = digit_scans(split)
+    by_digit = [scans[digits == digit] for digit in range(NUM_LABELS)]
+    generator = np.random.RandomState([seed, list(NUM_SCENES).index(split)])
+    images, labels = [], np.full((num_scenes, NUM_LABELS), NEGATIVE, dtype=np.int8)
+    for row in labels:
+        drawn = draw_digits(generator)
+        row[drawn] = POSITIVE
+        images.append(_png(draw_scene(generator, drawn, by_digit)))
+    ids = [f"{split}-{i:05d}" for i in range(num_scenes)]
+    return make_dataset(images, ids, labels, [str(digit) for digit in range(NUM_LABELS)])
+
+
+def digit_scans(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The scans of a split, `(num_scans, 8, 8)` in [0, 1], and their digits, `(num_scans,)`."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.RandomState(0).permutation(len(data.target))  # not `seed`: the splits must never mix
+    num_test = round(TEST_PROPORTION * len(order))
+    rows = order[:num_test] if split == "test" else order[num_test:]
+    return data.images[rows] / 16, data.target[rows]
+
+
+def draw_digits(generator: np.random.RandomState) -> list[int]:
+    """The digits of one scene, most of them from one family, repetitions allowed."""
+    any_digit = generator.randint(NUM_LABELS)
+    home = next(family for family in FAMILIES if any_digit in family)
+    others = [digit for digit in range(NUM_LABELS) if digit not in home]
+    return [
+        int(generator.choice(home if generator.random_sample() < FAMILY_PROBABILITY else others))
+        for _ in range(generator.randint(1, MAX_DIGITS + 1))
+    ]
+
+
+def draw_scene(generator: np.random.RandomState, digits: list[int], scans: list[np.ndarray]) -> np.ndarray:
+    """The pixels of one scene, `(64, 64)` uint8."""
+    from PIL import Image
+
+    canvas = np.full((CANVAS, CANVAS), generator.uniform(40, 100))
+    boxes: list[tuple[int, int, int]] = []
+    for digit in digits:
+        scan = scans[digit][generator.randint(len(scans[digit]))]
+        size = generator.randint(MIN_SIZE, MAX_SIZE + 1)
+        y, x = _free_place(generator, size, boxes)
+        boxes.append((y, x, size))
+        ink = Image.fromarray(scan.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
+        canvas[y : y + size, x : x + size] += generator.uniform(50, 140) * np.asarray(ink).clip(0, 1)
+    canvas += generator.normal(0, 16, canvas.shape)
+    return canvas.round().clip(0, 255).astype(np.uint8)
+
+
+def _free_place(generator: np.random.RandomState, size: int, boxes: list[tuple[int, int, int]]) -> tuple[int, int]:
+    """The first of some random places that covers little of `boxes` (top, left, size); else the best of them."""
+    places = generator.randint(0, CANVAS - size + 1, size=(PLACES, 2))
+    covered = np.zeros(PLACES)
+    for top, left, other in boxes:
+        height = np.minimum(places[:, 0] + size, top + other) - np.maximum(places[:, 0], top)
+        width = np.minimum(places[:, 1] + size, left + other) - np.maximum(places[:, 1], left)
+        overlap = height.clip(0) * width.clip(0) / min(size, other) ** 2
+        covered = np.maximum(covered, overlap)
+    y, x = places[np.argmin(np.maximum(covered, ALLOWED_OVERLAP))]
+    return int(y), int(x)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,81 @@
+"""PASCAL VOC 2007 and 2012."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ...labels import NEGATIVE, POSITIVE
+from ..columns import check_split, make_dataset
+from ..files import find_photos, packaged_label_names, read_lines
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# The test labels of 2012 are not public, so its validation images are what papers test on.
+FILE_SPLITS = {"2007": {"train": "trainval", "test": "test"}, "2012": {"train": "train", "test": "val"}}
+
+
+def load_voc(path: str | Path, split: str = "train", year: str | int = "2007") -> "Dataset":
+    """The photos of a VOC split with one label per class, in alphabetical order.
+
+    A label is present if at least one object of the class is not marked 'difficult', and absent otherwise: an image
+    with nothing but difficult objects has every label absent. The rule of the public SSGRL, SST and DualCoOp code.
+
+    ```
+    path/VOC2007/ImageSets/Main/trainval.txt      image ids, one per line
+    path/VOC2007/Annotations/000005.xml
+    path/VOC2007/JPEGImages/000005.jpg
+    ```
+
+    Args:
+        path: the devkit folder, or its VOC2007 (VOC2012) folder.
+        split: "train" is trainval of 2007 and train of 2012; "test" is test of 2007 and val of 2012.
+    """
+    year = str(year)
+    if year not in FILE_SPLITS:
+        raise ValueError(f"`year` must be one of {', '.join(FILE_SPLITS)}, got {year!r}.")
+    folder = _year_folder(Path(path).expanduser().absolute(), year)
+    lists = {name: folder / "ImageSets" / "Main" / f"{part}.txt" for name, part in FILE_SPLITS[year].items()}
+    existing = [name for name, file in lists.items() if file.is_file()]
+    if not existing:
+        raise FileNotFoundError(f"The VOC image list {lists.get(split, lists['train'])} does not exist.")
+    check_split(split, existing, folder)
+
+    image_ids = read_lines(lists[split])
+    if not image_ids:
+        raise ValueError(f"{lists[split]} names no image.")
+    names = packaged_label_names("voc")
+    labels = np.stack([_read_labels(folder / "Annotations" / f"{image_id}.xml", names) for image_id in image_ids])
+    photos = find_photos([f"{image_id}.jpg" for image_id in image_ids], [folder / "JPEGImages"], lists[split])
+    return make_dataset(photos, image_ids, labels, names)
+
+
+def _year_folder(path: Path, year: str) -> Path:
+    candidates = [path, path / f"VOC{year}", path / "VOCdevkit" / f"VOC{year}"]
+    for folder in candidates:
+        if (folder / "ImageSets").is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"There is no VOC {year} in {path}: none of {', '.join(str(folder) for folder in candidates)} has a folder "
+        "ImageSets."
+    )
+
+
+def _read_labels(file: Path, names: list[str]) -> np.ndarray:
+    """The labels of one image, `(num_labels,)`."""
+    try:
+        root = ElementTree.parse(file).getroot()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"The VOC annotation file {file} does not exist.") from error
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{file} is not valid XML: {error}.") from error
+    labels = np.full(len(names), NEGATIVE, dtype=np.int8)
+    for item in root.findall("object"):
+        name = (item.findtext("name") or "").strip()  # the direct child: parts of the object have names, too
+        if name not in names:
+            raise ValueError(f"{file} has an object of the unknown class {name!r}. Classes: {', '.join(names)}.")
+        if (item.findtext("difficult") or "0").strip() != "1":
+            labels[names.index(name)] = POSITIVE
+    return labels

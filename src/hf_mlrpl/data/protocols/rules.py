@@ -1,0 +1,188 @@
+"""Protocols: rules that hide labels, so that fully labelled data become partially labelled.
+
+A protocol is a function of the whole label matrix, `(num_images, num_labels)` in {-1, 0, +1}. It replaces entries by 0
+(unknown) and changes nothing else: the same labels, order and seed give the same result. It has its own random
+generator, NumPy's global one stays as it is. The generator is the legacy one: only its numbers never change.
+`hide_labels` applies a protocol to a data set. One with `needs_names = True` gets the label names, too, one with
+`needs_files = True` the paths of the images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...labels import NEGATIVE, POSITIVE, UNKNOWN, check_labels
+from .hierarchy import any_related, read_hierarchy
+
+KEEP_ALL = -1
+
+
+@dataclass(frozen=True)
+class RandomKnown:
+    """Every label, positive or negative, stays known with probability `proportion`.
+
+    The setting of Durand et al. 2019 that SST, SARB, DualCoOp and SCPNet use. Draws from NumPy's legacy generator over
+    the whole label matrix, so that `seed=0` gives the split of the public SST and SARB code bit for bit, as long as
+    the images are in the order of the annotation file. The draws do not depend on `proportion`: what is known at 0.1
+    is known at 0.2, too. An image may keep no known label at all.
+    """
+
+    proportion: float
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 0 < self.proportion <= 1:
+            raise ValueError(f"`proportion` must lie in (0, 1], got {self.proportion}. Ten percent is 0.1, not 10.")
+
+    def __call__(self, labels: np.ndarray) -> np.ndarray:
+        check_labels(labels)
+        known = np.random.RandomState(self.seed).random_sample(labels.shape) < self.proportion  # (N, C)
+        return np.where(known, labels, UNKNOWN).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class SinglePositive:
+    """`num_positives` positives and `num_negatives` negatives of every image stay known; -1 keeps all of a kind.
+
+    The setting of Cole et al. 2021, one positive and nothing else, with the seed of their code. Bit for bit theirs if
+    the images are in their order: VOC 2012 and CUB as their lists are, COCO with `annotated_only: true` and
+    `order: id_as_text`, NUS-WIDE with `subset: cole`.
+    """
+
+    num_positives: int = 1
+    num_negatives: int = 0
+    seed: int = 1200
+
+    def __post_init__(self):
+        for name in ("num_positives", "num_negatives"):
+            if getattr(self, name) < KEEP_ALL:
+                raise ValueError(f"`{name}` must be 0 or more, or -1 to keep all, got {getattr(self, name)}.")
+
+    def __call__(self, labels: np.ndarray) -> np.ndarray:
+        check_labels(labels)
+        generator = np.random.RandomState(self.seed)
+        observed = np.full(labels.shape, UNKNOWN, dtype=np.int8)
+        for row, observed_row in zip(labels, observed, strict=True):
+            for value, count in ((POSITIVE, self.num_positives), (NEGATIVE, self.num_negatives)):
+                candidates = np.flatnonzero(row == value)
+                generator.shuffle(candidates)  # also where none is kept: it advances the generator
+                observed_row[candidates if count == KEEP_ALL else candidates[:count]] = value
+        return observed
+
+
+@dataclass(frozen=True)
+class PositiveFraction:
+    """Every positive stays known with probability `fraction`, and so do 1 to 1.5 times as many negatives of its image.
+
+    The setting of Kundu et al. for COCO 2017. Their paper does not say how the ratio and the negatives are drawn:
+    here the ratio is uniform per image, and the negatives of an image are equally likely. An image without a known
+    positive keeps no negative. `fraction=1` hides nothing, as in the paper. What is known at 0.1 is known at 0.3, too.
+
+    fraction: part of the positives that stays known, in (0, 1].
+    negatives_per_positive: range of the ratio; rounded to whole negatives, as far as the image has them.
+    exact: keep exactly that part of all positives of the data set, not each with that probability.
+    """
+
+    fraction: float
+    negatives_per_positive: tuple[float, float] = (1.0, 1.5)
+    exact: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"`fraction` must lie in (0, 1], got {self.fraction}. Ten percent is 0.1, not 10.")
+        ratios = list(self.negatives_per_positive)
+        if len(ratios) != 2 or ratios != sorted(ratios) or ratios[0] < 0:
+            raise ValueError(
+                "`negatives_per_positive` must be the lowest and the highest ratio, such as [1, 1.5], "
+                f"got {self.negatives_per_positive}."
+            )
+
+    def __call__(self, labels: np.ndarray) -> np.ndarray:
+        check_labels(labels)
+        if self.fraction == 1:
+            return labels.astype(np.int8)
+        generator = np.random.RandomState(self.seed)
+        draws = generator.random_sample(labels.shape)  # (N, C)
+        ratios = generator.uniform(*self.negatives_per_positive, size=len(labels))
+
+        positive = labels == POSITIVE
+        bound = self.fraction
+        if self.exact:
+            bound = np.sort(np.append(draws[positive], np.inf))[round(self.fraction * positive.sum())]
+        known_positive = positive & (draws < bound)
+        order = np.where(labels == NEGATIVE, draws, np.inf).argsort(axis=1)  # the negatives of an image come first
+        rank = np.empty_like(order)
+        np.put_along_axis(rank, order, np.arange(labels.shape[1])[None], axis=1)
+        wanted = np.rint(ratios * known_positive.sum(axis=1))
+        known_negative = (labels == NEGATIVE) & (rank < wanted[:, None])
+        return np.where(known_positive | known_negative, labels, UNKNOWN).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class KnowledgeGraph:
+    """Labels are verified from the root of a hierarchy downwards, and the annotator stops somewhere.
+
+    The setting of Kundu et al. for COCO panoptic, whose details are not published. Here, for each present label of an
+    image without a present label below it, a stop is drawn among the label itself and those above it, a root that all
+    share excepted. The stop and what is above it are known to be present. Among the labels right below a present one
+    that lies above a stop, and among the topmost ones, the absent are known to be absent. All else is unknown.
+
+    Args:
+        hierarchy: name of a shipped one, or a JSON file, see `hf_mlrpl.data.protocols.hierarchy`. The labels
+            above those of the data must be labels of their own: `with_ancestors` adds them, in a recipe
+            `data.hierarchy` does.
+        absent_below: whether what stands below a label that is known to be absent is known to be absent, too.
+    """
+
+    hierarchy: str
+    seed: int = 0
+    absent_below: bool = True
+
+    needs_names: ClassVar[bool] = True
+
+    def __post_init__(self):
+        read_hierarchy(self.hierarchy)
+
+    def __call__(self, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        check_labels(labels, len(names))
+        hierarchy = read_hierarchy(self.hierarchy)
+        missing = hierarchy.with_ancestors(names)[len(names) :]
+        is_a, is_child = hierarchy.is_a(names), hierarchy.is_child(names)  # (C, C)
+        present = labels == POSITIVE
+        if missing or (any_related(present, is_a) & ~present).any():
+            found = f"{missing[0]!r} is none of them" if missing else "an image has a label, but not the one above it"
+            raise ValueError(
+                f"All labels above those of the data must be labels, and present with them, but {found}. "
+                "`with_ancestors` adds them, in a recipe `data.hierarchy`."
+            )
+        roots = ~is_child.any(axis=1)
+        has_one_root = roots.sum() == 1
+        topmost = roots | (has_one_root & (is_child & roots).any(axis=1))
+
+        itself = np.eye(len(names), dtype=bool)
+        ends = present & ~any_related(present, is_child)
+        stops = self._draw_stops(ends, itself | (is_a & ~(roots & has_one_root)))
+        verified = any_related(stops, is_a)
+        above_stops = any_related(stops, is_a & ~itself)
+        absent = ~present & (any_related(above_stops, is_child.T) | topmost)
+        if self.absent_below:
+            absent = any_related(absent, is_a.T)
+        return np.select([verified, absent], [POSITIVE, NEGATIVE], UNKNOWN).astype(np.int8)
+
+    def _draw_stops(self, ends: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        """One of the candidates of each end, all equally likely; `(num_images, num_labels)` bool.
+
+        Args:
+            ends: `(num_images, num_labels)` bool, present labels without a present one below.
+            candidates: `(num_labels, num_labels)` bool, where the way down to a label may stop.
+        """
+        count = candidates.sum(axis=1)
+        places = np.argsort(~candidates, axis=1, kind="stable")  # row i begins with the candidates of label i
+        rows, labels = np.nonzero(ends)
+        drawn = (np.random.RandomState(self.seed).random_sample(len(rows)) * count[labels]).astype(int)
+        stops = np.zeros_like(ends)
+        stops[rows, places[labels, drawn]] = True
+        return stops

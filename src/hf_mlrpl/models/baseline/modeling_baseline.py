@@ -1,0 +1,27 @@
+from torch import Tensor
+
+from ..modeling_utils import MultiLabelPreTrainedModel
+from ..parts.backbone import Backbone
+from ..parts.label_classifier import LabelClassifier
+from .configuration_baseline import BaselineConfig
+
+
+class BaselineForMultiLabelClassification(MultiLabelPreTrainedModel):
+    """The network under every method that is only a loss."""
+
+    config_class = BaselineConfig
+    config: BaselineConfig
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__(config)
+        self.backbone = Backbone(config)
+        self.classifier = LabelClassifier(config.num_labels, self.backbone.num_features)
+        self.post_init()
+
+    def represent(self, pixel_values: Tensor) -> tuple[Tensor, None]:
+        """All labels share the pooled features, `(batch_size, num_labels, num_features)` without a copy."""
+        pooled = self.backbone(pixel_values).mean(dim=(2, 3))
+        return pooled.unsqueeze(1).expand(-1, self.config.num_labels, -1), None
+
+    def classify(self, representations: Tensor) -> Tensor:
+        return self.classifier(representations)

@@ -1,0 +1,168 @@
+"""The base of all models: two named stages, one forward, and a door for objectives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from ..data.images.training_images import TrainingImages
+from ..losses import at_least_float32, partial_bce
+from ..objective import Objective, ObjectiveOutput
+from ..schedules import Progress
+from .configuration_utils import MultiLabelConfig
+from .parts.backbone import Backbone, PartlyFrozen
+
+
+@dataclass
+class MultiLabelOutput(ModelOutput):
+    """Output of every model.
+
+    loss: partial BCE over the known labels, when `labels` were given.
+    logits: `(batch_size, num_labels)`; scores are their sigmoid.
+    representations: one vector per label, `(batch_size, num_labels, dim)`, on request.
+    attention_maps: `(batch_size, num_labels, height, width)`, on request.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    representations: Tensor | None = None
+    attention_maps: Tensor | None = None
+
+
+class MultiLabelPreTrainedModel(PreTrainedModel):
+    """Pixels to logits in two stages.
+
+    A model defines `represent` (pixels to one vector per label) and `classify` (vectors to logits); `forward` composes
+    them. With an `objective`, `forward` hands over to it, so that DDP, autocast and gradient accumulation see one
+    ordinary forward pass, whatever a method does inside.
+    """
+
+    config_class = MultiLabelConfig
+    main_input_name = "pixel_values"
+    input_modalities = "image"
+    base_model_prefix = "model"
+    accepts_loss_kwargs = False  # `forward` takes **views; the Trainer shall still divide by the accumulation steps
+    _no_split_modules = ["Bottleneck", "BasicBlock"]
+    needed_weights: tuple[str, ...] = ("backbone.",)  # starts of the names that a checkpoint must have
+
+    config: MultiLabelConfig
+    backbone: PartlyFrozen
+
+    def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map `(batch_size, 3, height, width)` to representations `(batch_size, num_labels, dim)` and attention maps
+        `(batch_size, num_labels, map_height, map_width)`, or `None` where a model has no attention."""
+        raise NotImplementedError(f"{type(self).__name__} must define `represent`.")
+
+    def classify(self, representations: Tensor) -> Tensor:
+        """Map representations to logits, `(batch_size, num_labels)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `classify`.")
+
+    def load_pretrained(self, source: str | None = None) -> None:
+        """Bring pretrained weights into a new model: those that belong to its backbone, or those of `source`, see
+        `Backbone.load_weights`."""
+        if not isinstance(self.backbone, Backbone):
+            raise NotImplementedError(f"{type(self).__name__} must define `load_pretrained`.")
+        self.backbone.load_weights(source)
+
+    def set_priors(self, labels: np.ndarray | None = None) -> None:
+        """Fill the buffers that derive from the label names and from the known training labels, `(num_images,
+        num_labels)` in {-1, 0, +1}. Called once, before training and after `load_pretrained`; a checkpoint carries the
+        result."""
+
+    @property
+    def needs_training_images(self) -> bool:
+        """Whether some buffers derive from the training images themselves, see `set_image_priors`."""
+        return False
+
+    def set_image_priors(self, images: TrainingImages) -> None:
+        """Fill those buffers. Called once after `set_priors`, on every process."""
+
+    def set_labels(self, names: Sequence[str]) -> None:
+        """Know the labels `names` from now on, where a model knows labels by their names."""
+        raise ValueError(
+            f"The labels of a {type(self).__name__} cannot change: it knows them by numbers that it was trained with. "
+            "Models that read the names of their labels, those with CLIP, can be asked about others."
+        )
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        objective: Objective | None = None,
+        progress: Progress | None = None,
+        output_attention_maps: bool = False,
+        output_representations: bool = False,
+        return_dict: bool | None = None,
+        **views: Tensor,
+    ) -> MultiLabelOutput | ObjectiveOutput | tuple:
+        """
+        Args:
+            pixel_values: `(batch_size, 3, height, width)`, normalised.
+            labels: `(batch_size, num_labels)` in {-1, 0, +1}.
+            objective: what to minimise; hands over to it, for training.
+            views: further tensors of the batch that an objective asks for.
+        """
+        if objective is not None:
+            return objective(self, {"pixel_values": pixel_values, "labels": labels, **views}, progress)
+        representations, attention_maps = self.represent(pixel_values)
+        logits = at_least_float32(self.classify(representations))
+        output = MultiLabelOutput(
+            loss=None if labels is None else partial_bce(logits, labels),
+            logits=logits,
+            representations=representations if output_representations else None,
+            attention_maps=attention_maps if output_attention_maps else None,
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def post_init(self) -> None:
+        super().post_init()
+        self._frozen = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+
+    def train(self, mode: bool = True):
+        """Frozen parts of the backbone keep their stored batch statistics (the Trainer calls this at every step)."""
+        super().train(mode)
+        self.backbone.keep_frozen_parts_in_evaluation_mode()
+        return self
+
+    @torch.no_grad()
+    def _init_weights(self, module: Any) -> None:
+        """Torch's own initialisation everywhere, instead of the N(0, 0.02) of language models.
+
+        `reset_parameters` goes through functions that transformers patches to leave loaded tensors alone.
+        """
+        if getattr(module, "_keeps_own_init", False):
+            if hasattr(module, "init_non_persistent_buffers"):
+                module.init_non_persistent_buffers()
+        elif hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Load a checkpoint; a file without some of the `needed_weights` is an error, not a random network."""
+        asked_for_info = kwargs.pop("output_loading_info", False)
+        other_sizes_are_fine = kwargs.pop("ignore_mismatched_sizes", False)
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        both: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model, info = both
+        mismatched = sorted((key, tuple(theirs), tuple(ours)) for key, theirs, ours in info["mismatched_keys"])
+        if mismatched and not other_sizes_are_fine:
+            key, theirs, ours = mismatched[0]
+            raise ValueError(
+                f"The checkpoint {str(pretrained_model_name_or_path)!r} has {len(mismatched)} weights of other sizes "
+                f"than its config says, such as {key}, {theirs} instead of {ours}. Do both files belong together?"
+            )
+        missing = sorted(key for key in info["missing_keys"] if key.startswith(cls.needed_weights))
+        if missing:
+            raise ValueError(
+                f"The checkpoint {str(pretrained_model_name_or_path)!r} lacks {len(missing)} pretrained weights "
+                f"({', '.join(missing[:3])}, ...). It was made for another model than {cls.__name__} with the "
+                f"backbone {model.config.backbone!r}."
+            )
+        for name in model._frozen:  # transformers makes new parameters of what it reads
+            model.get_parameter(name).requires_grad_(False)
+        return (model, info) if asked_for_info else model

@@ -1,0 +1,72 @@
+"""The embedded data set: deterministic, with labels that occur together, and no digit in two splits."""
+
+import numpy as np
+import pytest
+
+from hf_mlrpl.data.collections.digit_scenes import FAMILIES, digit_scans, draw_digits, load_digit_scenes
+from hf_mlrpl.data.columns import SplitNotFound, label_matrix, label_names
+
+
+def image_bytes(dataset) -> list[bytes]:
+    return [value["bytes"].as_py() for value in dataset.data.column("image")]
+
+
+def test_scenes_look_as_described():
+    scenes = load_digit_scenes("test", num_scenes=40)
+    assert len(scenes) == 40
+    assert label_names(scenes) == [str(digit) for digit in range(10)]
+    assert scenes[0]["image_id"] == "test-00000"
+    assert {(row["image"].size, row["image"].mode) for row in scenes} == {((64, 64), "L")}
+    present = (label_matrix(scenes) == 1).sum(axis=1)
+    assert present.min() >= 1 and present.max() <= 4
+    assert (label_matrix(scenes) != 0).all(), "every label is known"
+    pixels = np.asarray(scenes[0]["image"], dtype=float)
+    assert pixels.std() > 5, "noise and digits"
+
+
+def test_the_seed_decides_every_pixel():
+    scenes = load_digit_scenes(num_scenes=20)
+    assert image_bytes(scenes) == image_bytes(load_digit_scenes(num_scenes=20))
+    assert image_bytes(scenes)[:5] == image_bytes(load_digit_scenes(num_scenes=5)), "fewer are the first ones"
+    assert image_bytes(scenes) != image_bytes(load_digit_scenes(num_scenes=20, seed=1))
+    assert not set(image_bytes(scenes)) & set(image_bytes(load_digit_scenes("test", num_scenes=20)))
+
+
+def test_scenes_leave_the_global_generator_alone():
+    state = np.random.get_state()
+    load_digit_scenes(num_scenes=2)
+    assert all(np.array_equal(a, b) for a, b in zip(state, np.random.get_state(), strict=True))
+
+
+def test_no_scan_is_in_both_splits():
+    train, train_digits = digit_scans("train")
+    test, test_digits = digit_scans("test")
+    assert len(train) + len(test) == 1797
+    assert not {scan.tobytes() for scan in train} & {scan.tobytes() for scan in test}
+    assert set(train_digits) == set(test_digits) == set(range(10))
+    assert train.min() == 0 and train.max() == 1
+
+
+def test_labels_of_a_family_occur_together():
+    generator = np.random.RandomState(0)
+    scenes = [draw_digits(generator) for _ in range(3000)]
+    assert {len(scene) for scene in scenes} == {1, 2, 3, 4}
+    pairs = [(a, b) for scene in scenes for i, a in enumerate(scene) for b in scene[:i]]
+    together = np.mean([any(a in family and b in family for family in FAMILIES) for a, b in pairs])
+    # 80 % of the digits come from the family of the scene: 0.8 * 0.8, and some pairs of strangers.
+    assert 0.62 < together < 0.74
+    counts = np.bincount([digit for scene in scenes for digit in scene])
+    assert counts.max() < 1.3 * counts.min(), "all digits are about as frequent"
+
+
+def test_default_sizes():
+    scenes = load_digit_scenes("test")
+    assert len(scenes) == 1000
+    assert len(set(scenes["image_id"])) == 1000
+
+
+def test_wrong_arguments_are_explained():
+    with pytest.raises(SplitNotFound, match="no split 'val' in digit_scenes. Available splits: 'train', 'test'"):
+        load_digit_scenes("val")
+    with pytest.raises(ValueError, match="`num_scenes` must be at least 1, got 0"):
+        load_digit_scenes(num_scenes=0)

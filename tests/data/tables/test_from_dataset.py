@@ -1,0 +1,166 @@
+"""Any `datasets.Dataset` becomes a data set of the library."""
+
+import datasets
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from PIL import Image
+
+from hf_mlrpl.data.columns import SplitNotFound, hide_labels, label_matrix, label_names, make_dataset
+from hf_mlrpl.data.protocols.rules import RandomKnown
+from hf_mlrpl.data.tables.from_dataset import load_from_dataset
+
+IMAGES = [Image.new("RGB", (10 + i, 8)) for i in range(3)]
+EXPECTED = [[1, 0, 0], [1, 0, 1], [0, 0, 0]]  # bird, cat, dog
+
+
+def dataset_with(features=None, image="image", **columns) -> Dataset:
+    types = {image: datasets.Image()} | (features or {})
+    types |= {name: Dataset.from_dict({name: columns[name]}).features[name] for name in columns if name not in types}
+    return Dataset.from_dict({image: IMAGES, **columns}, features=Features(types))
+
+
+def check(dataset, names, labels):
+    assert dataset.column_names == ["image", "image_id", "labels", "positives"]
+    assert dataset.features["image"] == datasets.Image()
+    assert label_names(dataset) == names
+    assert np.array_equal(label_matrix(dataset), labels)
+    assert [row["image"].size for row in dataset] == [(10, 8), (11, 8), (12, 8)]
+
+
+def test_lists_of_text():
+    source = dataset_with(labels=[["bird"], ["bird", "dog"], []])
+    check(load_from_dataset(source, labels=["bird", "cat", "dog"]), ["bird", "cat", "dog"], EXPECTED)
+    check(load_from_dataset(source, unlisted="absent"), ["bird", "dog"], [[1, -1], [1, 1], [-1, -1]])
+
+
+def test_lists_of_a_class_label():
+    feature = List(ClassLabel(names=["bird", "cat", "dog"]))
+    source = dataset_with({"labels": feature}, labels=[[0], [0, 2], []], image="photo")
+    check(load_from_dataset(source), ["bird", "cat", "dog"], EXPECTED)
+    reordered = load_from_dataset(source, labels=["dog", "bird", "cat"])
+    check(reordered, ["dog", "bird", "cat"], np.array(EXPECTED)[:, [2, 0, 1]])
+
+
+@pytest.mark.parametrize("index", [-1, None])  # `datasets` refuses those that are too large
+def test_an_index_without_a_name_is_refused(index):
+    source = dataset_with({"positive": List(ClassLabel(names=["bird", "cat", "dog"]))}, positive=[[0], [1, index], []])
+    message = rf"row 1, column `positive`: a label index must be a number from 0 to 2, got {index}"
+    with pytest.raises(ValueError, match=message):
+        load_from_dataset(source)
+
+
+def test_positive_and_negative_lists():
+    source = dataset_with(positive=[["dog"], [], ["cat"]], negative=[["cat"], ["dog"], None])
+    check(load_from_dataset(source), ["cat", "dog"], [[-1, 1], [0, -1], [1, 0]])
+
+
+def test_one_column_per_label():
+    source = dataset_with(image_id=["x", "y", "z"], dog=[1, 0, None], cat=[True, None, False])
+    loaded = load_from_dataset(source)
+    check(loaded, ["dog", "cat"], [[1, 1], [-1, 0], [0, -1]])
+    assert loaded["image_id"][:] == ["x", "y", "z"]
+    assert load_from_dataset(dataset_with(dog=[1, 0, 1]))["image_id"][:] == ["0", "1", "2"]
+
+
+def test_the_columns_of_this_library():
+    full = make_dataset(IMAGES, ["a", "b", "c"], np.array([[1, -1], [-1, -1], [1, 1]], dtype=np.int8), ["cat", "dog"])
+    hidden = hide_labels(full, RandomKnown(0.5))
+    again = load_from_dataset(hidden, labels=["dog", "cat"])
+    assert label_names(again) == ["dog", "cat"]
+    for column in ("labels", "full_labels"):
+        assert np.array_equal(label_matrix(again, column), label_matrix(hidden, column)[:, ::-1])
+    assert again.column_names == hidden.column_names
+    with pytest.raises(ValueError, match="`labels` names 'dgo', which the data set does not have. Did you mean 'dog'"):
+        load_from_dataset(full, labels=["dgo"])
+
+
+def test_chosen_rows_keep_their_labels():
+    source = dataset_with(labels=[["bird"], ["bird", "dog"], []]).select([1, 0])
+    assert np.array_equal(label_matrix(load_from_dataset(source)), [[1, 1], [1, 0]])
+
+
+def test_paths_become_images(tmp_path):
+    IMAGES[0].save(tmp_path / "a.png")
+    source = Dataset.from_dict({"path": [str(tmp_path / "a.png")], "positive": [["dog"]]})
+    assert load_from_dataset(source)[0]["image"].size == (10, 8)
+
+
+def test_dataset_dicts_and_saved_folders(tmp_path):
+    source = dataset_with(positive=[["dog"], [], ["cat"]])
+    both = DatasetDict(train=source, test=source.select([0]))
+    both.save_to_disk(tmp_path / "both")
+    source.save_to_disk(tmp_path / "one")
+    source.to_parquet(tmp_path / "one.parquet")
+    for splits in (both, tmp_path / "both"):
+        assert len(load_from_dataset(splits, "test", labels=["cat", "dog"])) == 1
+        with pytest.raises(SplitNotFound, match="no split 'val' .*Available splits: 'train', 'test'"):
+            load_from_dataset(splits, "val")
+    for path in (str(tmp_path / "one"), tmp_path / "one.parquet"):
+        assert label_names(load_from_dataset(path)) == ["cat", "dog"]
+        with pytest.raises(SplitNotFound, match="no split 'test' .*Available splits: 'train'"):
+            load_from_dataset(path, "test")
+
+
+def test_image_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "photos"
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        IMAGES[0].save(folder / split / "a.png")
+        (folder / split / "metadata.jsonl").write_text('{"file_name": "a.png", "labels": ["dog", "car"]}\n')
+    loaded = load_from_dataset(folder, "test")
+    assert label_names(loaded) == ["car", "dog"]
+    assert loaded[0]["image"].size == (10, 8)
+    with pytest.raises(SplitNotFound, match="no split 'val' .*Available splits: 'train', 'test'"):
+        load_from_dataset(folder, "val")
+
+
+def test_names_on_the_hub(monkeypatch):
+    source = dataset_with(positive=[["dog"], [], ["cat"]])
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: ["train"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: {"user/pets": {"train": source}}[name][split])
+    assert label_names(load_from_dataset("user/pets")) == ["cat", "dog"]
+    with pytest.raises(SplitNotFound, match="no split 'test' in user/pets. Available splits: 'train'"):
+        load_from_dataset("user/pets", "test")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"caption": ["a", "b", "c"]}, "The data set, row 0, column `caption`: expected 1 .*got 'a'"),
+        ({"dog": [1, 2, 0]}, "row 1, column `dog`: expected 1 .*got 2"),
+        ({"dog": [1, -1, 0]}, r"both 0 \(row 2, column `dog`\) and -1 \(row 1, column `dog`\)"),
+        ({"image_id": ["a", "b", "c"]}, "has no labels. Expected one column per label"),
+        ({"image_id": ["a", "b", "a"], "dog": [1, 1, 1]}, r"`image_id` must be unique.*'a' \(2 times\)"),
+        ({"positive": [["dog"], [], ["cat"]], "negative": [["dog"], [], []]}, "row 0: dog is both positive and neg"),
+    ],
+)
+def test_mistakes_in_columns(columns, message):
+    with pytest.raises(ValueError, match=message):
+        load_from_dataset(dataset_with(**columns))
+
+
+def test_one_class_per_image_is_explained():
+    source = dataset_with({"label": ClassLabel(names=["cat", "dog"])}, label=[0, 1, 0])
+    with pytest.raises(ValueError, match="one class per image, in the column `label`.*several labels per image"):
+        load_from_dataset(source)
+
+
+def test_other_mistakes(tmp_path):
+    with pytest.raises(ValueError, match="needs a column `image`: .*got `dog`"):
+        load_from_dataset(Dataset.from_dict({"dog": [1, 0]}))
+    with pytest.raises(ValueError, match="The data set is empty: its split 'train' has no rows"):
+        load_from_dataset(dataset_with(dog=[1, 0, 1]).select([]))
+    with pytest.raises(FileNotFoundError, match="There is no file or folder ./nowhere/at/all"):
+        load_from_dataset("./nowhere/at/all")
+    with pytest.raises(TypeError, match="must be a datasets.Dataset or DatasetDict, .* got dict"):
+        load_from_dataset({"image": []})
+    (tmp_path / "photos.csv").write_text("image,dog\n")
+    with pytest.raises(ValueError, match="photos.csv must be a folder or a .parquet file. `load_table` reads"):
+        load_from_dataset(tmp_path / "photos.csv")
+
+
+def test_the_same_warnings_as_for_tables(caplog):
+    load_from_dataset(dataset_with({"dog": Value("int8")}, dog=[None, None, None]))
+    assert "all labels of all 3 images are unknown" in caplog.text

@@ -1,0 +1,138 @@
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from hf_mlrpl import BaselineConfig, BaselineForMultiLabelClassification
+from hf_mlrpl.models.parts.backbone import Backbone
+
+
+def make_backbone(**settings) -> Backbone:
+    return Backbone(BaselineConfig(**{"backbone": "test_resnet", "image_size": 32} | settings))
+
+
+def timm_network(seed: int, **options) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return timm.create_model("test_resnet", features_only=True, out_indices=(-1,), **options)
+
+
+def test_a_new_model_has_the_initial_weights_of_timm():
+    expected = timm_network(seed=3).state_dict()
+    torch.manual_seed(3)
+    model = BaselineForMultiLabelClassification(BaselineConfig(backbone="test_resnet"))
+    actual = model.backbone.network.state_dict()
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+
+
+def test_weights_from_a_file_arrive_bit_by_bit(tmp_path):
+    torch.manual_seed(5)
+    source = timm.create_model("test_resnet", num_classes=7).state_dict()  # with a classifier, which is ignored
+    source = {name: torch.randn_like(value) if value.is_floating_point() else value for name, value in source.items()}
+    save_file(source, tmp_path / "weights.safetensors")
+    backbone = make_backbone()
+    backbone.load_weights(str(tmp_path / "weights.safetensors"))
+    actual = backbone.network.state_dict()
+    assert actual and all(torch.equal(actual[name], source[name]) for name in actual)
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_byobnet", "test_vit"])
+def test_a_file_has_the_names_of_the_whole_network(name, tmp_path):
+    """timm renames the parts of some networks when it makes feature extractors of them."""
+    torch.manual_seed(5)
+    source = {key: torch.randn_like(value) for key, value in timm.create_model(name).named_parameters()}
+    buffers = dict(timm.create_model(name).named_buffers())
+    save_file(source | buffers, tmp_path / "weights.safetensors")
+    backbone = make_backbone(backbone=name)
+    backbone.load_weights(str(tmp_path / "weights.safetensors"))
+    for key, parameter in backbone.network.named_parameters():
+        place = key.removeprefix("model.").replace("stages_", "stages.").replace("stem_", "stem.")
+        assert torch.equal(parameter, source[place]), key
+
+
+def test_a_file_may_lack_the_counters_of_batch_norms(tmp_path):
+    """As torchvision's file of the published ResNet-101 does, resnet101-5d3b4d8f.pth."""
+    source = timm_network(seed=1).state_dict()
+    save_file({k: v for k, v in source.items() if not k.endswith("num_batches_tracked")}, tmp_path / "old.safetensors")
+    backbone = make_backbone()
+    backbone.load_weights(str(tmp_path / "old.safetensors"))
+    assert all(torch.equal(tensor, source[name]) for name, tensor in backbone.network.state_dict().items())
+
+
+def test_a_file_of_another_network_is_an_error(tmp_path):
+    source = timm_network(seed=0).state_dict()
+    del source["layer2.0.conv1.weight"]
+    source["layer1.0.conv1.weight"] = torch.zeros(2, 2)
+    save_file(source, tmp_path / "other.safetensors")
+    message = r"other.safetensors do not fit the backbone test_resnet: 1 missing \(layer2.0.conv1.weight\), 1 of"
+    with pytest.raises(ValueError, match=message):
+        make_backbone().load_weights(str(tmp_path / "other.safetensors"))
+
+
+def test_a_file_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.safetensors"):
+        make_backbone().load_weights(str(tmp_path / "nothing.safetensors"))
+
+
+def test_weights_that_cannot_be_downloaded_are_an_error_with_a_way_out(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("no connection")
+
+    backbone = make_backbone()
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(OSError, match="weights of the backbone test_resnet .* be false .* no connection"):
+        backbone.load_weights()
+
+
+def test_a_file_with_a_pickled_object_is_refused(tmp_path):
+    torch.save({"state_dict": torch.nn.Linear(2, 2)}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match="evil.pth"):
+        make_backbone().load_weights(str(tmp_path / "evil.pth"))
+
+
+def test_a_file_that_is_no_weights_is_an_error(tmp_path):
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(ValueError, match="text.safetensors"):
+        make_backbone().load_weights(str(tmp_path / "text.safetensors"))
+
+
+@pytest.mark.parametrize("stride, side", [(None, 2), (32, 2), (16, 4), (8, 8)])
+def test_the_output_stride_sets_the_size_of_the_feature_map(stride, side):
+    backbone = make_backbone(output_stride=stride)
+    assert backbone(torch.zeros(1, 3, 64, 64)).shape == (1, backbone.num_features, side, side)
+
+
+def test_feature_pooling_halves_the_feature_map():
+    assert make_backbone(feature_pool=2)(torch.zeros(1, 3, 64, 128)).shape[2:] == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_convnext"])
+def test_other_networks(name):
+    backbone = make_backbone(backbone=name)
+    assert backbone(torch.zeros(2, 3, 64, 64)).shape[:2] == (2, backbone.num_features)
+
+
+def test_frozen_parts_are_in_evaluation_mode_and_need_no_gradient():
+    backbone = make_backbone(trainable_backbone=["layer3", "layer4"])
+    backbone.train()
+    backbone.keep_frozen_parts_in_evaluation_mode()
+    assert not backbone.network.bn1.training and backbone.network.layer4.training
+    trained = {
+        name.split(".")[0] for name, parameter in backbone.network.named_parameters() if parameter.requires_grad
+    }
+    assert trained == {"layer3", "layer4"}
+
+
+def test_an_unknown_part_is_an_error_with_the_parts():
+    with pytest.raises(ValueError, match="`trainable_backbone` names layer5, .* Its parts are conv1, bn1, .*layer4"):
+        make_backbone(trainable_backbone=["layer5"])
+
+
+def test_an_unknown_network_is_an_error_with_the_closest_names():
+    with pytest.raises(ValueError, match="got 'resnet51'. Did you mean .*resnet50"):
+        make_backbone(backbone="resnet51")
+
+
+def test_a_network_that_cannot_dilate_is_an_error():
+    with pytest.raises(ValueError, match="'test_vit' with {'output_stride': 8} gives no feature map"):
+        make_backbone(backbone="test_vit", output_stride=8)

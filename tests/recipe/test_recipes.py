@@ -1,0 +1,370 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny import MODELS, tiny_content, tiny_recipe, write_recipe
+
+from hf_mlrpl.data.columns import label_matrix, make_dataset
+from hf_mlrpl.recipe.document import DEFAULT_RECIPE, Recipe
+from hf_mlrpl.recipe.shipped import recipe_names
+from hf_mlrpl.registry import METHODS, VIEWS, load
+from hf_mlrpl.schedules import Progress
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid(name, tmp_path):
+    recipe = Recipe.load(name)
+    assert recipe.name == name.replace("/", "-") and recipe.method == name.split("/")[0]
+    arguments = recipe.build_arguments(str(tmp_path))
+    assert arguments.learning_rate > 0 and arguments.num_train_epochs >= 1
+    assert recipe.build_objective(recipe.model_config(["cat", "dog"])) is not None
+
+
+def test_every_method_has_a_recipe():
+    assert {name.split("/")[0] for name in recipe_names()} == METHODS.keys()
+    assert DEFAULT_RECIPE in recipe_names()
+
+
+def test_a_recipe_is_found_by_path_and_by_name(tmp_path):
+    path = write_recipe(tmp_path)
+    assert Recipe.load(path).to_dict() == tiny_content()
+    assert Recipe.load(path).name == "tiny"
+    assert Recipe.load("sst/digit_scenes_10").to_dict() == Recipe.load("sst/digit_scenes_10.yaml").to_dict()
+
+
+def test_a_saved_recipe_is_the_same_recipe(tmp_path):
+    recipe = tiny_recipe()
+    recipe.save(tmp_path / "recipe.yaml")
+    assert Recipe.load(tmp_path / "recipe.yaml").to_dict() == recipe.to_dict()
+
+
+def test_overrides_replace_and_add_settings():
+    overrides = [
+        "data.proportion=0.3",
+        "training.learning_rate=1e-4",
+        "objective.ramp.epochs=2",
+        "model.backbone=vgg11",
+    ]
+    recipe = Recipe.load("sst/digit_scenes_10", [*overrides, "objective.cooccurrence=statistical"])
+    assert recipe.data["proportion"] == 0.3 and recipe.training["learning_rate"] == 1e-4
+    assert recipe.model["backbone"] == "vgg11"
+    config = recipe.objective_config()
+    assert config.ramp.epochs == 2 and config.cooccurrence == "statistical"
+
+
+def test_an_override_without_a_value_takes_a_setting_out():
+    overrides = ["data.protocol=single_positive", "data.proportion=", "data.seed="]
+    recipe = Recipe.load("sst/digit_scenes_10", overrides)
+    assert "proportion" not in recipe.data and recipe.protocol().num_positives == 1
+    assert Recipe.load("sst/digit_scenes_10", ["objective.bank_size="]).objective == Recipe.load().objective
+
+
+def test_an_override_fills_an_empty_section(tmp_path):
+    (tmp_path / "empty.yaml").write_text("method: asl\ndata: {name: digit_scenes}\nobjective:\n")
+    assert Recipe.load(tmp_path / "empty.yaml", ["objective.clip=0.1"]).objective == {"clip": 0.1}
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("training.learning_rate", "An override must look like section.key=value, got 'training.learning_rate'"),
+        ("=3", "An override must look like section.key=value"),
+        ("training..seed=3", "An override must look like section.key=value"),
+        ("training.learning_rate.x=3", "needs `learning_rate` to be a section, but it is a value"),
+        ("training.seed=[1", "The override 'training.seed=[1' is not valid YAML"),
+        (
+            "training.learning_rat=1",
+            "Recipe section `training` has no key `learning_rat`. Did you mean `learning_rate`?",
+        ),
+        ("trainin.seed=1", "The recipe has no key `trainin`. Did you mean `training`?"),
+        ("training.learning_rate=fast", "Recipe key `training.learning_rate` must be a number, got 'fast'"),
+        ("training.num_train_epochs=null", "Recipe key `training.num_train_epochs` must be a number"),
+        ("model.num_lables=3", "Recipe section `model` has no key `num_lables`"),
+        ("model.image_size=large", "Recipe key `model.image_size` must be"),
+        ("model.image_size=[1, 2, 3]", "`image_size` must be a side or [height, width] in pixels, got [1, 2, 3]"),
+        ("model.image_size=0", "`image_size` must be a side or [height, width]"),
+        ("model.pretrained=3", "Recipe key `model.pretrained` must be true or false or text, got 3"),
+        ("objective.bank_sise=3", "Recipe section `objective` has no key `bank_sise`. Did you mean `bank_size`?"),
+        ("objective.bank_size=0", "`bank_size` must be at least 1, got 0"),
+        ("objective.vote=max", "Recipe key `objective.vote` must be one of mean, sum, got 'max'"),
+        ("objective.intra_threshold.first=0.1", "`floor` must not lie above `first`"),
+        ("data.name=digit_scene", "Unknown data set 'digit_scene'. Did you mean 'digit_scenes'?"),
+        ("data.name=imagenet", "Unknown data set 'imagenet'. Available: digit_scenes, coco, voc"),
+        ("data.protocol=random", "Unknown protocol 'random'"),
+        ("data.view=shfit", "Unknown view 'shfit'. Did you mean 'shift'?"),
+        ("data.further_views=strong", "Recipe key `data.further_views` must be a mapping, got 'strong'"),
+        ("data.further_views={labels: shift}", "must map names such as `strong` to views, got 'labels'"),
+        ("data.further_views={1: shift}", "must map names such as `strong` to views, got 1"),
+        (
+            "data.further_views.weak=shfit",
+            "Unknown view in `data.further_views.weak`: 'shfit'. Did you mean 'shift'?",
+        ),
+        ("model.resize=cut", "Recipe key `model.resize` must be one of stretch, crop, got 'cut'"),
+        ("data.validation=10", "`data.validation` must lie in [0, 1), got 10"),
+        ("data.proportoin=0.1", "Recipe section `data` has no key `proportoin`. Did you mean `proportion`?"),
+        ("data.on_bad_image=ignore", "Recipe key `data.on_bad_image` must be one of error, skip, got 'ignore'"),
+        ("data.path=/data", "Recipe section `data` has no key `path`"),
+        ("data.num_scenes=many", "Recipe key `data.num_scenes` must be a whole number or null, got 'many'"),
+        ("method=sts", "Unknown method 'sts'. Did you mean 'sst'?"),
+        ("data=3", "Recipe section `data` must be a mapping of keys to values, got 3"),
+        ("data={}", "The recipe has no `data.name`"),
+    ],
+)
+def test_a_wrong_setting_is_found_before_anything_is_loaded(override, message):
+    with pytest.raises(ValueError) as error:
+        Recipe.load("sst/digit_scenes_10", [override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("model.prior_top_k=1", "`prior_top_k` must be at least 2, a label and its nearest neighbour, got 1"),
+        ("model.prior_reweight=2", "`prior_reweight` must lie in [0, 1], got 2"),
+        ("model.prior_temperature=0", "`prior_temperature` must be positive, got 0"),
+        ("objective.candidate_threshold=95", "`candidate_threshold` must lie in (0, 1], got 95"),
+    ],
+)
+def test_a_wrong_setting_of_scpnet_is_found_before_anything_is_loaded(override, message):
+    with pytest.raises(ValueError) as error:
+        Recipe.load("scpnet/digit_scenes_10", [override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "must be a mapping with the keys method, data, model, objective, training"),
+        ("- 1", "must be a mapping with the keys"),
+        ("a: [", "is not valid YAML"),
+        ("method: sst", "The recipe has no `data`"),
+        ("data: {name: digit_scenes}", "The recipe has no `method`"),
+        ("method: [sst]\ndata: {name: digit_scenes}", "Unknown method ['sst']"),
+        ("method: sst\ndata: {name: digit_scenes}\ntraining: fast", "Recipe section `training` must be a mapping"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_an_error(content, message, tmp_path):
+    (tmp_path / "broken.yaml").write_text(content)
+    with pytest.raises(ValueError) as error:
+        Recipe.load(tmp_path / "broken.yaml")
+    assert message in str(error.value)
+
+
+def test_a_missing_file_is_an_error_that_offers_the_closest(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no recipe 'sst/voc07_10', .* mean 'sst/voc2007_10'?"):
+        Recipe.load("sst/voc07_10")
+    (tmp_path / "my_photos.yaml").touch()
+    with pytest.raises(FileNotFoundError, match="Did you mean '.*/my_photos.yaml'?"):
+        Recipe.load(tmp_path / "my_photo.yaml")
+
+
+def test_a_table_is_no_recipe(tmp_path):
+    (tmp_path / "photos.csv").write_text("image,dog\n")
+    with pytest.raises(ValueError, match="photos.csv is a table, not a recipe"):
+        Recipe.load(tmp_path / "photos.csv")
+
+
+def test_settings_of_a_loader_have_its_types():
+    """In YAML 1.2 `no` is a text, and a text that is not empty would count as true."""
+    with pytest.raises(ValueError, match="Recipe key `data.annotated_only` must be true or false, got 'no'"):
+        Recipe.load("role/coco2014_single_positive", ["data.annotated_only=no"])
+    with pytest.raises(ValueError, match="Recipe key `data.labels` must be a list or text or a path or null, got 3"):
+        _recipe_of({"name": "table", "path": "here", "labels": 3})
+    for year in ("2012", 2012):
+        with pytest.raises(FileNotFoundError, match="There is no VOC 2012 in /nowhere"):
+            _recipe_of({"name": "voc", "path": "/nowhere", "year": year}).load_data()
+
+
+def test_a_missing_setting_of_a_loader_or_protocol_is_an_error():
+    with pytest.raises(ValueError, match="The data set 'coco' needs `data.path`"):
+        _recipe_of({"name": "coco"}).load_data()
+    with pytest.raises(ValueError, match="Recipe section `data` needs `proportion`"):
+        _recipe_of({"name": "digit_scenes", "protocol": "random_known"})
+
+
+def _recipe_of(data: dict) -> Recipe:
+    return Recipe.from_dict({"method": "partial_bce", "data": data})
+
+
+# ---- data ----
+
+
+def test_training_images_lose_labels_and_the_others_do_not():
+    splits = tiny_recipe(data={"proportion": 0.3}).load_data()
+    labels, full = label_matrix(splits.train), label_matrix(splits.train, "full_labels")
+    assert 0.2 < (labels != 0).mean() < 0.4
+    assert (full != 0).all() and ((labels == full) | (labels == 0)).all()
+    assert (label_matrix(splits.validation) != 0).all() and (label_matrix(splits.test) != 0).all()
+    assert splits.names == [str(digit) for digit in range(10)]
+
+
+def test_a_split_of_the_data_may_be_the_validation_part(tmp_path):
+    lists = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
+    for split, names in lists.items():
+        rows = "".join(f"{name}.png,1,0\n" for name in names)
+        (tmp_path / f"{split}.csv").write_text(f"image,cat,dog\n{rows}")
+        for name in names:
+            Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
+    data = {"name": "table", "path": str(tmp_path), "protocol": "random_known", "proportion": 0.5}
+    splits = _recipe_of(data | {"validation": "val"}).load_data()
+    assert [len(images) for images in (splits.train, splits.validation, splits.test)] == [2, 1, 1]
+    assert splits.validation["image_id"][:] == ["c.png"] and label_matrix(splits.validation).tolist() == [[1, -1]]
+    assert _recipe_of(data | {"validation": "val"}).build_arguments(str(tmp_path)).eval_strategy == "epoch"
+    with pytest.raises(ValueError, match="no split 'validation' in .*Available splits: 'train', 'val', 'test'"):
+        _recipe_of(data | {"validation": "validation"}).load_data()
+
+
+@pytest.mark.parametrize(
+    "kind, names, message",
+    [
+        ("validation", ["dog", "cat"], "Training and validation images have different labels: the same names"),
+        (
+            "test",
+            ["cat", "cow"],
+            "Training and test images have different labels: dog only in training, cow",
+        ),
+    ],
+)
+def test_all_images_of_a_run_must_have_the_same_labels(kind, names, message, monkeypatch):
+    labels = np.array([[1, -1]], dtype=np.int8)
+
+    def load_split(self, split):
+        return make_dataset([b""], ["a"], labels, names if split == kind else ["cat", "dog"])
+
+    monkeypatch.setattr(Recipe, "load_split", load_split)
+    with pytest.raises(ValueError, match=message):
+        _recipe_of({"name": "digit_scenes", "validation": "validation"}).load_data()
+
+
+def test_a_larger_validation_part_does_not_change_the_known_labels():
+    """Labels are hidden before the validation part is held out, so runs with and without one are comparable."""
+    some, none = tiny_recipe().load_data(), tiny_recipe(data={"validation": 0.0}).load_data()
+    assert none.validation is None and len(none.train) == 64
+    all_labels = dict(zip(none.train["image_id"], label_matrix(none.train).tolist(), strict=True))
+    some_labels = dict(zip(some.train["image_id"], label_matrix(some.train).tolist(), strict=True))
+    assert some_labels == {name: all_labels[name] for name in some_labels}
+
+
+def test_without_a_validation_part_nothing_is_evaluated_during_training(tmp_path):
+    assert tiny_recipe(data={"validation": 0.0}).build_arguments(str(tmp_path)).eval_strategy == "no"
+    assert tiny_recipe().build_arguments(str(tmp_path)).eval_strategy == "epoch"
+
+
+@pytest.mark.parametrize(
+    "setting", [{"choose_thresholds": True}, {"load_best_model_at_end": True}, {"eval_strategy": "epoch"}]
+)
+def test_what_needs_validation_images_is_refused_without_them(setting, tmp_path):
+    recipe = tiny_recipe(data={"validation": 0.0}, training=setting)
+    with pytest.raises(
+        ValueError, match=f"`training.{next(iter(setting))}` needs validation images: set `data.validation`"
+    ):
+        recipe.build_arguments(str(tmp_path))
+
+
+@pytest.mark.parametrize("part, number", [(0.001, 0), (0.999, 64)])
+def test_the_validation_part_leaves_images_on_both_sides(part, number):
+    with pytest.raises(ValueError, match=f"must leave images on both sides, but {part} holds out {number} of 64"):
+        tiny_recipe(data={"validation": part}).load_data()
+
+
+def test_further_views_belong_to_training_images():
+    recipe = tiny_recipe(data={"further_views": {"weak": "shift", "strong": "strong_shift"}})
+    data, config = recipe.load_data().train, recipe.model_config(["a"])
+    training = recipe.build_images(data, config, training=True)
+    assert set(training[0]) - {"labels", "full_labels", "index"} == {"pixel_values", "weak", "strong"}
+    assert training.views["pixel_values"] == training.views["weak"], "equal views share what is prepared"
+    assert not {"weak", "strong"} & set(recipe.build_images(data, config, training=False)[0])
+
+
+def test_skipped_images_are_replaced_in_training_and_black_in_evaluation():
+    recipe = tiny_recipe(data={"on_bad_image": "skip"})
+    config = recipe.model_config(["a"])
+    photo = Image.new("RGB", (40, 40), "white")
+    data = make_dataset([b"no image", photo], ["bad", "good"], np.ones((2, 1), np.int8), ["a"])
+    training, evaluation = (recipe.build_images(data, config, training=training) for training in (True, False))
+    assert training[0]["pixel_values"].all() and training[0]["index"] == 1
+    assert not evaluation[0]["pixel_values"].any() and evaluation[0]["index"] == evaluation[0]["labels"] == 0
+
+
+def test_evaluation_cuts_out_the_centre_where_the_model_says_so():
+    for resize, expected in (("stretch", "plain"), ("crop", "center_crop")):
+        recipe = tiny_recipe(model={"resize": resize})
+        config = recipe.model_config(["a"])
+        wide = Image.fromarray(np.tile(np.arange(96, dtype=np.uint8) * 2, (64, 1))).convert("RGB")
+        data = make_dataset([wide], ["wide"], np.ones((1, 1), np.int8), ["a"])
+        view = load(VIEWS[expected].target)((32, 32), list(config.image_mean), list(config.image_std))
+        for images in (
+            recipe.build_images(data, config, training=False),
+            recipe.build_images(data, config, training=True).without_augmentation(),
+        ):
+            assert torch.equal(images[0]["pixel_values"], view(wide))
+
+
+# ---- model ----
+
+
+def test_the_priors_see_the_known_training_labels_only():
+    recipe = tiny_recipe("ssgrl", model={"graph_estimator": "published"})
+    splits = recipe.load_data()
+    known = label_matrix(splits.train)
+    model = recipe.build_model(splits.names, known)
+    with_hidden = recipe.build_model(splits.names, label_matrix(splits.train, "full_labels"))
+    assert model.config.label_names == splits.names
+    assert not np.array_equal(model.label_graph.numpy(), with_hidden.label_graph.numpy())
+
+
+def test_pretrained_weights_come_from_a_file(tmp_path):
+    from safetensors.torch import save_file
+
+    source = tiny_recipe().build_model(["a", "b"], np.array([[1, -1], [-1, 1]], dtype=np.int8)).backbone.network
+    save_file({name: value.contiguous() for name, value in source.state_dict().items()}, tmp_path / "w.safetensors")
+    recipe = tiny_recipe("partial_bce", model={"pretrained": str(tmp_path / "w.safetensors")})
+    actual = recipe.build_model(["x"], np.ones((1, 1), dtype=np.int8)).backbone.network.state_dict()
+    assert all(value.equal(actual[name]) for name, value in source.state_dict().items())
+
+
+def test_a_loss_trains_the_network_of_another_method():
+    recipe = tiny_recipe("asl", model=MODELS["ssgrl"] | {"name": "ssgrl"})
+    model = recipe.build_model(["a", "b"], np.array([[1, -1], [1, 1]], dtype=np.int8))
+    assert type(model).__name__ == "SsgrlForMultiLabelClassification" and model.label_graph[1, 0] == 1
+    objective = recipe.build_objective(model.config)
+    output = model(torch.randn(2, 3, 32, 32), torch.tensor([[1, 0], [-1, 1]]), objective, Progress(0, 1, 0.0))
+    output.loss.backward()
+    assert type(objective).__name__ == "AslObjective" and model.label_graph.grad is None
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    "method, model, message",
+    [
+        ("asl", {"name": "ssgr"}, "Unknown method 'ssgr'. Did you mean 'ssgrl'?"),
+        ("asl", {"output_dim": 8}, "Recipe section `model` has no key `output_dim`"),
+        ("sst", {"name": "asl"}, "`model.name` must not be 'asl': sst needs its own network"),
+        ("ssgrl", {"name": "sst"}, "`model.name` must not be 'sst': ssgrl needs its own network"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_method_is_an_error(method, model, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe.from_dict({"method": method, "data": {"name": "digit_scenes"}, "model": model})
+
+
+def test_differences_name_the_settings_and_leave_out_training():
+    recipe = tiny_recipe()
+    other = tiny_recipe(data={"proportion": 0.1}, objective={"bank_size": 7}, training={"seed": 3})
+    assert recipe.differences(other) == ["data.proportion is 0.5 and was 0.1", "objective.bank_size is 4 and was 7"]
+    assert "method is 'sst' and was 'ssgrl'" in recipe.differences(tiny_recipe("ssgrl"))
+    assert recipe.differences(Recipe.from_dict(yaml.safe_load(yaml.safe_dump(tiny_content())))) == []
+
+
+def test_the_output_that_was_asked_for_counts_not_that_of_the_recipe(tmp_path):
+    recipe = tiny_recipe(training={"output_dir": "elsewhere"})
+    assert recipe.build_arguments(str(tmp_path)).output_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize("size", ["[32]", "[32, 32, 32]", "[]", "0", "[32, 0]"])
+def test_an_image_size_is_a_side_or_height_and_width(tmp_path, size):
+    with pytest.raises(ValueError, match="`image_size` must be a side or"):
+        Recipe.load(write_recipe(tmp_path), [f"model.image_size={size}"])
