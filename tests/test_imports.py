@@ -1,19 +1,23 @@
 """What is imported when, each in a fresh interpreter."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import hf_mlrpl
 
 HEAVY = ("torch", "transformers", "datasets", "evaluate", "sklearn", "matplotlib", "timm", "numpy", "torchvision")
+TRAIN_SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
 OPTIONAL = ("datasets", "evaluate", "sklearn", "matplotlib")
 
 
-def fresh(code: str) -> str:
+def fresh(code: str, environment: dict[str, str] | None = None) -> str:
     """Standard output of `code` in an interpreter of its own."""
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert process.returncode == 0, process.stderr[-2000:]
     return process.stdout
 
@@ -67,6 +71,23 @@ logits = model(batch["pixel_values"]).logits.detach().numpy()
 print(loss.isfinite().item(), "map" in multi_label_metrics(logits, batch["labels"].numpy()))
 """
     assert fresh(code).strip() == "True True"
+
+
+@pytest.mark.parametrize(("users", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_wait_politely_unless_the_environment_says_otherwise(users, expected):
+    code = """
+import os, sys
+import hf_mlrpl.cli.main
+print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | users
+    assert fresh(code, environment).split() == [expected, "False"]
+
+
+def test_the_package_is_the_command():
+    for arguments in (["-m", "hf_mlrpl"], [str(TRAIN_SCRIPT)]):
+        process = subprocess.run([sys.executable, *arguments, "--help"], capture_output=True, text=True, timeout=60)
+        assert process.returncode == 0 and "hf-mlrpl train" in process.stdout
 
 
 def test_every_public_name_exists():

@@ -21,6 +21,7 @@ LAYERS = [
     {"recipe"},
     {"auto"},
     {"cli"},
+    {"__main__"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

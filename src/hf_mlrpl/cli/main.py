@@ -15,6 +15,11 @@ Two commands to start with:
 """
 
 
+# Between two small operations the threads of OpenMP spin by default, and take the cores from the work of others. Read
+# when torch is imported, so it stands here, where all commands begin; what the environment says is stronger.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Read the command line; settings may stand before and behind options."""
     parser, rest = build_parser(), list(argv)

@@ -16,7 +16,7 @@ _EPILOG = """\
 examples:
   hf-mlrpl neighbours soft_exposure/digit_scenes_10
   hf-mlrpl neighbours soft_exposure/coco2017_10 data.path=/data/coco training.dataloader_num_workers=16
-  torchrun --nproc_per_node 8 -m hf_mlrpl.cli.main neighbours soft_exposure/coco2017_10 data.path=/data/coco
+  torchrun --nproc_per_node 8 -m hf_mlrpl neighbours soft_exposure/coco2017_10 data.path=/data/coco
 """
 
 
