@@ -7,7 +7,7 @@ import pytest
 from tiny import make_trainer, without_clock
 from transformers import TrainerCallback
 
-from hf_mlrpl.trainer.trainer import latest_checkpoint
+from hf_mlrpl.trainer.checkpoints import latest_checkpoint
 
 SIGNS_OF_MEMORY = {
     "sst": ("pseudo_labels_intra", "pseudo_labels_cross"),

@@ -17,7 +17,7 @@ from tiny import make_trainer, memory, tiny_recipe, weights, write_recipe
 
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.registry import METHODS
-from hf_mlrpl.trainer.trainer import latest_checkpoint, missing_from_checkpoint
+from hf_mlrpl.trainer.checkpoints import latest_checkpoint, missing_from_checkpoint
 
 KILLED = -signal.SIGKILL
 BATCH_OF_8 = {"per_device_train_batch_size": 8, "num_train_epochs": 3}  # six batches an epoch

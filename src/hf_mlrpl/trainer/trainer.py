@@ -1,7 +1,5 @@
 """One `Trainer` for all methods."""
 
-import json
-import re
 import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,27 +11,24 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from transformers.utils import logging
 
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.training_images import TrainingImages
-from ..distributed import gather_rows, share_buffers
-from ..labels import UNKNOWN
+from ..distributed import share_buffers
 from ..losses import partial_bce
 from ..metrics.f1 import choose_thresholds
 from ..metrics.multi_label import multi_label_metrics, scores_of
-from ..objective import OBJECTIVE_NAME, Objective, ObjectiveOutput
+from ..objective import OBJECTIVE_NAME, Objective
 from ..schedules import Progress
+from .checkpoints import EMA_NAME, SaveLast, check_resumable, latest_checkpoint, remove_half_written_checkpoints
 from .ema import WeightEma
+from .logs import ConciseLog, ConciseProgress, RunningMeans
 from .optimization import make_optimizer, make_schedule
 from .training_args import MultiLabelTrainingArguments
 
 logger = logging.get_logger(__name__)
-
-EMA_NAME = "ema.safetensors"
-_SHOWN_LOGS = {"loss": "loss", "learning_rate": "learning rate", "eval_map": "validation mAP"}
 
 
 class MultiLabelTrainer(Trainer):
@@ -89,11 +84,11 @@ class MultiLabelTrainer(Trainer):
             objective.prepare(self.training_images)
         self.objective = objective.to(self.args.device)
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
-        self._means = _RunningMeans()
+        self._means = RunningMeans()
         self.add_callback(_EpochAndEma(self))
-        self.add_callback(_SaveLast())
+        self.add_callback(SaveLast())
         self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
-        self.add_callback(_ConciseLog if args.disable_tqdm else _ConciseProgress)
+        self.add_callback(ConciseLog if args.disable_tqdm else ConciseProgress)
 
     # ---- one step ----
 
@@ -120,7 +115,7 @@ class MultiLabelTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
-            logs.update(self._means.pop())
+            self._means.move_to(logs)
         super().log(logs, *args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -172,27 +167,15 @@ class MultiLabelTrainer(Trainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = latest_checkpoint(self.args.output_dir)
             logger.info("Resuming from %s", resume_from_checkpoint or "the beginning: there is no complete checkpoint")
-            self._remove_half_written_checkpoints()
+            if self.args.should_save:
+                remove_half_written_checkpoints(self.args.output_dir)
+            self.accelerator.wait_for_everyone()
         if resume_from_checkpoint:
-            missing = missing_from_checkpoint(resume_from_checkpoint)
-            if missing:
-                raise ValueError(
-                    f"{resume_from_checkpoint} is not a complete checkpoint: {', '.join(missing)} is missing or cut "
-                    "off. Resume from an older one, or with `True` from the newest complete one."
-                )
-            _check_same_model(self.model, Path(resume_from_checkpoint))
+            check_resumable(resume_from_checkpoint, self.model)
         result = super().train(resume_from_checkpoint or None, *args, **kwargs)
         if self.args.choose_thresholds:
             self.choose_thresholds()
         return result
-
-    def _remove_half_written_checkpoints(self) -> None:
-        """What an interruption left behind; it would count when the Trainer deletes old checkpoints."""
-        if self.args.should_save:
-            for folder in _checkpoint_folders(self.args.output_dir):
-                if not _has_trainer_state(folder):
-                    shutil.rmtree(folder)
-        self.accelerator.wait_for_everyone()
 
     def _init_training_state(self, max_steps: int, steps_per_epoch: int, num_epochs: int, *args: Any):
         """Epochs and steps to skip; the Trainer would go one step further than a run that ended in mid-epoch."""
@@ -260,22 +243,6 @@ class MultiLabelTrainer(Trainer):
         return {name: state for name, state in states.items() if state}
 
 
-class _SaveLast(TrainerCallback):
-    """Puts a checkpoint behind the logs and the evaluation of its step, so that a resumed run misses neither."""
-
-    _postponed = False
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if control.should_save and (state.epoch == int(state.epoch) or control.should_training_stop):
-            control.should_save, self._postponed = False, True  # the evaluation at the end of the epoch comes first
-        control.should_log |= control.should_save or control.should_evaluate
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        control.should_save |= self._postponed
-        control.should_log |= control.should_save or control.should_evaluate
-        self._postponed = False
-
-
 class _EpochAndEma(TrainerCallback):
     """Tells the training images and the objective that an epoch begins, and updates the averaged weights."""
 
@@ -292,65 +259,6 @@ class _EpochAndEma(TrainerCallback):
             self.trainer.ema.update(self.trainer.model)
 
 
-class _ConciseLog(TrainerCallback):
-    """One short line per log in place of a dictionary."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        shown = [f"{label} {logs[name]:.4g}" for name, label in _SHOWN_LOGS.items() if name in (logs or {})]
-        if shown and state.is_world_process_zero:
-            tqdm.write(f"epoch {state.epoch:.2f}/{args.num_train_epochs:g}  {'  '.join(shown)}")
-
-
-class _ConciseProgress(_ConciseLog, ProgressCallback):
-    """The Trainer's progress bar, with these lines above it."""
-
-
-class _RunningMeans:
-    """Sums of what objectives report, on the device; read once per log."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._steps: dict[str, int] = {}
-
-    @torch.no_grad()
-    def add(self, outputs: ObjectiveOutput, labels: Tensor, full_labels: Tensor | None) -> None:
-        for name, term in (outputs.terms or {}).items():
-            self._accumulate(f"loss_{name}", term)
-        for name, value in (outputs.logs or {}).items():
-            self._accumulate(name, value)
-        for name, completed in (outputs.pseudo_labels or {}).items():
-            added = labels.eq(UNKNOWN) & completed.ne(UNKNOWN)
-            self._accumulate(f"pseudo_labels_{name}", added.sum())
-            if full_labels is not None:
-                self._accumulate(f"correct_{name}", (added & completed.eq(full_labels)).sum())
-
-    def _accumulate(self, name: str, value: Tensor | float) -> None:
-        value = torch.as_tensor(value, dtype=torch.float64)
-        self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._steps[name] = self._steps.get(name, 0) + 1
-
-    def pop(self) -> dict[str, float]:
-        """Means per step over all processes; pseudo-labels as a total number, and their precision in percent."""
-        if not self._sums:
-            return {}
-        device = next(iter(self._sums.values())).device
-        sums = torch.stack([total.to(device) for total in self._sums.values()])
-        gathered = gather_rows(sums.unsqueeze(0))  # (processes, numbers)
-        totals = dict(zip(self._sums, gathered.sum(dim=0).tolist(), strict=True))
-        steps = {name: count * len(gathered) for name, count in self._steps.items()}
-        self._sums, self._steps = {}, {}
-        logs = {}
-        for name, total in totals.items():
-            if name.startswith("correct_"):
-                rule = name.removeprefix("correct_")
-                added = totals[f"pseudo_labels_{rule}"]
-                if added:
-                    logs[f"pseudo_precision_{rule}"] = 100 * total / added
-            else:
-                logs[name] = total if name.startswith("pseudo_labels_") else total / steps[name]
-        return logs
-
-
 def compute_metrics(
     prediction: EvalPrediction, thresholds: float | Sequence[float] = 0.5, *, names: list[str] | None = None
 ) -> dict[str, float]:
@@ -362,43 +270,3 @@ def _logits_and_labels(output: Any) -> tuple[np.ndarray, np.ndarray]:
     logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
     labels = output.label_ids[0] if isinstance(output.label_ids, tuple) else output.label_ids
     return np.asarray(logits), np.asarray(labels)
-
-
-def missing_from_checkpoint(folder: str | Path) -> list[str]:
-    """Files that `folder` lacks to resume from it; the trainer state is written last, after all processes met."""
-    patterns = ("model*.safetensors", "optimizer.pt", "scheduler.pt", "rng_state*.pth")
-    missing = [pattern for pattern in patterns if not any(Path(folder).glob(pattern))]
-    return missing if _has_trainer_state(Path(folder)) else [*missing, "trainer_state.json"]
-
-
-def latest_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest complete `checkpoint-<step>` of `output_dir`, or `None`."""
-    complete = [folder for folder in _checkpoint_folders(output_dir) if not missing_from_checkpoint(folder)]
-    return str(complete[-1]) if complete else None
-
-
-def _checkpoint_folders(output_dir: str | Path) -> list[Path]:
-    found = [path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
-
-
-def _has_trainer_state(folder: Path) -> bool:
-    try:
-        json.loads((folder / "trainer_state.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _check_same_model(model: Any, checkpoint: Path) -> None:
-    """Raise `ValueError` if `checkpoint` holds another model, other sizes or other labels."""
-    theirs = json.loads((checkpoint / "config.json").read_text())
-    ours = json.loads(model.config.to_json_string())
-    incidental = ("architectures", "dtype", "transformers_version")
-    different = [
-        f"`{key}` is {str(theirs.get(key))[:200]} there and {str(ours.get(key))[:200]} here"
-        for key in sorted((theirs.keys() | ours.keys()) - {*incidental})
-        if theirs.get(key) != ours.get(key)
-    ]
-    if different:
-        raise ValueError(f"{checkpoint} cannot be resumed, it holds another model: {'; '.join(different)}.")

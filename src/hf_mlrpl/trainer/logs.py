@@ -1,0 +1,78 @@
+"""Logs of a run: means of what an objective reports, and one short line for each of them."""
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import ProgressCallback, TrainerCallback
+
+from ..distributed import gather_rows
+from ..labels import UNKNOWN
+from ..objective import ObjectiveOutput
+
+_SHOWN = {"loss": "loss", "learning_rate": "learning rate", "eval_map": "validation mAP"}
+
+
+class ConciseLog(TrainerCallback):
+    """One short line per log in place of a dictionary."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        shown = [f"{label} {logs[name]:.4g}" for name, label in _SHOWN.items() if name in (logs or {})]
+        if shown and state.is_world_process_zero:
+            tqdm.write(f"epoch {state.epoch:.2f}/{args.num_train_epochs:g}  {'  '.join(shown)}")
+
+
+class ConciseProgress(ConciseLog, ProgressCallback):
+    """The Trainer's progress bar, with these lines above it."""
+
+
+class RunningMeans:
+    """Sums of what an objective reports, on its device; they are read once per log."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str], Tensor] = {}  # by kind and name: a log may have any name
+        self._steps: dict[tuple[str, str], int] = {}
+
+    @torch.no_grad()
+    def add(self, outputs: ObjectiveOutput, labels: Tensor, full_labels: Tensor | None) -> None:
+        for name, term in (outputs.terms or {}).items():
+            self._accumulate("mean", f"loss_{name}", term)
+        for name, value in (outputs.logs or {}).items():
+            self._accumulate("mean", name, value)
+        for rule, completed in (outputs.pseudo_labels or {}).items():
+            added = labels.eq(UNKNOWN) & completed.ne(UNKNOWN)
+            self._accumulate("added", rule, added.sum())
+            if full_labels is not None:
+                self._accumulate("correct", rule, (added & completed.eq(full_labels)).sum())
+
+    def _accumulate(self, kind: str, name: str, value: Tensor | float) -> None:
+        value, key = torch.as_tensor(value, dtype=torch.float64), (kind, name)
+        self._sums[key] = self._sums[key] + value if key in self._sums else value
+        self._steps[key] = self._steps.get(key, 0) + 1
+
+    def move_to(self, logs: dict[str, float]) -> None:
+        """Add to `logs`, over all processes, means per step, and by rule the number of pseudo-labels and how many
+        percent of them are right; then begin anew.
+
+        Raises:
+            ValueError: where an objective logs something by a name that is taken.
+        """
+        if not self._sums:
+            return
+        device = next(iter(self._sums.values())).device
+        sums = torch.stack([total.to(device) for total in self._sums.values()])
+        gathered = gather_rows(sums.unsqueeze(0))  # (processes, numbers)
+        totals = dict(zip(self._sums, gathered.sum(dim=0).tolist(), strict=True))
+        steps = {key: count * len(gathered) for key, count in self._steps.items()}
+        self._sums, self._steps = {}, {}
+        for (kind, name), total in totals.items():
+            if kind == "mean":
+                shown, value = name, total / steps[kind, name]
+            elif kind == "added":
+                shown, value = f"pseudo_labels_{name}", total
+            elif added := totals["added", name]:
+                shown, value = f"pseudo_precision_{name}", 100 * total / added
+            else:
+                continue
+            if shown in logs:
+                raise ValueError(f"The objective logs `{shown}`, which is the name of another number. Rename it.")
+            logs[shown] = value
