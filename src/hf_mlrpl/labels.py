@@ -95,3 +95,11 @@ def shorten(items: Sequence, shown: int = 3) -> str:
     """The first items for a message, and how many more there are."""
     more = f" and {len(items) - shown} more" if len(items) > shown else ""
     return ", ".join(str(item) for item in items[:shown]) + more
+
+
+def describe_difference(names: Sequence[str], others: Sequence[str], where: str, elsewhere: str) -> str:
+    """How two lists of label names differ, for a message; `where` and `elsewhere` say who has them."""
+    here, there = sorted(set(names) - set(others)), sorted(set(others) - set(names))
+    if here or there:
+        return f"{shorten(here) or 'none'} only in {where}, {shorten(there) or 'none'} only in {elsewhere}"
+    return "the same names in another order"

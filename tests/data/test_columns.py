@@ -1,4 +1,4 @@
-"""The columns of a data set: made, read, hidden."""
+"""The columns of a data set: made and read."""
 
 import io
 
@@ -7,8 +7,9 @@ import pytest
 from datasets import ClassLabel, Dataset, List, Value
 from PIL import Image
 
-from hf_mlrpl.data.columns import SplitNotFound, check_split, hide_labels, label_matrix, label_names, make_dataset
-from hf_mlrpl.data.protocols.rules import RandomKnown, SinglePositive
+from hf_mlrpl.data.columns import SplitNotFound, check_split, label_matrix, label_names, make_dataset
+from hf_mlrpl.data.hiding import hide_labels
+from hf_mlrpl.data.protocols.rules import RandomKnown
 
 NAMES = ["cat", "dog", "sofa"]
 LABELS = np.array([[1, -1, 1], [-1, -1, -1], [-1, 1, -1], [1, 1, 1]], dtype=np.int8)
@@ -59,36 +60,6 @@ def test_labels_survive_the_disk(tmp_path):
     assert loaded.features == hidden.features
     assert np.array_equal(label_matrix(loaded), label_matrix(hidden))
     assert np.array_equal(label_matrix(loaded, "full_labels"), LABELS)
-
-
-def test_hide_labels_keeps_the_truth_and_derives_positives_again():
-    hidden = hide_labels(small_dataset(), SinglePositive())
-    labels = label_matrix(hidden)
-    assert np.array_equal(label_matrix(hidden, "full_labels"), LABELS)
-    assert (labels == 1).sum(axis=1).tolist() == [1, 0, 1, 1]
-    assert hidden["positives"][:] == [np.flatnonzero(row == 1).tolist() for row in labels]
-    assert label_names(hidden) == NAMES
-    assert hidden[3]["image"].size == (8, 6)
-
-
-def test_hide_labels_works_on_chosen_and_shuffled_rows():
-    hidden = hide_labels(small_dataset().select([3, 0]), RandomKnown(1.0))
-    assert np.array_equal(label_matrix(hidden), LABELS[[3, 0]])
-    assert hidden["image_id"][:] == ["photo-3", "photo-0"]
-
-
-@pytest.mark.parametrize("proportion", [0.5, 1.0])
-def test_hide_labels_refuses_to_run_twice(proportion):
-    hidden = hide_labels(small_dataset(), RandomKnown(proportion))
-    with pytest.raises(ValueError, match="needs full labels.*Was it run twice"):
-        hide_labels(hidden, RandomKnown(0.5))
-
-
-def test_hide_labels_refuses_unknown_labels_and_inventive_protocols():
-    with pytest.raises(ValueError, match="hidden or unknown already"):
-        hide_labels(small_dataset(np.where(LABELS == 1, 0, LABELS).astype(np.int8)), RandomKnown(0.5))
-    with pytest.raises(ValueError, match="may only replace labels by 0"):
-        hide_labels(small_dataset(), np.abs)
 
 
 def test_make_dataset_names_what_is_wrong():

@@ -11,13 +11,13 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..labels import POSITIVE, UNKNOWN, check_labels
+from ..labels import POSITIVE, check_labels
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +85,7 @@ def label_names(dataset: "Dataset") -> list[str]:
     if names is None:
         raise ValueError(
             f"The data set carries no label names: expected a column `{POSITIVES}` of type List(ClassLabel), found "
-            f"the columns {', '.join(dataset.column_names)}. Load it with a loader of `hf_mlrpl.data`; "
+            f"the columns {', '.join(dataset.column_names)}. Load it with a loader of this library; "
             "`load_from_dataset` turns other data sets into one."
         )
     return names
@@ -115,30 +115,6 @@ def image_files(dataset: "Dataset") -> list[str]:
     column = dataset.select_columns([IMAGE]).with_format("arrow")[:].column(IMAGE)
     paths = [path for chunk in column.chunks for path in chunk.field("path").to_pylist()]
     return [path or image_id for path, image_id in zip(paths, dataset[IMAGE_ID], strict=True)]
-
-
-def hide_labels(dataset: "Dataset", protocol: Callable[..., np.ndarray]) -> "Dataset":
-    """`dataset` with `labels` masked by `protocol`; the full labels move to `full_labels`.
-
-    Args:
-        protocol: full labels in, labels with unknown entries out; see `hf_mlrpl.data.protocols.rules`. One with
-            `needs_names` gets the label names, too, one with `needs_files` what `image_files` returns.
-    """
-    labels, names = label_matrix(dataset), label_names(dataset)
-    if FULL_LABELS in dataset.column_names or (labels == UNKNOWN).any():
-        raise ValueError(
-            "`hide_labels` needs full labels, but some labels of the data set are hidden or unknown already. "
-            "Was it run twice? Data that come with unknown labels need no protocol."
-        )
-    arguments: list[Any] = [labels]
-    if getattr(protocol, "needs_names", False):
-        arguments.append(names)
-    if getattr(protocol, "needs_files", False):
-        arguments.append(image_files(dataset))
-    hidden = protocol(*arguments)
-    if hidden.shape != labels.shape or ((hidden != labels) & (hidden != UNKNOWN)).any():
-        raise ValueError(f"A protocol may only replace labels by 0 (unknown), but {protocol!r} changed others.")
-    return set_labels(dataset.rename_column(LABELS, FULL_LABELS), hidden, names)
 
 
 def set_labels(dataset: "Dataset", labels: np.ndarray, names: Sequence[str]) -> "Dataset":

@@ -12,10 +12,12 @@ import numpy as np
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 
-from ..data.columns import FULL_LABELS, LABELS, SplitNotFound, hide_labels, label_matrix, label_names
+from ..data.columns import FULL_LABELS, LABELS, SplitNotFound, label_matrix, label_names
 from ..data.held_out import hold_out
+from ..data.hiding import hide_labels
 from ..data.protocols.hierarchy import read_hierarchy, with_ancestors
 from ..data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
+from ..labels import describe_difference
 from ..registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
 from ..settings import check_keys, check_value, check_values, field_types, from_mapping, parse_yaml
 from .shipped import recipe_names, recipes_folder
@@ -250,8 +252,8 @@ class Recipe:
             if other is not None and label_names(other) != label_names(train):
                 raise ValueError(
                     f"Training and {kind} images have different labels: "
-                    f"{_difference(kind, label_names(train), label_names(other))}. Give both the same label set and "
-                    "order."
+                    f"{describe_difference(label_names(train), label_names(other), 'training', kind)}. Give both the "
+                    "same label set and order."
                 )
         return Splits(train, validation, test)
 
@@ -394,10 +396,3 @@ def _apply(content: dict[str, Any], override: str) -> None:
         target[parts[-1]] = parse_yaml(value, f"The override {override!r}")
     else:
         target.pop(parts[-1], None)
-
-
-def _difference(kind: str, ours: list[str], theirs: list[str]) -> str:
-    missing, extra = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
-    if missing or extra:
-        return f"{', '.join(missing) or 'none'} only in training, {', '.join(extra) or 'none'} only in {kind}"
-    return "the same names in another order"

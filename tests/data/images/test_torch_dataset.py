@@ -6,7 +6,8 @@ from datasets import Image
 from torch.utils.data import DataLoader
 
 from hf_mlrpl.data.collections.digit_scenes import load_digit_scenes
-from hf_mlrpl.data.columns import hide_labels, label_matrix, label_names, make_dataset
+from hf_mlrpl.data.columns import label_matrix, label_names, make_dataset
+from hf_mlrpl.data.hiding import hide_labels
 from hf_mlrpl.data.images import torch_dataset
 from hf_mlrpl.data.images.photos import BadImageError
 from hf_mlrpl.data.images.torch_dataset import PartialLabelImages

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tiny import tiny_content, tiny_recipe
 
 from hf_mlrpl.data import collections
-from hf_mlrpl.data.columns import hide_labels, label_matrix, label_names, make_dataset
+from hf_mlrpl.data.columns import label_matrix, label_names, make_dataset
+from hf_mlrpl.data.hiding import hide_labels
 from hf_mlrpl.data.protocols.hierarchy import Hierarchy, labels_with_ancestors, read_hierarchy, with_ancestors
 from hf_mlrpl.data.protocols.rules import KnowledgeGraph
 from hf_mlrpl.recipe.document import Recipe

@@ -7,7 +7,8 @@ import pytest
 from photos import write_photos
 
 from hf_mlrpl.data.collections.coco import load_coco
-from hf_mlrpl.data.columns import hide_labels, image_files, label_matrix, make_dataset
+from hf_mlrpl.data.columns import image_files, label_matrix, make_dataset
+from hf_mlrpl.data.hiding import hide_labels
 from hf_mlrpl.data.protocols.listed_positives import ListedPositives
 from hf_mlrpl.data.tables.index_lists import labels_at, read_index_list
 from hf_mlrpl.recipe.document import Recipe

@@ -6,9 +6,10 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from PIL import Image
 
-from hf_mlrpl.data.columns import SplitNotFound, hide_labels, label_matrix, label_names, make_dataset
+from hf_mlrpl.data.columns import SplitNotFound, label_matrix, label_names, make_dataset
+from hf_mlrpl.data.hiding import hide_labels
 from hf_mlrpl.data.protocols.rules import RandomKnown
-from hf_mlrpl.data.tables.from_dataset import load_from_dataset
+from hf_mlrpl.data.tables.from_dataset import in_our_columns, load_from_dataset
 
 IMAGES = [Image.new("RGB", (10 + i, 8)) for i in range(3)]
 EXPECTED = [[1, 0, 0], [1, 0, 1], [0, 0, 0]]  # bird, cat, dog
@@ -73,6 +74,18 @@ def test_the_columns_of_this_library():
     assert again.column_names == hidden.column_names
     with pytest.raises(ValueError, match="`labels` names 'dgo', which the data set does not have. Did you mean 'dog'"):
         load_from_dataset(full, labels=["dgo"])
+
+
+def test_the_labels_of_a_model():
+    ours = make_dataset(IMAGES, ["a", "b", "c"], np.array([[1, -1], [-1, -1], [1, 1]], dtype=np.int8), ["cat", "dog"])
+    assert in_our_columns(ours) is ours and in_our_columns(ours, ["cat", "dog"]) is ours
+    assert np.array_equal(label_matrix(in_our_columns(ours, ["dog", "cat"])), label_matrix(ours)[:, ::-1])
+    with pytest.raises(ValueError, match="other labels than the model: dog only in data, bird only in model"):
+        in_our_columns(ours, ["cat", "bird"])
+    raw = dataset_with(dog=[1, 0, None], cat=[True, None, False], caption=["x", "y", "z"])
+    check(in_our_columns(raw, ["cat", "dog"]), ["cat", "dog"], [[1, 1], [0, -1], [-1, 0]])
+    with pytest.raises(ValueError, match="no column for the label 'cart'. Did you mean 'cat'"):
+        in_our_columns(raw, ["cart", "dog"])
 
 
 def test_chosen_rows_keep_their_labels():

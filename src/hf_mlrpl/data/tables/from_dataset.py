@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...labels import describe_difference
 from ..columns import (
     FULL_LABELS,
     IMAGE,
@@ -77,6 +78,33 @@ def load_from_dataset(
     result = set_labels(_with_image_and_id(chosen, source), matrix, names)
     warn_about_labels(matrix, names, f"{source}, split {split!r}")
     return result
+
+
+def in_our_columns(dataset: Any, labels: Sequence[str] | None = None) -> "Dataset":
+    """`dataset` itself, where it has the columns of this library, otherwise what `load_from_dataset` makes of it.
+
+    Args:
+        labels: label names, those of a model. A data set of this library must have the same ones and gets their order;
+            from another one their columns are read, and it may have further columns.
+    """
+    import datasets
+
+    if not isinstance(dataset, datasets.Dataset):
+        splits = f" of the splits {', '.join(map(repr, dataset))}: choose one" if isinstance(dataset, dict) else ""
+        raise TypeError(
+            f"Expected the images of one split as a `datasets.Dataset`, got {type(dataset).__name__}{splits}. "
+            "`load_from_dataset` opens files, folders and names on the Hub; streamed data sets are not supported."
+        )
+    if not {IMAGE, IMAGE_ID, LABELS, POSITIVES} <= {*dataset.features}:
+        return load_from_dataset(dataset, labels=labels)
+    names = label_names(dataset)
+    if labels is None or names == list(labels):
+        return dataset
+    if {*names} != {*labels}:
+        raise ValueError(
+            f"The data set has other labels than the model: {describe_difference(names, labels, 'data', 'model')}."
+        )
+    return load_from_dataset(dataset, labels=labels)
 
 
 def _open(dataset: Any, split: str) -> "Dataset":

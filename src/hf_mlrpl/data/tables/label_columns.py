@@ -225,10 +225,19 @@ def _cells(table: Table, column: str) -> list[list[str]]:
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
             raise ValueError(
                 f"{table.where(row)}, column `{column}`: expected a list of label names, such as 'dog;cat' in CSV or "
-                f'["dog", "cat"] in JSON, got {cell!r}.'
+                f'["dog", "cat"] in JSON, got {cell!r}.{_about_numbers(names)}'
             )
         cells.append([name.strip() for name in names if name.strip()])
     return cells
+
+
+def _about_numbers(cell: Any) -> str:
+    if not isinstance(cell, (list, tuple)) or not all(isinstance(number, int | float) for number in cell):
+        return ""
+    return (
+        " Numbers tell neither the names of the labels, nor whether 0 is absent or unknown: "
+        "`make_dataset(images, image_ids, labels, names)` takes them as -1 (absent), 0 (unknown) and 1 (present)."
+    )
 
 
 def _unknown_label_advice(name: str, names: Sequence[str]) -> str:
