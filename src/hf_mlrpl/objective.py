@@ -1,6 +1,6 @@
 """What a method minimises: an `Objective` visits the model inside its forward pass."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,8 @@ class Objective(nn.Module):
     are persistent buffers, which the trainer saves beside the optimizer and restores.
 
     Attributes:
-        config_class: frozen dataclass with the settings; a recipe's section `objective` fills it.
+        config_class: frozen dataclass with the settings; a recipe's section `objective` fills it. Where the objective
+            compares views of an image, its `needed_views` names them, see `check_views`.
     """
 
     config_class: type
@@ -54,15 +55,6 @@ class Objective(nn.Module):
         """
         super().__init__()
         self.config = config
-
-    def check_views(self, views: Collection[str]) -> None:
-        """Raise `ValueError` where `forward` needs a further view of each image that is not among `views`.
-
-        Recipes and the trainer ask before an image is read; so the message names the settings of a recipe.
-
-        Args:
-            views: names of the views that a batch has, see `data.further_views` of a recipe.
-        """
 
     def prepare(self, images: TrainingImages) -> None:
         """Register the buffers whose size depends on the training set, and load what is computed once from it.
@@ -96,6 +88,24 @@ class Objective(nn.Module):
             batch: `pixel_values`, `labels`, and `index`, the rows of the images in the training set.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
+
+
+def check_views(config: Any, views: Collection[str]) -> None:
+    """Raise `ValueError` where an objective compares views of each image that are not all among `views`.
+
+    Args:
+        config: of the objective. Its `needed_views`, if it has any, maps the names of the views to those of
+            `hf-mlrpl list` that the paper takes.
+        views: names of the views that there are.
+    """
+    needed: Mapping[str, str] = getattr(config, "needed_views", {})
+    missing = [name for name in needed if name not in views]
+    if missing:
+        published = ", ".join(f"{name}: {view}" for name, view in needed.items())
+        raise ValueError(
+            f"The objective compares further views of each image, but there is no `{', '.join(missing)}`. Let "
+            f"`data.further_views` name all of them, such as `further_views: {{{published}}}`."
+        )
 
 
 def logits_of(model: Any, pixel_values: Tensor) -> Tensor:

@@ -179,12 +179,12 @@ def test_without_the_terms_of_the_views_none_is_needed():
 @pytest.mark.parametrize("missing", ["weak", "strong"])
 def test_a_missing_view_is_an_error_that_names_the_setting(missing):
     batch = {name: tensor for name, tensor in GIVEN.items() if name != missing}
-    with pytest.raises(ValueError, match=f"there is no `{missing}`. A recipe names both, `data.further_views: "):
+    with pytest.raises(ValueError, match=f"there is no `{missing}`. Let `data.further_views` name all"):
         prepared(4, 5)(GivenCalibration(EYE), batch, LATE)
 
 
 def test_a_missing_view_is_found_before_an_image_is_read(tmp_path):
-    message = "there is no `strong`. A recipe names both, `data.further_views: "
+    message = r"there is no `strong`. Let .*such as `further_views: \{weak: weak, strong: strong\}`"
     with pytest.raises(ValueError, match=message):
         tiny_recipe("scpnet", data={"further_views": {"weak": "shift"}})
     unused = {"consistency_weight": 0.0, "distillation_weight": 0.0}

@@ -159,10 +159,13 @@ class Recipe:
         return recipe
 
     def _check(self) -> None:
+        from ..objective import check_views
+
         self.protocol()
         settings = _model_settings(self._model_class().config_class)
         check_values(self.model, settings | {"pretrained": bool | str, "name": str}, "model")
-        self.build_objective(self.model_config(["label"])).check_views(self.data_config().further_views)
+        self.model_config(["label"])
+        check_views(self.objective_config(), self.data_config().further_views)
         check_values(self.training, field_types(load("trainer.training_args:MultiLabelTrainingArguments")), "training")
 
     def to_dict(self) -> dict[str, Any]:

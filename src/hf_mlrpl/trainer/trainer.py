@@ -20,7 +20,7 @@ from ..distributed import share_buffers
 from ..losses import partial_bce
 from ..metrics.f1 import choose_thresholds
 from ..metrics.multi_label import multi_label_metrics, scores_of
-from ..objective import OBJECTIVE_NAME, Objective
+from ..objective import OBJECTIVE_NAME, Objective, check_views
 from ..schedules import Progress
 from .checkpoints import EMA_NAME, SaveLast, check_resumable, latest_checkpoint, remove_half_written_checkpoints
 from .ema import WeightEma
@@ -73,7 +73,7 @@ class MultiLabelTrainer(Trainer):
             )
         self.training_images: TrainingImages | None = None
         if isinstance(self.train_dataset, PartialLabelImages):
-            objective.check_views(self.train_dataset.views)
+            check_views(objective.config, self.train_dataset.views)
             self.training_images = TrainingImages(
                 self.train_dataset,
                 batch_size=args.per_device_eval_batch_size,

@@ -1,7 +1,6 @@
 """Objective of SCPNet: corrected labels, consistency of two views, and distillation of calibrated scores."""
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,13 +11,12 @@ from torch import Tensor
 from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
 from ...losses import corrected_labels, focal_margin_loss
-from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ...objective import Objective, ObjectiveOutput, check_views, logits_of, sum_of_terms
 from ...schedules import Progress
 from .configuration_scpnet import ScpnetConfig
 from .modeling_scpnet import ScpnetForMultiLabelClassification
 from .selection import pack, update_selection
 
-_FURTHER_VIEWS = ("weak", "strong")
 _LOWEST_LOG = math.log(1e-8)
 
 
@@ -56,8 +54,9 @@ class ScpnetObjectiveConfig:
             raise ValueError(f"`candidate_threshold` must lie in (0, 1], got {self.candidate_threshold}.")
 
     @property
-    def compares_views(self) -> bool:
-        return bool(self.consistency_weight or self.distillation_weight)
+    def needed_views(self) -> dict[str, str]:
+        """Views that are compared, see `hf_mlrpl.objective.check_views`."""
+        return {"weak": "weak", "strong": "strong"} if self.consistency_weight or self.distillation_weight else {}
 
 
 class Selection(NamedTuple):
@@ -130,30 +129,19 @@ class ScpnetObjective(Objective):
         super().__init__(config, model_config)
         self.num_labels = model_config.num_labels
 
-    def check_views(self, views: Collection[str]) -> None:
-        missing = [name for name in _FURTHER_VIEWS if name not in views]
-        if missing and self.config.compares_views:
-            raise ValueError(
-                f"SCPNet compares two more views of each image, but there is no `{missing[0]}`. A recipe names both, "
-                "`data.further_views: {weak: weak, strong: strong}`, or sets `objective.consistency_weight` and "
-                "`objective.distillation_weight` to 0."
-            )
-
     def prepare(self, images: TrainingImages) -> None:
-        if self.config.compares_views:
+        if self.config.needed_views:
             self.register_buffer("selected", torch.zeros(len(images), -(-self.num_labels // 8), dtype=torch.uint8))
             self.register_buffer("counts", torch.zeros(self.num_labels, dtype=torch.int64))
 
     def forward(
         self, model: ScpnetForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        self.check_views(batch)
         config, labels = self.config, batch["labels"]
+        check_views(config, batch)
         if config.known_negatives == "merge":
             labels = labels.clamp(min=0)
-        views = [batch["pixel_values"]]
-        if config.compares_views:
-            views += [batch[name] for name in _FURTHER_VIEWS]
+        views = [batch["pixel_values"], *(batch[name] for name in config.needed_views)]
         # One forward pass of 3B images: batch norm sees all of them, as published.
         logits, *others = logits_of(model, torch.cat(views)).split(len(labels))
 
@@ -163,7 +151,7 @@ class ScpnetObjective(Objective):
         corrected = pseudo_labels.get("corrected", labels)
         losses = focal_margin_loss(logits, labels, corrected, config.margin, config.gamma)
         terms, logs = {"classification": losses.sum(dim=1).mean()}, {}
-        if config.compares_views:
+        if others:
             weak_scores, strong_logits = others[0].detach().sigmoid(), others[1]
             thresholds = self.thresholds()
             selection = select_labels(weak_scores, labels, thresholds, config.num_candidates)
