@@ -11,15 +11,14 @@ import pytest
 
 from hf_mlrpl.cli.main import COMMANDS, parse_arguments
 from hf_mlrpl.cli.train import load_recipe
-from hf_mlrpl.hub.cards import model_cards_folder
+from hf_mlrpl.hub.shipped import page_of, recipe_files
 from hf_mlrpl.recipe.document import Recipe
-from hf_mlrpl.recipe.shipped import recipe_names, recipes_folder
-from hf_mlrpl.registry import METHODS, page_name
+from hf_mlrpl.registry import METHODS, PACKAGE
 
 ROOT = Path(__file__).parents[1]
-PAGES = {method: model_cards_folder() / page_name(method) for method in METHODS}
+PAGES = {method: page_of(method) for method, spec in METHODS.items() if spec.package == PACKAGE}
 UNIQUE_PAGES = dict.fromkeys(PAGES.values())
-PAGES_WITHOUT_METHOD = [model_cards_folder() / "clip.md"]
+PAGES_WITHOUT_METHOD = [ROOT / "model_cards" / "clip.md"]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "training" / "README.md", *UNIQUE_PAGES]
 DOCUMENTS += PAGES_WITHOUT_METHOD
 DATA_NAMES = {  # as the pages call them
@@ -31,7 +30,7 @@ DATA_NAMES = {  # as the pages call them
     "openimages": "OpenImages v5",
     "cifar100": "CIFAR-100",
 }
-RECIPES = {name: recipes_folder() / f"{name}.yaml" for name in recipe_names()}
+RECIPES = recipe_files()
 PAGE_SECTIONS = [
     "Using it",
     "Training it",
@@ -97,9 +96,9 @@ def test_symbol_of_the_page_exists_and_names_its_equation(method, paper, code):
         assert exact.search(first_line) or in_source, f"{code} does not name {number} of {method}"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PAGES)
 def test_every_equation_in_the_code_of_a_method_is_on_its_page(method):
-    module = import_module("hf_mlrpl." + METHODS[method].objective.partition(":")[0])
+    module = import_module(METHODS[method].objective.partition(":")[0], PACKAGE)
     in_code = set(re.findall(r"Eq\. \d+", inspect.getsource(module)))
     on_page = set(re.findall(r"Eq\. \d+", _section(PAGES[method], "Paper to code")))
     assert in_code <= on_page
@@ -108,7 +107,7 @@ def test_every_equation_in_the_code_of_a_method_is_on_its_page(method):
 # ---- pages ----
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PAGES)
 def test_page_has_all_sections_below_the_headings_of_a_card(method):
     text = PAGES[method].read_text(encoding="utf-8")
     assert text.startswith("## ")
@@ -117,11 +116,11 @@ def test_page_has_all_sections_below_the_headings_of_a_card(method):
 
 
 def test_template_has_the_sections_of_the_pages():
-    text = (model_cards_folder() / "_template.md").read_text(encoding="utf-8")
+    text = (ROOT / "model_cards" / "_template.md").read_text(encoding="utf-8")
     assert re.findall(r"^### (.*)$", text, flags=re.MULTILINE) == PAGE_SECTIONS
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PAGES)
 def test_overrides_on_the_page_are_settings_of_the_method(method):
     """In tables and sentences, `section.key=value` is something that a recipe accepts."""
     of_method = [name for name in RECIPES if name.startswith(f"{method}/")]
@@ -137,7 +136,7 @@ def test_overrides_on_the_page_are_settings_of_the_method(method):
 # ---- recipes ----
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PAGES)
 def test_method_has_a_recipe(method):
     assert any(name.startswith(f"{method}/") for name in RECIPES)
 
@@ -229,4 +228,4 @@ def test_commands_are_found():
     """The tests above look at something."""
     places = {where for where, _ in _commands()}
     assert set(RECIPES) - {name for name in RECIPES if "digit_scenes" in name} <= places
-    assert {f"model_cards/{page_name(method)}" for method in METHODS} <= places
+    assert {page.relative_to(ROOT).as_posix() for page in UNIQUE_PAGES} <= places

@@ -1,14 +1,14 @@
 import pytest
 
 from hf_mlrpl.cli.main import COMMANDS, main
-from hf_mlrpl.recipe.shipped import recipe_names
+from hf_mlrpl.hub.shipped import recipe_files
 from hf_mlrpl.registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load
 
 
 def test_everything_that_exists_is_listed(capsys):
     assert main(["list"]) == 0
     words = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
-    for kind in (METHODS, DATASETS, PROTOCOLS, VIEWS, recipe_names()):
+    for kind in (METHODS, DATASETS, PROTOCOLS, VIEWS, recipe_files()):
         assert {*kind} <= words
 
 

@@ -8,13 +8,13 @@ from PIL import Image
 from tiny import MODELS, tiny_content, tiny_recipe, write_recipe
 
 from hf_mlrpl.data.columns import label_matrix, make_dataset
+from hf_mlrpl.hub.shipped import recipe_files
 from hf_mlrpl.recipe.document import DEFAULT_RECIPE, Recipe
-from hf_mlrpl.recipe.shipped import recipe_names
 from hf_mlrpl.registry import METHODS, VIEWS, load
 from hf_mlrpl.schedules import Progress
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", recipe_files())
 def test_every_shipped_recipe_is_valid(name, tmp_path):
     recipe = Recipe.load(name)
     assert recipe.name == name.replace("/", "-") and recipe.method == name.split("/")[0]
@@ -24,8 +24,8 @@ def test_every_shipped_recipe_is_valid(name, tmp_path):
 
 
 def test_every_method_has_a_recipe():
-    assert {name.split("/")[0] for name in recipe_names()} == METHODS.keys()
-    assert DEFAULT_RECIPE in recipe_names()
+    assert {name.split("/")[0] for name in recipe_files()} == METHODS.keys()
+    assert DEFAULT_RECIPE in recipe_files()
 
 
 def test_a_recipe_is_found_by_path_and_by_name(tmp_path):
@@ -343,7 +343,7 @@ def test_a_loss_trains_the_network_of_another_method():
         ("asl", {"name": "ssgr"}, "Unknown method 'ssgr'. Did you mean 'ssgrl'?"),
         ("asl", {"output_dim": 8}, "Recipe section `model` has no key `output_dim`"),
         ("sst", {"name": "asl"}, "`model.name` must not be 'asl': sst needs its own network"),
-        ("ssgrl", {"name": "sst"}, "`model.name` must not be 'sst': ssgrl needs its own network"),
+        ("sarb", {"name": "sst"}, "`model.name` must not be 'sst': sarb needs its own network"),
     ],
 )
 def test_a_network_that_does_not_fit_the_method_is_an_error(method, model, message):

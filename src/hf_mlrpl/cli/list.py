@@ -11,16 +11,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..recipe.shipped import recipe_names
-    from ..registry import DATASETS, METHODS, PROTOCOLS, VIEWS
+    from ..hub.shipped import recipe_files
+    from ..registry import REGISTRIES
 
-    tables = {
-        "methods": {name: spec.summary for name, spec in METHODS.items()},
-        "datasets": {name: entry.summary for name, entry in DATASETS.items()},
-        "protocols": {"none": "labels stay as they are"} | {name: entry.summary for name, entry in PROTOCOLS.items()},
-        "views": {name: entry.summary for name, entry in VIEWS.items()},
-        "recipes": dict.fromkeys(recipe_names(), ""),
-    }
+    tables = {kind: {name: line.summary for name, line in lines.items()} for kind, lines in REGISTRIES.items()}
+    tables["protocols"] = {"none": "labels stay as they are"} | tables["protocols"]
+    tables["recipes"] = dict.fromkeys(recipe_files(), "")
     for kind, table in tables.items():
         if arguments.kind in (None, kind):
             print(f"{kind}:")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..registry import page_name
+from .shipped import page_of
 
 if TYPE_CHECKING:
     from ..models.modeling_utils import MultiLabelPreTrainedModel
@@ -45,13 +45,6 @@ mAP, F1, precision and recall are in percent, over the known labels of the image
 {recipe}```
 
 """
-
-
-def model_cards_folder() -> Path:
-    """Where the method pages lie: inside an installed package, or in `model_cards/` of a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "model_cards"
-    return installed if installed.is_dir() else package.parents[1] / "model_cards"
 
 
 def write_model_card(
@@ -97,8 +90,7 @@ def write_model_card(
         results=_table(metrics),
         recipe=recipe.to_yaml(),
     )
-    page = model_cards_folder() / page_name(recipe.method)
-    if page.is_file():
+    if page := page_of(recipe.method):
         body += page.read_text(encoding="utf-8")
     ModelCard(f"---\n{card_data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=True).save(output / "README.md")
 

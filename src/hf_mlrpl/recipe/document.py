@@ -17,10 +17,10 @@ from ..data.held_out import hold_out
 from ..data.hiding import hide_labels
 from ..data.protocols.hierarchy import read_hierarchy, with_ancestors
 from ..data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
+from ..hub.shipped import recipe_files
 from ..labels import describe_difference
 from ..registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
 from ..settings import check_keys, check_value, check_values, field_types, from_mapping, parse_yaml
-from .shipped import recipe_names, recipes_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,8 +139,9 @@ class Recipe:
             raise ValueError(f"{file} must be a mapping with the keys method, {', '.join(SECTIONS)}.")
         for override in overrides or []:
             _apply(content, override)
-        shipped = file.resolve().is_relative_to(recipes_folder().resolve())
-        return cls.from_dict(content, name=f"{file.parent.name}-{file.stem}" if shipped else file.stem)
+        shipped = recipe_files().get(f"{file.parent.name}/{file.stem}")
+        is_shipped = shipped is not None and shipped.samefile(file)
+        return cls.from_dict(content, name=f"{file.parent.name}-{file.stem}" if is_shipped else file.stem)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], name: str = "recipe") -> "Recipe":
@@ -166,7 +167,9 @@ class Recipe:
         check_values(self.model, settings | {"pretrained": bool | str, "name": str}, "model")
         self.model_config(["label"])
         check_views(self.objective_config(), self.data_config().further_views)
-        check_values(self.training, field_types(load("trainer.training_args:MultiLabelTrainingArguments")), "training")
+        check_values(
+            self.training, field_types(load(".trainer.training_args:MultiLabelTrainingArguments")), "training"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **{section: getattr(self, section) for section in SECTIONS}}
@@ -321,7 +324,7 @@ class Recipe:
             }.items():
                 if settings.get(key, off) != off:
                     raise ValueError(f"`training.{key}` needs validation images: set `data.validation`, such as 0.1.")
-        return load("trainer.training_args:MultiLabelTrainingArguments")(**settings)
+        return load(".trainer.training_args:MultiLabelTrainingArguments")(**settings)
 
     def build_images(
         self, dataset: "Dataset", model_config: Any, *, training: bool, seed: int = 0
@@ -365,11 +368,11 @@ def _model_settings(config_class: type) -> dict[str, Any]:
 
 
 def _find(path: str | Path) -> Path:
-    candidates = [Path(path), recipes_folder() / f"{path}.yaml", recipes_folder() / path]
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    shipped = recipe_files()
+    found = Path(path) if Path(path).is_file() else shipped.get(Path(path).as_posix().removesuffix(".yaml"))
     if found is None:
         near = [str(file) for file in Path(path).parent.glob("*.yaml")]
-        close = get_close_matches(str(path), [*near, *recipe_names()], n=1)
+        close = get_close_matches(str(path), [*near, *shipped], n=1)
         hint = f"Did you mean {close[0]!r}? " if close else ""
         raise FileNotFoundError(
             f"There is no recipe {str(path)!r}, neither as a file nor among the shipped ones. {hint}"

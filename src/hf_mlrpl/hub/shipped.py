@@ -1,0 +1,40 @@
+"""Pages of methods, and recipes, as packages ship them: this one, and those with lines in the registries.
+
+A package has them beside its modules, in `model_cards/<page>.md` and `recipes/<method>/<name>.yaml`. A checkout of
+this package has them in `model_cards` and `training/recipes`.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..registry import METHODS, PACKAGE, REGISTRIES
+
+_ROOT = Path(__file__).parents[3]
+_IN_CHECKOUT = {"model_cards": _ROOT / "model_cards", "recipes": _ROOT / "training" / "recipes"}
+
+
+def page_of(method: str) -> Path | None:
+    """The page of a method, where its package has one."""
+    spec = METHODS[method]
+    pages = (folder / f"{spec.page or method}.md" for folder in _folders(spec.package, "model_cards"))
+    return next((page for page in pages if page.is_file()), None)
+
+
+def recipe_files() -> dict[str, Path]:
+    """The shipped recipes by their names, such as `sst/coco2014_10`."""
+    files: dict[str, Path] = {}
+    packages = dict.fromkeys(line.package for lines in REGISTRIES.values() for line in lines.values())
+    for folder in (folder for package in packages for folder in _folders(package, "recipes")):
+        for file in sorted(folder.glob("*/*.yaml")):
+            name = file.relative_to(folder).with_suffix("").as_posix()
+            if name in files:
+                raise ValueError(f"Two packages ship a recipe {name}: {files[name]} and {file}. Rename one.")
+            files[name] = file
+    return files
+
+
+def _folders(package: str, name: str) -> list[Path]:
+    """Where the folder `name` of a package may be; a single module, or a session of Python, has none."""
+    spec = None if package == "__main__" else find_spec(package)
+    folders = [Path(place) / name for place in (spec and spec.submodule_search_locations) or ()]
+    return [*folders, _IN_CHECKOUT[name]] if package == PACKAGE else folders
