@@ -69,8 +69,7 @@ def build_model(golden: Golden, model_class: type, dtype: torch.dtype, **setting
     model.backbone, model.project = FeatureMap(), nn.Identity()
     model.to(dtype)
     load_weights(model, weights)
-    model.word_embeddings.copy_(words)
-    model.label_graph.copy_(graph)
+    model.load_state_dict({"word_embeddings": words, "label_graph": graph}, strict=False)
     return model
 
 
@@ -144,8 +143,8 @@ def model_of_sines(model_class: type, layers: dict[str, tuple[int, int]], scalar
     model = model_class(config)
     model.backbone, model.project = FeatureMap(), nn.Identity()
     load_weights(model.double(), weights)
-    model.word_embeddings.copy_(sines((3, 3), 0.3))
-    model.label_graph.copy_(torch.tensor([[1, 0.5, 0.25], [0.4, 1, 0], [0.1, 0.2, 1]]))
+    graph = torch.tensor([[1, 0.5, 0.25], [0.4, 1, 0], [0.1, 0.2, 1]])
+    model.load_state_dict({"word_embeddings": sines((3, 3), 0.3), "label_graph": graph}, strict=False)
     return model
 
 

@@ -200,9 +200,11 @@ def _model(model_class, size, **settings):
         attention_dim=size["hidden"],
         output_dim=size["hidden"],
         word_embedding_dim=size["labels"],
+        label_embeddings="orthogonal",
         **settings,
     )
     model = model_class(config)
+    model.set_priors(np.eye(size["labels"], dtype=np.int8))
     model.backbone, model.project = FeatureMap(), torch.nn.Identity()
     return model.double()
 

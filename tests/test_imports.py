@@ -57,14 +57,15 @@ def test_models_objectives_and_the_trainer_do_without_optional_packages():
 import sys
 for name in {OPTIONAL}:
     sys.modules[name] = None  # importing it raises an ImportError
-import torch
+import numpy, torch
 from hf_mlrpl import SstConfig, SstForMultiLabelClassification, SstObjective, multi_label_metrics
 from hf_mlrpl.methods.sst.objective_sst import SstObjectiveConfig
 from hf_mlrpl.schedules import Progress
 import hf_mlrpl.losses, hf_mlrpl.trainer.trainer, hf_mlrpl.recipe.document, hf_mlrpl.auto
 import hf_mlrpl.data.images.torch_dataset
-config = SstConfig(backbone="test_resnet", image_size=32, feature_pool=1, num_labels=3)
+config = SstConfig(backbone="test_resnet", image_size=32, feature_pool=1, num_labels=3, label_embeddings="orthogonal")
 model = SstForMultiLabelClassification(config)
+model.set_priors(numpy.array([[1, -1, 0], [0, 1, 1]]))
 batch = dict(pixel_values=torch.randn(2, 3, 32, 32), labels=torch.tensor([[1, -1, 0], [0, 1, 1]]))
 loss = model(**batch, objective=SstObjective(SstObjectiveConfig(), config), progress=Progress(0, 1, 9.0)).loss
 logits = model(batch["pixel_values"]).logits.detach().numpy()

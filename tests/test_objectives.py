@@ -37,7 +37,8 @@ def prepared(method: str, **changes) -> tuple[torch.nn.Module, Objective]:
     """A model whose logits are its pixels, and an objective in a late epoch."""
     model = tiny_model(method, NUM_LABELS)
     objective = make_objective(load(METHODS[method].objective), model, OBJECTIVES.get(method, {}) | changes)
-    model.represent = lambda pixel_values: (pixel_values.flatten(1), None)
+    model.encode = lambda pixel_values: pixel_values
+    model.represent = lambda features: (features.flatten(1), None)
     model.classify = lambda representations: representations
     return model, objective
 

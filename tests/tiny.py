@@ -52,6 +52,7 @@ MODELS = dict.fromkeys(METHODS, BACKBONE) | {  # those with a network of their o
     "ip_mixup": BACKBONE | _SSGRL,
     "fm_mixup": BACKBONE | _SSGRL,
 }
+NETWORKS = sorted({spec.model: name for name, spec in METHODS.items()}.values())  # a method for each network
 EAGER = {"start_epoch": 1, "first": 0.1, "floor": 0.1}  # pseudo-labels from the second epoch on
 OBJECTIVES = {  # settings that are needed, that let a method act within two epochs, or that make it remember
     "sst": {"bank_size": 4, "intra_threshold": EAGER, "cross_threshold": EAGER},
@@ -141,8 +142,11 @@ class GivenLogits(torch.nn.Module):
         super().__init__()
         self.config = SimpleNamespace(num_labels=num_labels)
 
-    def represent(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return pixel_values.flatten(1), None
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return pixel_values
+
+    def represent(self, features: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return features.flatten(1), None
 
     def classify(self, representations: torch.Tensor) -> torch.Tensor:
         return representations
@@ -174,8 +178,11 @@ class PatchMeans(torch.nn.Module):
     """Representations that are exact functions of one image: the mean colours of its quarters, times a number that
     depends on the label."""
 
-    def represent(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, None]:
-        means = torch.nn.functional.adaptive_avg_pool2d(pixel_values, 2).flatten(1)  # (B, 12)
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return pixel_values
+
+    def represent(self, features: torch.Tensor) -> tuple[torch.Tensor, None]:
+        means = torch.nn.functional.adaptive_avg_pool2d(features, 2).flatten(1)  # (B, 12)
         return means.unsqueeze(1) * torch.arange(1.0, 6.0, device=means.device).view(5, 1), None
 
 

@@ -16,7 +16,6 @@ from hf_mlrpl.clip.configuration_clip import ClipPromptConfig
 from hf_mlrpl.losses import similarity_loss
 from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
 from hf_mlrpl.methods.dualcoop.objective_dualcoop import DualCoOpObjective, DualCoOpObjectiveConfig
-from hf_mlrpl.methods.sarb.configuration_sarb import SarbConfig
 from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
 from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
 from hf_mlrpl.methods.sarb.prototypes import Positives, cluster_positives, collect_positives
@@ -159,8 +158,11 @@ class RepresentationStream:
             batch = {"pixel_values": self.representations, "labels": self.labels[rows], "index": rows}
             yield {name: tensor.to(self.device) for name, tensor in batch.items()}
 
-    def represent(self, pixel_values: Tensor) -> tuple[Tensor, None]:
-        return pixel_values, None
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        return pixel_values
+
+    def represent(self, features: Tensor) -> tuple[Tensor, None]:
+        return features, None
 
 
 def prototype_pass(args: argparse.Namespace) -> Sides:
@@ -203,8 +205,8 @@ def step(args: argparse.Namespace, plain_type: torch.dtype, our_type: torch.dtyp
 
 def sarb_step(args: argparse.Namespace, plain_type: torch.dtype, our_type: torch.dtype) -> Sides:
     """Whole training step of SARB, with backbone and optimizer."""
-    config = SarbConfig(num_labels=args.labels, image_size=args.image_size, backbone=args.backbone)
-    model = SarbForMultiLabelClassification(config).to(args.device).train()
+    model = _model(args, SarbForMultiLabelClassification).train()
+    config = model.config
     pixel_values, labels = _pixel_values(args), _labels(args)
     objective = SarbObjective(SarbObjectiveConfig(), config).to(args.device)
     objective.sees_training_images = True
@@ -252,7 +254,7 @@ def _inference_sides(
         with torch.no_grad(), torch.autocast(pixel_values.device.type, dtype, enabled=dtype != torch.float32):
             function(pixel_values)
 
-    return {"plain": lambda: run(slow), "ours": lambda: run(model), "backbone": lambda: run(model.backbone)}
+    return {"plain": lambda: run(slow), "ours": lambda: run(model), "backbone": lambda: run(model.encode)}
 
 
 def towers(args: argparse.Namespace) -> dict[str, Any]:
@@ -357,9 +359,11 @@ def _pixel_values(args: argparse.Namespace) -> Tensor:
     return torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=args.device)
 
 
-def _model(args: argparse.Namespace) -> SstForMultiLabelClassification:
-    config = SstConfig(num_labels=args.labels, image_size=args.image_size, backbone=args.backbone)
-    return SstForMultiLabelClassification(config).to(args.device)
+def _model(args: argparse.Namespace, model_class: type = SstForMultiLabelClassification) -> Any:
+    sizes = {"num_labels": args.labels, "image_size": args.image_size, "backbone": args.backbone}
+    model = model_class(model_class.config_class(**sizes, label_embeddings="orthogonal"))
+    model.set_priors(np.eye(args.labels, dtype=np.int8))
+    return model.to(args.device)
 
 
 def _objective(args: argparse.Namespace) -> SstObjective:

@@ -212,7 +212,7 @@ def collect_positives(model, batches, num_labels: int, dim: int) -> list[Tensor]
     found = [torch.zeros(0, dim) for _ in range(num_labels)]
     for batch in batches:
         with torch.no_grad():
-            representations = model.represent(batch["pixel_values"])[0].cpu()
+            representations = model.represent(model.encode(batch["pixel_values"]))[0].cpu()
         labels = batch["labels"].cpu()
         for c in range(num_labels):
             found[c] = torch.cat([found[c], representations[labels[:, c] == 1, c]])

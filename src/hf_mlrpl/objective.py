@@ -81,7 +81,7 @@ class Objective(nn.Module):
         return self.get_buffer(name)
 
     def forward(self, model: Any, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
-        """Compute the loss of `batch` with the stages `represent` and `classify` of `model`.
+        """Compute the loss of `batch` with the stages `encode`, `represent` and `classify` of `model`.
 
         Args:
             model: a `MultiLabelPreTrainedModel`; an objective that needs more of it names the class.
@@ -109,8 +109,8 @@ def check_views(config: Any, views: Collection[str]) -> None:
 
 
 def logits_of(model: Any, pixel_values: Tensor) -> Tensor:
-    """The logits of both stages of `model`, `(batch_size, num_labels)`, in at least float32 also under autocast."""
-    representations, _ = model.represent(pixel_values)
+    """The logits of `model` after all stages, `(batch_size, num_labels)`, in at least float32 also under autocast."""
+    representations, _ = model.represent(model.encode(pixel_values))
     return at_least_float32(model.classify(representations))
 
 

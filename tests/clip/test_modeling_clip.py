@@ -141,8 +141,8 @@ def test_a_resnet_sees_images_that_are_not_square(tmp_path):
     towers = tiny_towers(image_size=[32, 96])
     pixel_values = torch.randn(2, 3, 32, 96)
     assert towers.image_features(pixel_values).shape == (2, 24)
-    regions, grid = towers.backbone.regions(pixel_values)
-    assert regions.shape == (2, 1 + 3, 24) and grid == (1, 3)
+    features = towers.backbone.feature_map(pixel_values)
+    assert towers.backbone.regions(features).shape == (2, 1 + 3, 24) and features.shape[2:] == (1, 3)
     towers.save_pretrained(tmp_path)
     assert ClipTowers.from_pretrained(tmp_path).backbone.network.head.feat_size == (1, 3)
 
@@ -222,4 +222,4 @@ def test_a_text_that_is_too_long_is_an_error():
 
 def test_only_resnets_give_regions():
     with pytest.raises(ValueError, match="'vit_clip' gives no vectors of regions: only CLIP ResNets"):
-        tiny_towers(**TINY_VIT).backbone.regions(torch.zeros(1, 3, 32, 32))
+        tiny_towers(**TINY_VIT).backbone.feature_map(torch.zeros(1, 3, 32, 32))

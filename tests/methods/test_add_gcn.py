@@ -112,7 +112,7 @@ def test_one_image_is_normalised_by_the_stored_statistics():
 def test_the_logit_is_the_mean_of_the_largest_score_and_the_classifier():
     model = tiny_model("add_gcn").eval()
     pixel_values = torch.randn(2, 3, 32, 32)
-    representations, attention_maps = model.represent(pixel_values)
+    representations, attention_maps = model.represent(model.encode(pixel_values))
     assert representations.shape == (2, 5, 25)
     torch.testing.assert_close(attention_maps.amax(dim=(2, 3)), representations[..., -1].sigmoid())
     changed = representations.clone()

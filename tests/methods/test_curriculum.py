@@ -24,8 +24,11 @@ class Lookup(torch.nn.Module):
         super().__init__()
         self.logits = logits
 
-    def represent(self, pixel_values):
-        return pixel_values.flatten(1)[:, :4].unsqueeze(1).expand(-1, self.logits.shape[1], -1), None
+    def encode(self, pixel_values):
+        return pixel_values
+
+    def represent(self, features):
+        return features.flatten(1)[:, :4].unsqueeze(1).expand(-1, self.logits.shape[1], -1), None
 
     def classify(self, representations):
         return representations.sum(dim=-1) * self.logits[0]
@@ -212,7 +215,7 @@ def test_the_whole_training_set_is_ranked_in_its_own_order(model):
     objective = make(strategy="score_proportion", threshold=0.3, scope="dataset")
     relabel(objective, model, images)
     pixel_values = torch.cat([batch["pixel_values"] for batch in images.batches("Looking")])
-    logits = model.classify(model.represent(pixel_values)[0])
+    logits = model.classify(model.represent(model.encode(pixel_values))[0])
     expected = select_labels(logits.unsqueeze(1), images.labels == 0, objective.config)
     assert torch.equal(objective.pseudo_labels, expected)
 
@@ -268,7 +271,7 @@ def test_in_the_first_round_it_is_partial_bce(model):
 
 def test_training_leaves_out_features_only_where_uncertainty_needs_it(model):
     batch = make_batch(tiny_images())
-    plain, _ = model.represent(batch["pixel_values"])
+    plain, _ = model.represent(model.encode(batch["pixel_values"]))
     for strategy, same in (("all", True), ("uncertainty", False)):
         logits = make(strategy=strategy)(model, batch, FIRST_EPOCH).logits
         assert torch.equal(logits, model.classify(plain)) == same

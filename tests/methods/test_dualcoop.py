@@ -72,11 +72,11 @@ def test_model_matches_published_code(case, dtype):
     tensors = golden("dualcoop_full").case(case)
     model = full_model(case, dtype)
     learners = model.prompt_learners
-    regions, _ = model.backbone.regions(image(dtype))
+    regions = model.backbone.regions(model.encode(image(dtype)))
     outputs = {
         "image_tokens": regions.transpose(1, 2),
         "text_features": torch.cat([learner(model.text_encoder) for learner in learners]),
-        "logits": model.prompt_logits(model.represent(image(dtype))[0]),
+        "logits": model.prompt_logits(model.represent(model.encode(image(dtype)))[0]),
     }
     cotangent_sum(outputs, tensors).backward()
     trained = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
@@ -93,7 +93,7 @@ def test_some_of_the_labels_match_published_code(case, dtype):
     model = full_model(case.removesuffix("_subset"), dtype)
     names = golden("dualcoop_full").hparams["classnames"]
     model.set_labels([names[i] for i in golden("dualcoop_full").case(case)["in.class_ids"].tolist()])
-    logits = model.prompt_logits(model.represent(image(dtype))[0])
+    logits = model.prompt_logits(model.represent(model.encode(image(dtype)))[0])
     check_case(golden("dualcoop_full"), case, {"logits": logits})
 
 
@@ -117,10 +117,11 @@ def model() -> DualCoOpForMultiLabelClassification:
 def test_attention_maps_are_the_weights_of_the_places(model):
     pixel_values = torch.randn(2, 3, 64, 96)
     output = model(pixel_values, output_attention_maps=True, output_representations=True)
-    regions, grid = model.backbone.regions(pixel_values)
+    features = model.encode(pixel_values)
+    regions = model.backbone.regions(features)
     positive = F.normalize(model.positive_prompts(model.text_encoder), dim=-1)
     weights = torch.einsum("cd,brd->bcr", positive, 20 * F.normalize(regions, dim=-1)).softmax(dim=-1)
-    assert output.attention_maps.shape == (2, 3, *grid) == (2, 3, 2, 3)
+    assert output.attention_maps.shape == (2, 3, *features.shape[2:]) == (2, 3, 2, 3)
     torch.testing.assert_close(output.attention_maps.flatten(2), weights[..., 1:])
     assert output.representations.shape == (2, 3, 24)
 
@@ -129,7 +130,7 @@ def test_the_mean_region_can_be_left_out(model):
     pixel_values = torch.randn(2, 3, 64, 96)
     with_mean = model(pixel_values).logits
     model.config.include_mean_token = False
-    representations, attention_maps = model.represent(pixel_values)
+    representations, attention_maps = model.represent(model.encode(pixel_values))
     torch.testing.assert_close(attention_maps.sum(dim=(2, 3)), torch.ones(2, 3))
     assert not torch.allclose(model.classify(representations), with_mean)
 

@@ -13,8 +13,11 @@ LABELS = torch.tensor([[1, -1, 0, 0, 1], [0, -1, -1, 1, 0]])
 class Pixels(torch.nn.Module):
     """A model whose logits are its pixels."""
 
-    def represent(self, pixel_values):
-        return pixel_values, None
+    def encode(self, pixel_values):
+        return pixel_values
+
+    def represent(self, features):
+        return features, None
 
     def classify(self, representations):
         return representations

@@ -13,8 +13,11 @@ CPU = torch.device("cpu")
 class FirstPixels(torch.nn.Module):
     """A model whose logits are the first pixels of an image."""
 
-    def represent(self, pixel_values):
-        return pixel_values.flatten(1)[:, :3], None
+    def encode(self, pixel_values):
+        return pixel_values
+
+    def represent(self, features):
+        return features.flatten(1)[:, :3], None
 
     def classify(self, representations):
         return representations

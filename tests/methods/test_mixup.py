@@ -81,12 +81,11 @@ def test_equals_a_transcription(objective_class, batch_size):
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
 
-    images = batch["pixel_values"]
+    images, encode = batch["pixel_values"], model.encode
     if objective_class is FmMixupObjective:
-        images = model.backbone(images)
+        images, encode = model.encode(images), torch.nn.Identity()
     mixtures = torch.stack([share * images[b] + (1 - share) * images[batch_size - 1 - b] for b in range(batch_size)])
-    represent = model.represent if objective_class is IpMixupObjective else model.represent_features
-    logits, mixed_logits = (model.classify(represent(x)[0]) for x in (images, mixtures))
+    logits, mixed_logits = (model.classify(model.represent(encode(x))[0]) for x in (images, mixtures))
     known, mixed = slow_bce(logits, batch["labels"]), slow_bce(mixed_logits, slow_labels(batch["labels"], share))
     (known + mixed).backward()
     torch.testing.assert_close(output.logits, logits)

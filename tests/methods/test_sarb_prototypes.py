@@ -40,8 +40,11 @@ class Images:
             index[-1] = -1
             yield {"pixel_values": self.representations[rows], "labels": self.labels[rows], "index": index}
 
-    def represent(self, pixel_values):
-        return pixel_values, None
+    def encode(self, pixel_values):
+        return pixel_values
+
+    def represent(self, features):
+        return features, None
 
 
 def random_images(counts=(40, 25, 30), num_images=60, dim=4, dtype=torch.float32):

@@ -63,7 +63,7 @@ def test_head_matches_published_code(dtype):
     tensors, hparams = golden("scpnet_head").case(), golden("scpnet_head").hparams
     model, features = head_model(dtype, scale=hparams["scale"])
     vectors = image_vectors(model, dtype)
-    outputs = {"logits": model.classify(model.represent(None)[0])}
+    outputs = {"logits": model.classify(model.represent(model.encode(None))[0])}
     outputs["scalar"] = cotangent_sum(outputs, tensors)
     outputs["scalar"].backward()
     gradients = {"grad.in.image_features": vectors.grad, "grad.in.text_features": features.grad}
@@ -72,7 +72,7 @@ def test_head_matches_published_code(dtype):
     image_vectors(learned, dtype)
     with torch.no_grad():
         learned.log_scale.copy_(tensors["in.logit_scale"])
-    with_clip_scale = learned.classify(learned.represent(None)[0])
+    with_clip_scale = learned.classify(learned.represent(learned.encode(None))[0])
     outputs |= {"logits_scale10": outputs["logits"], "logits_clip_scale": with_clip_scale}
     check_case(golden("scpnet_head"), "", outputs | gradients | graph_gradients(model))
 
@@ -85,8 +85,8 @@ def test_labels_may_have_image_vectors_of_their_own(settings):
     """Objectives may mix representations; copies of one vector give what the vector gives."""
     model, _ = head_model(torch.float64, **settings)
     image_vectors(model, torch.float64)
-    shared, _ = model.represent(None)
-    own = shared.detach().clone()
+    shared, _ = model.represent(model.encode(None))
+    own = shared.detach().repeat(1, model.config.num_labels, 1)
     torch.testing.assert_close(model.classify(own), model.classify(shared))
     other = own.clone()
     other[:, 1] *= torch.tensor([-1.0, 1.0]).repeat(own.shape[2])[: own.shape[2]]
@@ -117,7 +117,7 @@ def test_no_tensor_has_a_vector_for_each_image_and_label():
     vectors = torch.randn(num_images, dim, requires_grad=True)
     model.backbone.forward = lambda pixel_values: vectors
     with Largest() as largest:
-        model.classify(model.represent(None)[0]).sum().backward()
+        model.classify(model.represent(model.encode(None))[0]).sum().backward()
     assert largest.numel == num_images * num_labels
 
 
@@ -209,14 +209,14 @@ def test_the_prior_may_come_from_the_training_images():
     images = recipe.build_images(splits.train, model.config, training=False)
     pixel_values = torch.stack([images[i]["pixel_values"] for i in range(len(images))])
     with torch.no_grad():
-        vectors = model.eval().backbone(pixel_values)
+        vectors = model.eval().encode(pixel_values)
     means = torch.stack([vectors[torch.from_numpy(labels[:, c] == 1)].mean(dim=0) for c in range(labels.shape[1])])
     graph, calibration = relation_prior(cosine_similarities(means), top_k=3, reweight=0.2, temperature=0.2)
     torch.testing.assert_close(model.graph, graph)
     torch.testing.assert_close(model.calibration(), calibration)
     with pytest.raises(ValueError, match="labels cannot change: how alike they are comes from images"):
         model.set_labels(["cat"])
-    with pytest.raises(ValueError, match="comes from the training images: give `train`"):
+    with pytest.raises(ValueError, match="comes from the training images: `set_priors` needs"):
         recipe.build_model(splits.names, labels)
 
 

@@ -31,9 +31,9 @@ class GivenCalibration(GivenLogits):
     def calibration(self) -> torch.Tensor:
         return self.matrix
 
-    def represent(self, pixel_values):
-        self.batch_sizes.append(len(pixel_values))
-        return super().represent(pixel_values)
+    def represent(self, features):
+        self.batch_sizes.append(len(features))
+        return super().represent(features)
 
 
 def prepared(num_labels: int, num_images: int, **settings) -> ScpnetObjective:

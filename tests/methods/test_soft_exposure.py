@@ -154,8 +154,11 @@ def objective_of(problem, config: SoftExposureObjectiveConfig) -> SoftExposureOb
 class Logits(torch.nn.Module):
     """A model whose logits are its pixels."""
 
-    def represent(self, pixel_values):
-        return pixel_values, None
+    def encode(self, pixel_values):
+        return pixel_values
+
+    def represent(self, features):
+        return features, None
 
     def classify(self, representations):
         return representations

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.methods.soft_exposure import image_features, neighbours
-from hf_mlrpl.methods.soft_exposure.image_features import ImageFeatures, feature_backbone
+from hf_mlrpl.methods.soft_exposure.image_features import ImageFeatures, feature_model
 from hf_mlrpl.methods.soft_exposure.neighbours import (
     distances,
     is_approximate,
@@ -58,7 +58,7 @@ def made(model):
 def test_features_are_those_of_the_network_at_unit_length(model, made):
     (batch,) = [b for b in tiny_images().batches("") if 0 in b["index"]]
     with torch.no_grad():
-        pooled = model.backbone(batch["pixel_values"]).mean(dim=(2, 3))
+        pooled = model.encode(batch["pixel_values"]).mean(dim=(2, 3))
     features = made.read()
     assert features.shape == (20, model.backbone.num_features) and features.dtype == torch.float32
     assert_close(features[:8], pooled / pooled.norm(dim=1, keepdim=True))
@@ -108,18 +108,18 @@ def test_features_of_another_network(model, made, tmp_path):
     other = tiny_model("ssgrl", backbone="test_resnet")
     other.backbone.network.get_parameter(_first(other)).data.mul_(3)
     other.save_pretrained(tmp_path / "checkpoint")
-    backbone, config = feature_backbone(str(tmp_path / "checkpoint"), model)
-    assert not backbone.training and config.backbone == "test_resnet"
+    found = feature_model(str(tmp_path / "checkpoint"), model)
+    assert not found.training and found.config.backbone == "test_resnet"
     expected = other.backbone.state_dict()
-    assert all(value.equal(expected[name]) for name, value in backbone.state_dict().items())
+    assert all(value.equal(expected[name]) for name, value in found.backbone.state_dict().items())
     with pytest.raises(ValueError, match="`objective.features_from` must be model, the folder of a checkpoint, or"):
-        feature_backbone("no_such_network", model)
+        feature_model("no_such_network", model)
     (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="`objective.features_from`: .*model.safetensors cannot be read"):
-        feature_backbone(str(tmp_path / "checkpoint"), model)
+        feature_model(str(tmp_path / "checkpoint"), model)
     (tmp_path / "checkpoint" / "config.json").write_text('{"model_type": "resnet"}')
     with pytest.raises(ValueError, match="`objective.features_from`: .*checkpoint is no checkpoint of this library"):
-        feature_backbone(str(tmp_path / "checkpoint"), model)
+        feature_model(str(tmp_path / "checkpoint"), model)
 
 
 def test_a_damaged_file_is_an_error(made):

@@ -116,12 +116,10 @@ def test_the_mean_over_the_positions_is_the_sum_divided_by_their_number():
         for pooling in ("sum", "mean")
     )
     of_mean.load_state_dict(of_sum.state_dict())
-    features = of_sum.backbone(torch.randn(2, 3, 64, 96))
+    features = of_sum.encode(torch.randn(2, 3, 64, 96))
     positions = features.shape[2] * features.shape[3]
     assert positions > 1
-    torch.testing.assert_close(
-        of_mean.represent_features(features)[0] * positions, of_sum.represent_features(features)[0]
-    )
+    torch.testing.assert_close(of_mean.represent(features)[0] * positions, of_sum.represent(features)[0])
 
 
 def test_attention_needs_no_word_vectors():

@@ -1,6 +1,7 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 import torch
 from golden_files import cases, golden
@@ -348,8 +349,15 @@ def test_known_positives_vote_with_their_mean(row, label, vote):
 def test_autocast_rounds_no_loss_no_logits_and_no_threshold():
     """The matrix products are bfloat16; what is compared with thresholds, ranked or added up is float32."""
     torch.manual_seed(0)
-    config = SstConfig(backbone="test_resnet", num_labels=5, representation_dim=16, word_embedding_dim=8)
+    config = SstConfig(
+        backbone="test_resnet",
+        num_labels=5,
+        representation_dim=16,
+        word_embedding_dim=8,
+        label_embeddings="orthogonal",
+    )
     model = SstForMultiLabelClassification(config)
+    model.set_priors(np.eye(5, dtype=np.int8))
     objective = SstObjective(SstObjectiveConfig(bank_size=4), config)
     pixel_values, labels = torch.randn(4, 3, 64, 64), torch.randint(-1, 2, (4, 5))
     with torch.autocast("cpu", torch.bfloat16):

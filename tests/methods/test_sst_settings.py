@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,11 +25,13 @@ EASY = StepDown(start_epoch=1, first=0.2, floor=0.2)
 def model():
     config = SstConfig(
         num_labels=5, backbone="test_resnet", image_size=32, feature_pool=1, trainable_backbone=None,
-        word_embedding_dim=8, representation_dim=12, attention_dim=8, output_dim=12, cooccurrence_dim=6,
-        cooccurrence_hidden_dim=7,
+        label_embeddings="orthogonal", word_embedding_dim=8, representation_dim=12, attention_dim=8, output_dim=12,
+        cooccurrence_dim=6, cooccurrence_hidden_dim=7,
     )  # fmt: skip
     torch.manual_seed(0)
-    return SstForMultiLabelClassification(config)
+    model = SstForMultiLabelClassification(config)
+    model.set_priors(np.eye(5, dtype=np.int8))  # no label knows of another one
+    return model
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from tiny import tiny_model
+from tiny import NETWORKS, tiny_model
 from torch import nn
 
 from hf_mlrpl import (
@@ -12,7 +12,7 @@ from hf_mlrpl import (
     SstConfig,
 )
 from hf_mlrpl.losses import partial_bce
-from hf_mlrpl.objective import ObjectiveOutput
+from hf_mlrpl.objective import ObjectiveOutput, logits_of
 
 
 def test_labels_give_the_partial_loss():
@@ -41,7 +41,7 @@ def test_an_objective_takes_over_the_forward_pass():
 def test_a_model_must_define_its_stages():
     model = MultiLabelPreTrainedModel(BaselineConfig())
     with pytest.raises(NotImplementedError, match="MultiLabelPreTrainedModel must define `represent`"):
-        model.represent(torch.zeros(1, 3, 32, 32))
+        model.represent(torch.zeros(1, 3, 4, 4))
     with pytest.raises(NotImplementedError, match="must define `classify`"):
         model.classify(torch.zeros(1, 2, 3))
     with pytest.raises(NotImplementedError, match="Objective must define `forward`"):
@@ -65,6 +65,47 @@ def test_a_model_without_priors_has_usable_ones():
     model = SstForMultiLabelClassification(SstConfig(backbone="test_resnet", num_labels=4, feature_pool=1))
     assert torch.equal(model.label_graph, torch.eye(4))
     assert model.word_embeddings.isfinite().all() and model.word_embeddings.any()
+
+
+class SumOfLogits(Objective):
+    def forward(self, model, batch, progress):
+        return ObjectiveOutput(loss=logits_of(model, batch["pixel_values"]).sum())
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_a_model_whose_priors_are_missing_cannot_be_trained(method, tmp_path):
+    """Those of a checkpoint are there, and so are those that `load_state_dict` brings."""
+    ready = tiny_model(method)
+    fresh = type(ready)(ready.config)
+    train = {"pixel_values": torch.randn(2, 3, 32, 32), "objective": SumOfLogits(None, None)}
+    if ready.prior_buffers:
+        with pytest.raises(RuntimeError, match="cannot be trained yet: .* derive from the training data"):
+            fresh(**train)
+    fresh.load_state_dict(ready.state_dict())
+    ready.save_pretrained(tmp_path)
+    for model in (ready, fresh, type(ready).from_pretrained(tmp_path)):
+        assert model.train()(**train).loss.isfinite()
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_the_stages_give_the_logits_and_only_the_encoder_sees_pixels(method):
+    model, pixel_values = tiny_model(method).eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = model.encode(pixel_values)
+        representations, _ = model.represent(features)
+        logits = model.classify(representations)
+        assert torch.equal(logits, model(pixel_values).logits)
+    assert len(features) == 2 and features.ndim in (2, 4)
+    assert representations.shape[:2] in ((2, 5), (2, 1)) and logits.shape == (2, 5)
+
+
+def test_settings_of_the_encoder_tell_its_features_apart():
+    model = tiny_model("ssgrl")
+    settings = model.encoder_settings()
+    assert settings == tiny_model("ssgrl", representation_dim=12).encoder_settings()
+    assert settings != tiny_model("ssgrl", feature_pool=2).encoder_settings()
+    next(model.backbone.parameters()).data.add_(1)
+    assert settings["weights"] != model.encoder_settings()["weights"]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ class Looking(Objective):
 
     def forward(self, model, batch, progress):
         assert model.training
-        logits = model.classify(model.represent(batch["pixel_values"])[0])
+        logits = model.classify(model.represent(model.encode(batch["pixel_values"]))[0])
         loss = partial_bce(logits, batch["labels"]) * torch.rand(())
         return ObjectiveOutput(loss=loss, logits=logits)
 

@@ -33,16 +33,22 @@ class ClipImageEncoder(PartlyFrozen):
         """Map `(batch_size, 3, height, width)` to `(batch_size, num_features)`, not normalised."""
         return self.network(pixel_values)
 
-    def regions(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Map pixels to `(batch_size, 1 + height * width, num_features)`, their mean first, and the grid `(height,
-        width)`, see `AttentionPool.regions`."""
+    def feature_map(self, pixel_values: Tensor) -> Tensor:
+        """Map pixels to `(batch_size, num_channels, map_height, map_width)`, the map that is pooled."""
+        return self._resnet().feature_map(pixel_values)
+
+    def regions(self, feature_map: Tensor) -> Tensor:
+        """Map a feature map to `(batch_size, 1 + map_height * map_width, num_features)`, its mean first, see
+        `AttentionPool.regions`."""
+        return self._resnet().head.regions(feature_map)
+
+    def _resnet(self) -> "ClipResNet":
         if not isinstance(self.network, ClipResNet):
             raise ValueError(
                 f"The backbone {self.name!r} gives no vectors of regions: only CLIP ResNets pool by attention. Choose "
                 "resnet50_clip or resnet101_clip."
             )
-        features = self.network.feature_map(pixel_values)
-        return self.network.head.regions(features), (features.shape[2], features.shape[3])
+        return self.network
 
 
 class ClipResNet(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
 
+from ..data.images.training_images import TrainingImages
 from ..distributed import state_digest
 from ..labels import shorten
 from ..models.configuration_utils import MultiLabelConfig
@@ -260,8 +261,8 @@ class ClipPromptModel(ClipPreTrainedModel):
         return {}
 
     @torch.no_grad()
-    def set_priors(self, labels: np.ndarray | None = None) -> None:
-        """Make the prompts of the label names, start their context, and fill what else derives from the names."""
+    def fill_priors(self, labels: np.ndarray | None, images: TrainingImages | None) -> None:
+        """Prompts of the label names with the start of their context, and what else derives from the names."""
         self._take_labels(self.config.label_names)
         if self.config.context_words is not None:
             for learner in self.prompt_learners:

@@ -88,4 +88,5 @@ def read_utf8(file: Path, advice: str = "") -> str:
 
 def packaged_label_names(dataset: str) -> list[str]:
     """The label names of a data set whose own files do not carry them, in the published order."""
-    return resources.files("hf_mlrpl.data").joinpath(f"label_names/{dataset}.txt").read_text("utf-8").splitlines()
+    folder = resources.files("hf_mlrpl.data.collections") / "label_names"
+    return (folder / f"{dataset}.txt").read_text("utf-8").splitlines()

@@ -160,6 +160,11 @@ def convert_scpnet(
     original_scale = checkpoint.original.weights.tensors[SCALE]
     is_learned = bool((checkpoint["logit_scale"] - original_scale).abs() > UNTRAINED)
     prior = {} if relation is None else {"prior": str(relation)}
+    if settings.get("prior") == "images":
+        raise ValueError(
+            "`prior: images` needs the training images, which are not here. Give the similarity of the labels that "
+            "the checkpoint was trained with, `--relation FILE`."
+        )
     model = checkpoint.build(
         ScpnetForMultiLabelClassification,
         {"image_size": checkpoint.clip.weights.config.image_size, **settings},
@@ -172,11 +177,6 @@ def convert_scpnet(
         image_network=None,
         **prior,
     )
-    if model.needs_training_images:
-        raise ValueError(
-            "`prior: images` needs the training images, which are not here. Give the similarity of the labels that "
-            "the checkpoint was trained with, `--relation FILE`."
-        )
     if relation is not None:
         model.config.prior = "clip"  # which knows other labels, too
     checkpoint.fill_prompts(model.prompts, model, "prompt_learner.ctx", "prompt_learner.token_suffix")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..losses import Reduction, at_least_float32, partial_bce
+from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, sum_of_terms
 from ..schedules import Progress
-from .ssgrl.modeling_ssgrl import SsgrlForMultiLabelClassification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +61,17 @@ class MixupObjective(Objective):
     config_class = MixupObjectiveConfig
     config: MixupObjectiveConfig
 
-    def represent_mixtures(
-        self, model: SsgrlForMultiLabelClassification, pixel_values: Tensor, share: float
-    ) -> Tensor:
-        """Representations of the images and, behind them, of their mixtures, `(2 * batch_size, num_labels, dim)`."""
-        raise NotImplementedError(f"{type(self).__name__} must define `represent_mixtures`.")
+    def encode_mixtures(self, model: MultiLabelPreTrainedModel, pixel_values: Tensor, share: float) -> Tensor:
+        """Features of the images and, behind them, of their mixtures, `(2 * batch_size, ...)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `encode_mixtures`.")
 
     def forward(
-        self, model: SsgrlForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
         config, labels, share = self.config, batch["labels"], self.config.share
         if config.beta is not None:
             share = torch.distributions.Beta(config.beta, config.beta).sample().item()  # drawn on the CPU
-        representations = self.represent_mixtures(model, batch["pixel_values"], share)
+        representations, _ = model.represent(self.encode_mixtures(model, batch["pixel_values"], share))
         logits, mixed_logits = at_least_float32(model.classify(representations)).chunk(2)  # (B, C) each
         terms = {
             "known": partial_bce(logits, labels, config.reduction),
@@ -85,16 +83,12 @@ class MixupObjective(Objective):
 class IpMixupObjective(MixupObjective):
     """Mixtures of the normalised pixels."""
 
-    def represent_mixtures(
-        self, model: SsgrlForMultiLabelClassification, pixel_values: Tensor, share: float
-    ) -> Tensor:
-        return model.represent(with_mixtures(pixel_values, share))[0]
+    def encode_mixtures(self, model: MultiLabelPreTrainedModel, pixel_values: Tensor, share: float) -> Tensor:
+        return model.encode(with_mixtures(pixel_values, share))
 
 
 class FmMixupObjective(MixupObjective):
     """Mixtures of the feature maps; the backbone runs once."""
 
-    def represent_mixtures(
-        self, model: SsgrlForMultiLabelClassification, pixel_values: Tensor, share: float
-    ) -> Tensor:
-        return model.represent_features(with_mixtures(model.backbone(pixel_values), share))[0]
+    def encode_mixtures(self, model: MultiLabelPreTrainedModel, pixel_values: Tensor, share: float) -> Tensor:
+        return with_mixtures(model.encode(pixel_values), share)

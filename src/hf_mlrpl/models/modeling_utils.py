@@ -1,4 +1,4 @@
-"""The base of all models: two named stages, one forward, and a door for objectives."""
+"""The base of all models: three named stages, one forward, and a door for objectives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..data.images.training_images import TrainingImages
+from ..distributed import state_digest
 from ..losses import at_least_float32, partial_bce
 from ..objective import Objective, ObjectiveOutput
 from ..schedules import Progress
@@ -24,7 +25,8 @@ class MultiLabelOutput(ModelOutput):
 
     loss: partial BCE over the known labels, when `labels` were given.
     logits: `(batch_size, num_labels)`; scores are their sigmoid.
-    representations: one vector per label, `(batch_size, num_labels, dim)`, on request.
+    representations: one vector per label, `(batch_size, num_labels, dim)`, or `(batch_size, 1, dim)` where all labels
+        share one, on request.
     attention_maps: `(batch_size, num_labels, height, width)`, on request.
     """
 
@@ -35,11 +37,14 @@ class MultiLabelOutput(ModelOutput):
 
 
 class MultiLabelPreTrainedModel(PreTrainedModel):
-    """Pixels to logits in two stages.
+    """Pixels to logits in three stages.
 
-    A model defines `represent` (pixels to one vector per label) and `classify` (vectors to logits); `forward` composes
-    them. With an `objective`, `forward` hands over to it, so that DDP, autocast and gradient accumulation see one
-    ordinary forward pass, whatever a method does inside.
+    A model has `encode` (pixels to features), `represent` (features to one vector per label) and `classify` (vectors
+    to logits); `forward` composes them. With an `objective`, `forward` hands over to it, so that DDP, autocast and
+    gradient accumulation see one ordinary forward pass, whatever a method does inside.
+
+    Attributes:
+        prior_buffers: names of the buffers that derive from data and that training needs, see `set_priors`.
     """
 
     config_class = MultiLabelConfig
@@ -50,12 +55,24 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["Bottleneck", "BasicBlock"]
     needed_weights: tuple[str, ...] = ("backbone.",)  # starts of the names that a checkpoint must have
 
-    config: MultiLabelConfig
-    backbone: PartlyFrozen
+    prior_buffers: tuple[str, ...] = ()
+    _missing_priors: set[str]
 
-    def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map `(batch_size, 3, height, width)` to representations `(batch_size, num_labels, dim)` and attention maps
-        `(batch_size, num_labels, map_height, map_width)`, or `None` where a model has no attention."""
+    config: MultiLabelConfig
+    backbone: PartlyFrozen  # for `encode` and for subclasses only
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Map `(batch_size, 3, height, width)` to features: a map `(batch_size, channels, map_height, map_width)`, or
+        one vector per image, `(batch_size, channels)`."""
+        return self.backbone(pixel_values)
+
+    def represent(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map features to representations and attention maps.
+
+        Returns:
+            `(batch_size, num_labels, dim)`, or `(batch_size, 1, dim)` where all labels share one vector; and
+            `(batch_size, num_labels, map_height, map_width)`, or `None` where a model has no attention.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define `represent`.")
 
     def classify(self, representations: Tensor) -> Tensor:
@@ -69,18 +86,37 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             raise NotImplementedError(f"{type(self).__name__} must define `load_pretrained`.")
         self.backbone.load_weights(source)
 
-    def set_priors(self, labels: np.ndarray | None = None) -> None:
-        """Fill the buffers that derive from the label names and from the known training labels, `(num_images,
-        num_labels)` in {-1, 0, +1}. Called once, before training and after `load_pretrained`; a checkpoint carries the
-        result."""
+    def encoder_settings(self) -> dict[str, Any]:
+        """Settings and a digest of the weights that `encode` depends on, and how it wants its pixels: equal ones give
+        equal features of an image. Stored features are known by them."""
+        config = self.config
+        return {
+            "backbone": config.backbone,
+            "output_stride": config.output_stride,
+            "feature_pool": config.feature_pool,
+            "weights": state_digest(self.backbone.state_dict()),
+            "image_size": config.height_and_width,
+            "resize": config.resize,
+            "image_mean": config.image_mean,
+            "image_std": config.image_std,
+        }
 
-    @property
-    def needs_training_images(self) -> bool:
-        """Whether some buffers derive from the training images themselves, see `set_image_priors`."""
-        return False
+    def set_priors(self, labels: np.ndarray | None = None, images: TrainingImages | None = None) -> None:
+        """Fill what derives from data. Called once on every process, before training and after `load_pretrained`; a
+        checkpoint carries the result.
 
-    def set_image_priors(self, images: TrainingImages) -> None:
-        """Fill those buffers. Called once after `set_priors`, on every process."""
+        Args:
+            labels: the known training labels, `(num_images, num_labels)` in {-1, 0, +1}.
+            images: the training images, for models whose priors come from them.
+
+        Raises:
+            ValueError: if the priors need labels or images that were not given.
+        """
+        self.fill_priors(labels, images)
+        self._missing_priors = set()
+
+    def fill_priors(self, labels: np.ndarray | None, images: TrainingImages | None) -> None:
+        """Fill `prior_buffers`; what a subclass defines and `set_priors` calls."""
 
     def set_labels(self, names: Sequence[str]) -> None:
         """Know the labels `names` from now on, where a model knows labels by their names."""
@@ -108,8 +144,13 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             views: further tensors of the batch that an objective asks for.
         """
         if objective is not None:
+            if self._missing_priors:
+                raise RuntimeError(
+                    f"{type(self).__name__} cannot be trained yet: {', '.join(sorted(self._missing_priors))} derive "
+                    "from the training data. Call `set_priors(labels)` first, or load a checkpoint, which has them."
+                )
             return objective(self, {"pixel_values": pixel_values, "labels": labels, **views}, progress)
-        representations, attention_maps = self.represent(pixel_values)
+        representations, attention_maps = self.represent(self.encode(pixel_values))
         logits = at_least_float32(self.classify(representations))
         output = MultiLabelOutput(
             loss=None if labels is None else partial_bce(logits, labels),
@@ -122,6 +163,11 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     def post_init(self) -> None:
         super().post_init()
         self._frozen = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+        self._missing_priors = {*self.prior_buffers} & {name for name, _ in self.named_buffers()}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._missing_priors = {name for name in self._missing_priors if prefix + name not in state_dict}
 
     def train(self, mode: bool = True):
         """Frozen parts of the backbone keep their stored batch statistics (the Trainer calls this at every step)."""
@@ -163,6 +209,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
                 f"({', '.join(missing[:3])}, ...). It was made for another model than {cls.__name__} with the "
                 f"backbone {model.config.backbone!r}."
             )
+        model._missing_priors = set(info["missing_keys"]) & {*model.prior_buffers}
         for name in model._frozen:  # transformers makes new parameters of what it reads
             model.get_parameter(name).requires_grad_(False)
         return (model, info) if asked_for_info else model

@@ -86,7 +86,7 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
             return False
         blank = self.image_processor(torch.zeros(3, 8, 8, dtype=torch.uint8), return_tensors="pt")["pixel_values"]
         with torch.no_grad():
-            return self.model.represent(blank.to(self.device, self.dtype))[1] is not None
+            return self.model.represent(self.model.encode(blank.to(self.device, self.dtype)))[1] is not None
 
     def _sanitize_parameters(  # type: ignore[override]
         self,

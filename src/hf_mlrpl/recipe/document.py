@@ -296,15 +296,18 @@ class Recipe:
         pretrained = self.model.get("pretrained", True)
         if pretrained:
             model.load_pretrained(None if pretrained is True else pretrained)
-        model.set_priors(train_labels)
-        if model.needs_training_images:
-            if train is None:
-                raise ValueError("A prior of this model comes from the training images: give `train`, too.")
+        images = None
+        if train is not None:
             from ..data.images.training_images import TrainingImages
 
-            images = self.build_images(train, model.config, training=False)
             workers = self.training.get("dataloader_num_workers", 0)
-            model.set_image_priors(TrainingImages(images, batch_size=64, num_workers=workers, show_progress=True))
+            images = TrainingImages(
+                self.build_images(train, model.config, training=False),
+                batch_size=64,
+                num_workers=workers,
+                show_progress=True,
+            )
+        model.set_priors(train_labels, images)
         return model
 
     def objective_config(self) -> Any:

@@ -62,9 +62,8 @@ class AddGcnForMultiLabelClassification(MultiLabelPreTrainedModel):
         self.classifier = LabelClassifier(config.num_labels, dim)
         self.post_init()
 
-    def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    def represent(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The attended vector of each label and, as one more component, the largest score of its attention."""
-        features = self.backbone(pixel_values)
         scores = self.attention.score(features)  # (B, C, H, W)
         vectors, attention_maps = self.attention.attend(features, scores)
         return torch.cat([vectors, scores.amax(dim=(2, 3)).unsqueeze(-1)], dim=-1), attention_maps

@@ -78,7 +78,7 @@ class CurriculumObjective(Objective):
 
         A sample leaves out the same features of all images: it is one member of an ensemble of thinned classifiers.
         """
-        representations, _ = model.represent(pixel_values)  # (B, C, D)
+        representations, _ = model.represent(model.encode(pixel_values))  # (B, C, D)
         if self.config.strategy != "uncertainty":
             return at_least_float32(model.classify(representations)).unsqueeze(1)
         generator = torch.Generator().manual_seed(seed)
@@ -90,7 +90,7 @@ class CurriculumObjective(Objective):
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
         config, labels = self.config, batch["labels"]
-        representations, _ = model.represent(batch["pixel_values"])  # (B, C, D)
+        representations, _ = model.represent(model.encode(batch["pixel_values"]))  # (B, C, D)
         if config.strategy == "uncertainty":  # the same features are left out for all labels of an image
             representations = representations * F.dropout(torch.ones_like(representations[:, :1]), config.dropout)
         logits = at_least_float32(model.classify(representations))  # (B, C)

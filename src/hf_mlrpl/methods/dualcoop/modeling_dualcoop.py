@@ -22,17 +22,21 @@ class DualCoOpForMultiLabelClassification(ClipPromptModel):
         self.positive_prompts = PromptLearner.from_config(config)
         self.post_init()
 
-    def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """The map that CLIP pools by attention."""
+        return self.backbone.feature_map(pixel_values)
+
+    def represent(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The regions where each label looks: class-specific region feature aggregation.
 
         Returns:
             Representations `(batch_size, num_labels, embed_dim)`, and attention maps without the mean region, so that
             they sum to less than 1.
         """
-        regions, grid = self.backbone.regions(pixel_values)  # (B, 1 + H * W, D)
+        regions = self.backbone.regions(features)  # (B, 1 + H * W, D)
         representations, weights = self.attend(regions if self.config.include_mean_token else regions[:, 1:])
-        num_places = grid[0] * grid[1]
-        return representations, weights[..., -num_places:].unflatten(2, grid)
+        height, width = features.shape[2:]
+        return representations, weights[..., -height * width :].unflatten(2, (height, width))
 
     def attend(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Add up the regions of an image for each label, weighted by how well they fit its positive prompt.

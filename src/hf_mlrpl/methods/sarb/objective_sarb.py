@@ -192,7 +192,7 @@ class SarbObjective(Objective):
                 "SARB makes prototypes from the training images before an epoch, but `before_epoch` was not called. "
                 "Train on `PartialLabelImages`, as the recipes do, or set `prototype_weight` to 0."
             )
-        representations, _ = model.represent(batch["pixel_values"])  # (B, C, D)
+        representations, _ = model.represent(model.encode(batch["pixel_values"]))  # (B, C, D)
         blends = self.blend(model, representations, labels) if progress.epoch >= config.start_epoch else {}
         # One batch of up to 3B: the images are independent of each other from here on.
         stacked = torch.cat([representations, *(blended.representations for blended in blends.values())])

@@ -144,7 +144,7 @@ def collect_positives(model: MultiLabelPreTrainedModel, images: TrainingImages, 
     """The representations of all known positives, from one pass over the images."""
     positives = Positives(images.labels, memory_limit=memory_limit)
     for batch in images.batches("Prototypes: looking at all images"):
-        representations, _ = model.represent(batch["pixel_values"])  # (B, C, D)
+        representations, _ = model.represent(model.encode(batch["pixel_values"]))  # (B, C, D)
         is_positive = batch["labels"].eq(1) & batch["index"].ge(0).unsqueeze(1)  # (B, C)
         places, labels = is_positive.nonzero(as_tuple=True)
         keys = gather_uneven_rows(positives.keys(batch["index"][places], labels), filler=-1).cpu()

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
@@ -41,6 +42,8 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
     """
 
     config_class = ScpnetConfig
+    prior_buffers = ("graph", "static_calibration")
+
     config: ScpnetConfig
     graph: Tensor
     static_calibration: Tensor
@@ -78,21 +81,18 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
 
     # ---- from pixels to logits ----
 
-    def represent(self, pixel_values: Tensor) -> tuple[Tensor, None]:
-        """All labels share the vector of the image, `(batch_size, num_labels, embed_dim)` without a copy."""
-        vectors = self.backbone(pixel_values)
-        return vectors.unsqueeze(1).expand(-1, self.config.num_labels, -1), None
+    def represent(self, features: Tensor) -> tuple[Tensor, None]:
+        """The vector of the image, which all labels share, `(batch_size, 1, embed_dim)`."""
+        return features.unsqueeze(1), None
 
     def classify(self, representations: Tensor) -> Tensor:
         """Scaled cosines to the label vectors, in float32 also under autocast."""
         label_vectors = self.label_vectors()  # (C, D)
         with torch.autocast(representations.device.type, enabled=False):
-            if representations.stride(1) == 0:  # one vector for all labels
-                # Their sum has its direction, and its gradient needs no (B, C, D) tensor, as that of `[:, 0]` would.
-                image_vectors = F.normalize(representations.sum(dim=1, dtype=label_vectors.dtype), dim=-1)
-                cosines = image_vectors @ label_vectors.T
-            else:
-                image_vectors = F.normalize(at_least_float32(representations), dim=-1)
+            image_vectors = F.normalize(representations.to(label_vectors.dtype), dim=-1)
+            if representations.shape[1] == 1:
+                cosines = image_vectors.squeeze(1) @ label_vectors.T
+            else:  # mixtures of an objective may have a vector for each label
                 cosines = torch.einsum("bcd,cd->bc", image_vectors, label_vectors)
             return self.scale * cosines
 
@@ -140,7 +140,7 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
 
     def label_priors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """The graph of the labels and the calibration, from how alike their names are."""
-        if self.needs_training_images:  # which come later
+        if self.config.prior == "images":  # which `fill_priors` looks at
             return {}
         if self.config.prior == "clip":
             return self.relation_of(cosine_similarities(self.encode_texts(label_prompts(names))))
@@ -150,13 +150,15 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
         graph, calibration = relation_prior(similarity, **self.prior_settings(len(similarity)))
         return {"graph": graph, "static_calibration": calibration}
 
-    @property
-    def needs_training_images(self) -> bool:
-        return self.config.prior == "images"
-
     @torch.no_grad()
-    def set_image_priors(self, images: TrainingImages) -> None:
-        """The graph and the calibration, from the mean vector of the images where a label is known to be present."""
+    def fill_priors(self, labels: np.ndarray | None, images: TrainingImages | None) -> None:
+        """Prompts, and the graph and the calibration: from the label names, or with `prior: images` from the mean
+        vector of the images where a label is known to be present."""
+        super().fill_priors(labels, images)
+        if self.config.prior != "images":
+            return
+        if images is None:
+            raise ValueError("`prior: images` comes from the training images: `set_priors` needs `images`.")
         own_device = self.device
         self.eval().to(device=PartialState().device)
         similarity = cosine_similarities(mean_features(self._image_vectors(images), self.config.label_names))
@@ -167,12 +169,12 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
     def _image_vectors(self, images: TrainingImages) -> Iterator[tuple[Tensor, Tensor]]:
         """Vectors of all images, with their known labels, on every process."""
         for batch in images.batches("mean vectors of labels"):
-            vectors, labels = gather_rows(self.backbone(batch["pixel_values"])), gather_rows(batch["labels"])
+            vectors, labels = gather_rows(self.encode(batch["pixel_values"])), gather_rows(batch["labels"])
             is_new = gather_rows(batch["index"]) >= 0
             yield vectors[is_new], labels[is_new]
 
     def set_labels(self, names: Sequence[str]) -> None:
-        if self.needs_training_images or Path(self.config.prior).suffix in SIMILARITY_FILES:
+        if self.config.prior == "images" or Path(self.config.prior).suffix in SIMILARITY_FILES:
             raise ValueError(
                 f"The labels cannot change: how alike they are comes from {self.config.prior}, which have no others. "
                 "Train with `prior: clip`, which reads their names."

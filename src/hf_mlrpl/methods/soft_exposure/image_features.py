@@ -16,27 +16,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...data.images.training_images import TrainingImages
-from ...distributed import gather_rows, state_digest, total_over_processes
+from ...distributed import gather_rows, total_over_processes
+from ...models.baseline.configuration_baseline import BaselineConfig
+from ...models.baseline.modeling_baseline import BaselineForMultiLabelClassification
 from ...models.configuration_utils import MultiLabelConfig
 from ...models.modeling_utils import MultiLabelPreTrainedModel
-from ...models.parts.backbone import Backbone
 
 IMAGES_PER_FILE = 1024
 
 
-def feature_backbone(source: str, model: MultiLabelPreTrainedModel) -> tuple[Backbone, MultiLabelConfig]:
-    """The network that `features_from` names, in evaluation mode, and the config that it was built from.
+def feature_model(source: str, model: MultiLabelPreTrainedModel) -> MultiLabelPreTrainedModel:
+    """The model whose `encode` makes the features that `features_from` names, in evaluation mode.
 
     Args:
         source: "model", the folder of a checkpoint, or the name of a timm model, whose pretrained weights are loaded.
+        model: the model that is trained; the other networks see images of its size and normalisation.
     """
     if source == "model":
-        if not isinstance(model.backbone, Backbone):
-            raise ValueError(
-                "`objective.features_from: model` needs a network with a feature map, which "
-                f"{type(model).__name__} does not have. Name a timm model."
-            )
-        return model.backbone, model.config
+        return model
     folder = Path(source)
     is_checkpoint = (folder / "config.json").is_file()
     if not is_checkpoint and not timm.is_model(source.split(".")[0]):
@@ -44,24 +41,25 @@ def feature_backbone(source: str, model: MultiLabelPreTrainedModel) -> tuple[Bac
             f"`objective.features_from` must be model, the folder of a checkpoint, or the name of a timm model, got "
             f"{source!r}."
         )
-    settings: dict[str, Any] = {"backbone": source}
+    pixels = ("image_size", "resize", "image_mean", "image_std")
+    settings: dict[str, Any] = {name: getattr(model.config, name) for name in pixels} | {"backbone": source}
     if is_checkpoint:
         saved = MultiLabelConfig.get_config_dict(folder)[0]
         if "backbone" not in saved:
             raise ValueError(f"`objective.features_from`: {folder} is no checkpoint of this library. Name another.")
-        settings = {name: saved[name] for name in ("backbone", "output_stride", "feature_pool") if name in saved}
-    config = MultiLabelConfig(**settings)
-    backbone = Backbone(config)
+        settings |= {name: saved[name] for name in ("backbone", "output_stride", "feature_pool") if name in saved}
+    other: Any = BaselineForMultiLabelClassification(BaselineConfig(**settings))
     if is_checkpoint:
         file, prefix = folder / "model.safetensors", "backbone."
         try:
             state = load_file(file)
         except SafetensorError as error:
             raise ValueError(f"`objective.features_from`: {file} cannot be read: {error}") from error
-        backbone.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        encoder = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+        other.load_state_dict({**other.state_dict(), **encoder})
     else:
-        backbone.load_weights()
-    return backbone.to(model.device).eval(), config
+        other.load_pretrained()
+    return other.to(model.device).eval()
 
 
 class ImageFeatures:
@@ -74,24 +72,17 @@ class ImageFeatures:
 
     Args:
         images: the training images; the network sees them without augmentation.
-        source: the network, see `feature_backbone`.
+        source: the network, see `feature_model`.
         model: the model that is trained.
     """
 
     def __init__(self, images: TrainingImages, source: str, model: MultiLabelPreTrainedModel):
         self.images = images
-        self.backbone, config = feature_backbone(source, model)
+        self.model = feature_model(source, model)
         self.made_from = {
             "images": images.fingerprint(),
             "num_images": len(images),
-            "backbone": config.backbone,
-            "output_stride": config.output_stride,
-            "feature_pool": config.feature_pool,
-            "weights": state_digest(self.backbone.state_dict()),
-            "image_size": model.config.height_and_width,
-            "resize": model.config.resize,
-            "image_mean": model.config.image_mean,
-            "image_std": model.config.image_std,
+            **self.model.encoder_settings(),
         }
         self.fingerprint = hashlib.sha256(json.dumps(self.made_from, sort_keys=True).encode()).hexdigest()[:32]
         self.folder = cached_assets_path("hf-mlrpl", namespace="features", subfolder=self.fingerprint)
@@ -117,7 +108,8 @@ class ImageFeatures:
         waiting = torch.empty(0)
         for batch in self.images.batches("Features of the images", first=finished * IMAGES_PER_FILE):
             with torch.autocast(batch["pixel_values"].device.type, enabled=False):
-                pooled = self.backbone(batch["pixel_values"]).mean(dim=(2, 3)).float()
+                features = self.model.encode(batch["pixel_values"])
+                pooled = (features.mean(dim=(2, 3)) if features.ndim == 4 else features).float()
             rows = gather_rows(batch["index"]).cpu()
             features = gather_rows(F.normalize(pooled)).cpu()
             if not is_main:

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from ...data.images.training_images import TrainingImages
 from ...models.modeling_utils import MultiLabelPreTrainedModel
 from ...models.parts.backbone import Backbone
 from ...models.parts.gated_gnn import GatedGnn
@@ -18,6 +19,8 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
     """Semantic decoupling or attention, a gated graph network over the labels, and one classifier per label."""
 
     config_class = SsgrlConfig
+    prior_buffers = ("word_embeddings", "label_graph")
+
     config: SsgrlConfig
     word_embeddings: Tensor  # of semantic decoupling; semantic attention has none
     label_graph: Tensor
@@ -43,12 +46,8 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
         self.register_buffer("label_graph", torch.empty(config.num_labels, config.num_labels))
         self.post_init()
 
-    def represent(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    def represent(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """One vector per label, attended from the feature map: semantic decoupling or attention."""
-        return self.represent_features(self.backbone(pixel_values))
-
-    def represent_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from a feature map, `(batch_size, num_features, height, width)`, of `self.backbone`."""
         if self.config.label_features == "attention":
             return self.attention(features)
         return self.decoupling(self.project(features), self.word_embeddings)
@@ -60,15 +59,16 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
         return self.classifier(fused)
 
     @torch.no_grad()
-    def set_priors(self, labels: np.ndarray | None = None) -> None:
-        """Fill the word vectors from the label names, and the label graph from the known training labels."""
+    def fill_priors(self, labels: np.ndarray | None, images: TrainingImages | None) -> None:
+        """Word vectors from the label names, and the label graph from the known training labels."""
         config = self.config
+        if labels is None:
+            raise ValueError("The label graph comes from the training labels: `set_priors` needs `labels`.")
         if config.label_features == "decoupling":
             vectors = label_embeddings(config.label_names, config.label_embeddings, config.word_embedding_dim)
             self.word_embeddings.copy_(vectors)
-        if labels is not None:
-            graph = cooccurrence_graph(labels, estimator=config.graph_estimator, names=config.label_names)
-            self.label_graph.copy_(graph)
+        graph = cooccurrence_graph(labels, estimator=config.graph_estimator, names=config.label_names)
+        self.label_graph.copy_(graph)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -179,7 +179,7 @@ class SstObjective(Objective):
     def forward(
         self, model: SstForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(batch["pixel_values"])  # (B, C, D)
+        representations, _ = model.represent(model.encode(batch["pixel_values"]))  # (B, C, D)
         logits = at_least_float32(model.classify(representations))  # (B, C)
         pair_logits = model.cooccurrence_head(representations) if self.needs_cooccurrence_head else None
         with torch.autocast(logits.device.type, enabled=False):  # similarities and votes meet thresholds

@@ -18,10 +18,9 @@ class BaselineForMultiLabelClassification(MultiLabelPreTrainedModel):
         self.classifier = LabelClassifier(config.num_labels, self.backbone.num_features)
         self.post_init()
 
-    def represent(self, pixel_values: Tensor) -> tuple[Tensor, None]:
-        """All labels share the pooled features, `(batch_size, num_labels, num_features)` without a copy."""
-        pooled = self.backbone(pixel_values).mean(dim=(2, 3))
-        return pooled.unsqueeze(1).expand(-1, self.config.num_labels, -1), None
+    def represent(self, features: Tensor) -> tuple[Tensor, None]:
+        """The mean of the feature map, which all labels share, `(batch_size, 1, num_features)`."""
+        return features.mean(dim=(2, 3)).unsqueeze(1), None
 
     def classify(self, representations: Tensor) -> Tensor:
         return self.classifier(representations)

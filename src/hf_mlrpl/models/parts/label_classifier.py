@@ -23,10 +23,10 @@ class LabelClassifier(nn.Module):
         init.uniform_(self.bias, -bound, bound)
 
     def forward(self, representations: Tensor) -> Tensor:
-        """Map `(batch_size, num_labels, dim)` to `(batch_size, num_labels)`, where all labels share a vector (see
-        `Tensor.expand`) as one matrix product."""
+        """Map `(batch_size, num_labels, dim)`, or `(batch_size, 1, dim)` where all labels share a vector, to
+        `(batch_size, num_labels)`."""
         # In the type of the weights: autocast would round the logits to bfloat16, and so make ties.
-        if representations.stride(1) == 0:
+        if representations.shape[1] == 1:  # one matrix product
             with torch.autocast(representations.device.type, enabled=False):
                 return F.linear(representations[:, 0].to(self.weight.dtype), self.weight, self.bias)
         return (representations * self.weight).sum(dim=-1) + self.bias
