@@ -238,7 +238,7 @@ def test_training_step_of_sarb(size, alpha, beta, seed):
     model = _model(SarbForMultiLabelClassification, size, initial_alpha=alpha, initial_beta=beta)
     pixel_values, labels = _batch(size)
     objective = SarbObjective(SarbObjectiveConfig(num_prototypes=3), model.config).double()
-    objective.sees_training_images = True
+    objective.is_prepared = True
     torch.nn.init.normal_(objective.prototypes)
     objective.counts.fill_(1)
     index, scores = torch.randint(3, (1,)), torch.rand(labels.shape)

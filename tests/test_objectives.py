@@ -11,7 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_methods import LATE, NUM_LABELS, make_objective
-from tiny import OBJECTIVES, tiny_model, tiny_recipe
+from tiny import OBJECTIVES, tiny_images, tiny_model, tiny_recipe
 
 from hf_mlrpl.objective import Objective, ObjectiveOutput
 from hf_mlrpl.registry import METHODS, load
@@ -175,3 +175,22 @@ MEANS_OVER_IMAGES = ("an", "asl", "hill", "lsan", "partial_bce", "splc", "wan")
 def test_loss_is_a_mean_over_images(method, logits):
     alone = [run(method, logits[i : i + 1], LABELS[i : i + 1]).loss for i in range(NUM_IMAGES)]
     torch.testing.assert_close(run(method, logits, LABELS).loss, torch.stack(alone).mean())
+
+
+REMEMBERING = [case for case in CASES if case[0] in ("curriculum", "role")] + [("large_loss", {})]  # which is LL-Cp
+
+
+@pytest.mark.parametrize(("method", "changes"), CASES, ids=IDS)
+def test_completed_labels_are_the_known_ones_and_what_is_remembered(method, changes, logits):
+    model, objective = prepared(method, **changes)
+    objective, labels = copy.deepcopy(objective), tiny_images(NUM_LABELS).labels
+    step(model, objective, logits, labels[:NUM_IMAGES], torch.arange(NUM_IMAGES))
+    completed = objective.completed_labels(labels)
+    assert (completed is not None) == ((method, changes) in REMEMBERING)
+    if completed is not None:
+        known = labels != 0
+        assert completed.labels.dtype == torch.int8 and {*completed.labels.unique().tolist()} <= {-1, 0, 1}
+        assert torch.equal(completed.labels[known], labels[known])
+        if completed.confidence is not None:
+            assert completed.confidence[known].eq(1).all()
+            assert completed.confidence.min() >= 0.5 and completed.confidence.max() <= 1

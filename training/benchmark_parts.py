@@ -209,7 +209,7 @@ def sarb_step(args: argparse.Namespace, plain_type: torch.dtype, our_type: torch
     config = model.config
     pixel_values, labels = _pixel_values(args), _labels(args)
     objective = SarbObjective(SarbObjectiveConfig(), config).to(args.device)
-    objective.sees_training_images = True
+    objective.is_prepared = True
     objective.counts.fill_(1)
     torch.nn.init.normal_(objective.prototypes)
     slow = plain.PlainSarb(model, objective.prototypes)

@@ -1,6 +1,6 @@
 """What a method minimises: an `Objective` visits the model inside its forward pass."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ OBJECTIVE_NAME = "objective.safetensors"  # what an objective remembers, in a ch
 
 @dataclass
 class ObjectiveOutput(ModelOutput):
-    """What one training step of a method gives.
+    """Result of one training step of a method.
 
     loss: scalar to minimise, a mean over the micro-batch.
     logits: `(batch_size, num_labels)` of the plain classification.
@@ -34,6 +34,18 @@ class ObjectiveOutput(ModelOutput):
     pseudo_labels: dict[str, Tensor] | None = None
 
 
+@dataclass(frozen=True)
+class CompletedLabels:
+    """The labels of all training images, as far as they are known or a method has completed them.
+
+    labels: `(num_images, num_labels)` int8 in {-1, 0, +1}; known labels are as they were.
+    confidence: probability that each of them is right, in [0, 1] and 1 for known labels, where a method has one.
+    """
+
+    labels: Tensor
+    confidence: Tensor | None = None
+
+
 class Objective(nn.Module):
     """Base of all objectives.
 
@@ -43,6 +55,8 @@ class Objective(nn.Module):
     Attributes:
         config_class: frozen dataclass with the settings; a recipe's section `objective` fills it. Where the objective
             compares views of an image, its `needed_views` names them, see `check_views`.
+        is_prepared: whether the memory is filled; false until `before_epoch`, where an objective fills it there.
+        averaged_model: the trainer's answer to `teacher`.
     """
 
     config_class: type
@@ -55,6 +69,8 @@ class Objective(nn.Module):
         """
         super().__init__()
         self.config = config
+        self.is_prepared = True
+        self.averaged_model: Callable[[], Any] | None = None
 
     def prepare(self, images: TrainingImages) -> None:
         """Register the buffers whose size depends on the training set, and load what is computed once from it.
@@ -72,13 +88,41 @@ class Objective(nn.Module):
         """
 
     def remembered(self, name: str) -> Tensor:
-        """The buffer `name`, which `prepare` registers."""
-        if name not in self._buffers:
+        """The buffer `name`, which `prepare` registers and, in some objectives, `before_epoch` fills.
+
+        Raises:
+            RuntimeError: if this has not happened.
+        """
+        if name not in self._buffers or not self.is_prepared:
             raise RuntimeError(
-                f"{type(self).__name__} has no buffer `{name}`, for `prepare` was not called. The trainer calls it "
-                "where the training data are `PartialLabelImages`; with other data call it yourself."
+                f"{type(self).__name__} was not prepared, so it has no `{name}`. The trainer calls `prepare`, and "
+                "`before_epoch` at the beginning of each epoch, where the training data are `PartialLabelImages`. "
+                "With other data call both yourself."
             )
         return self.get_buffer(name)
+
+    def completed_labels(self, labels: Tensor) -> CompletedLabels | None:
+        """The known labels of all training images, `(num_images, num_labels)` in {-1, 0, +1}, and those that the
+        objective has completed and remembers.
+
+        `None` where it remembers none. Many methods complete the labels of a batch for one step and forget them: those
+        are counted in the logs, see `ObjectiveOutput.pseudo_labels`.
+        """
+        return None
+
+    def teacher(self) -> Any:
+        """The model with the moving average of the weights as of the last step, in evaluation mode and without
+        gradients. It is no copy of its own, but the one that the trainer evaluates, the same on all processes.
+
+        Raises:
+            RuntimeError: where there is no moving average.
+        """
+        if self.averaged_model is None:
+            raise RuntimeError(
+                f"{type(self).__name__} learns from the moving average of the weights, but there is none: set "
+                "`training.ema_decay`, such as 0.999."
+            )
+        return self.averaged_model()
 
     def forward(self, model: Any, batch: dict[str, Tensor], progress: Progress) -> ObjectiveOutput:
         """Compute the loss of `batch` with the stages `encode`, `represent` and `classify` of `model`.

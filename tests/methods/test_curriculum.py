@@ -282,7 +282,7 @@ def test_without_the_training_images_there_is_nothing_to_remember(model):
         num_labels = 5
 
     objective = CurriculumObjective(CurriculumObjectiveConfig(), ModelConfig)
-    with pytest.raises(RuntimeError, match="no buffer `pseudo_labels`, for `prepare` was not called"):
+    with pytest.raises(RuntimeError, match="was not prepared, so it has no `pseudo_labels`"):
         objective(model, make_batch(tiny_images()), FIRST_EPOCH)
 
 
@@ -320,3 +320,12 @@ def test_logs_say_how_many_labels_were_completed_and_how_precisely(tmp_path):
 def test_the_memory_is_one_byte_per_label(tmp_path):
     objective = make(images=tiny_images(num_images=12))
     assert objective.pseudo_labels.shape == (12, 5) and objective.pseudo_labels.element_size() == 1
+
+
+def test_completed_labels_are_those_of_the_last_round(model):
+    images = tiny_images()
+    objective = make(images=images, strategy="all")
+    assert torch.equal(objective.completed_labels(images.labels).labels, images.labels)
+    relabel(objective, model, images)
+    expected = images.labels.where(images.labels != 0, objective.pseudo_labels)
+    assert torch.equal(objective.completed_labels(images.labels).labels, expected) and expected.ne(0).all()

@@ -132,5 +132,14 @@ def test_corrections_of_all_processes_are_remembered(monkeypatch):
 
 def test_without_the_images_of_the_library_there_is_a_clear_error():
     objective = LargeLossObjective(LargeLossObjectiveConfig(scheme="LL-Cp"), GivenLogits(5).config)
-    with pytest.raises(RuntimeError, match="has no buffer `corrected`, for `prepare` was not called"):
+    with pytest.raises(RuntimeError, match="was not prepared, so it has no `corrected`"):
         loss_of_logits(objective, LOGITS, LABELS)
+
+
+def test_completed_labels_are_the_corrections_that_stay():
+    objective, labels = _make("LL-Cp", rate=0.4), tiny_images(5, 20).labels
+    objective.remember(torch.tensor([2, 5]), labels[[2, 5]].eq(0) & torch.tensor([False, False, True, True, False]))
+    expected = labels.clone()
+    expected[[2, 5], 2:4] = expected[[2, 5], 2:4].where(expected[[2, 5], 2:4] != 0, 1)
+    assert torch.equal(objective.completed_labels(labels).labels, expected) and not torch.equal(expected, labels)
+    assert _make("LL-Ct").completed_labels(labels) is None, "they are forgotten after the step"

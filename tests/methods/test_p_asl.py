@@ -154,5 +154,5 @@ def test_a_prior_that_does_not_fit_is_an_error(tmp_path):
 
 def test_without_the_images_of_the_library_there_is_a_clear_error():
     objective = PAslObjective(PAslObjectiveConfig(prior="somewhere"), GivenLogits(5).config)
-    with pytest.raises(RuntimeError, match="has no buffer `prior`, for `prepare` was not called"):
+    with pytest.raises(RuntimeError, match="was not prepared, so it has no `prior`"):
         loss_of_logits(objective, LOGITS, LABELS)

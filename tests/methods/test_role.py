@@ -116,7 +116,7 @@ def test_a_table_that_is_too_large_is_an_error_with_its_size():
 
 def test_without_the_images_of_the_library_there_is_a_clear_error():
     objective = RoleObjective(RoleObjectiveConfig(expected_positives=1.5), GivenLogits(5).config)
-    with pytest.raises(RuntimeError, match="RoleObjective has no buffer `estimates`, for `prepare` was not called"):
+    with pytest.raises(RuntimeError, match="RoleObjective was not prepared, so it has no `estimates`"):
         loss_of_logits(objective, LOGITS, torch.zeros(2, 5))
 
 
@@ -128,3 +128,8 @@ def test_estimates_follow_the_model_where_labels_are_unknown_and_the_labels_else
     positive = objective.estimates > 0
     assert positive[labels.eq(1)].all()
     assert torch.equal(positive[labels.eq(0)], sure[labels.eq(0)] > 0)
+    completed = objective.completed_labels(labels)
+    assert torch.equal(completed.labels[labels.eq(0)], sure[labels.eq(0)].sign().to(torch.int8))
+    scores = objective.estimates.sigmoid()
+    expected = scores.where(scores > 0.5, 1 - scores).where(labels.eq(0), 1.0)
+    assert torch.equal(completed.confidence, expected)

@@ -50,7 +50,7 @@ def golden_config(**settings) -> SarbObjectiveConfig:
 
 def golden_objective(model, dtype, **settings) -> SarbObjective:
     objective = SarbObjective(golden_config(**settings), model.config).to(dtype)
-    objective.sees_training_images = True
+    objective.is_prepared = True
     if objective.config.prototype_weight:
         objective.prototypes.copy_(golden("sarb").tensors["in.prototypes"])
         objective.counts.fill_(1)

@@ -23,7 +23,7 @@ def make_objective(model, num_prototypes: int = 3, **settings) -> SarbObjective:
     """An objective with random prototypes for all labels."""
     config = SarbObjectiveConfig(num_prototypes=num_prototypes, **settings)
     objective = SarbObjective(config, model.config)
-    objective.sees_training_images = True
+    objective.is_prepared = True
     if config.prototype_weight:
         objective.prototypes.copy_(torch.randn(objective.prototypes.shape, generator=torch.Generator().manual_seed(3)))
         objective.counts.fill_(7)
@@ -275,7 +275,7 @@ def test_without_plrb_nothing_is_looked_through_or_remembered(model, passes):
 
 def test_training_on_a_foreign_data_set_is_an_error(model):
     objective = SarbObjective(SarbObjectiveConfig(), model.config)
-    with pytest.raises(RuntimeError, match="`before_epoch` was not called. Train on `PartialLabelImages`"):
+    with pytest.raises(RuntimeError, match="SarbObjective was not prepared, so it has no `prototypes`"):
         step(model, objective, progress=Progress(0, 1, 0.0))
 
 

@@ -198,7 +198,7 @@ def test_a_missing_view_is_found_before_an_image_is_read(tmp_path):
 
 def test_without_prepare_nothing_is_remembered():
     objective = ScpnetObjective(ScpnetObjectiveConfig(), SimpleNamespace(num_labels=4))
-    with pytest.raises(RuntimeError, match="has no buffer `selected`, for `prepare` was not called"):
+    with pytest.raises(RuntimeError, match="was not prepared, so it has no `selected`"):
         objective(GivenCalibration(EYE), GIVEN, LATE)
 
 
@@ -235,3 +235,14 @@ def test_logarithms_have_a_floor():
 def test_there_must_be_candidates(value):
     with pytest.raises(ValueError, match=f"`num_candidates` must be at least 1, got {value}"):
         ScpnetObjectiveConfig(num_candidates=value)
+
+
+def test_completed_labels_are_those_that_images_were_selected_with():
+    objective, labels = prepared(4, 5, num_candidates=3, candidate_threshold=0.5), torch.zeros(5, 4, dtype=torch.int8)
+    labels[[3, 1]] = GIVEN["labels"].to(torch.int8)
+    assert torch.equal(objective.completed_labels(labels).labels, labels), "nothing was selected yet"
+    objective(GivenCalibration(EYE), GIVEN, LATE)
+    expected = labels.clone()
+    expected[3] = torch.tensor([1, -1, 1, 1])
+    assert torch.equal(objective.completed_labels(labels).labels, expected)
+    assert prepared(4, 5, consistency_weight=0.0, distillation_weight=0.0).completed_labels(labels) is None

@@ -338,7 +338,7 @@ def test_a_wrong_setting_is_an_error(settings, message):
 
 def test_nothing_prepared_is_an_error():
     objective = SoftExposureObjective(SoftExposureObjectiveConfig(), None)
-    with pytest.raises(RuntimeError, match="SE needs the neighbours of the training images, but nothing was prepared"):
+    with pytest.raises(RuntimeError, match="SoftExposureObjective was not prepared, so it has no `label_distances`"):
         objective(Logits(), {"pixel_values": LOGITS, "labels": LABELS}, START)
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..data.images.training_images import TrainingImages
 from ..distributed import gather_rows
+from ..labels import POSITIVE, UNKNOWN
 from ..models.modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..objective import CompletedLabels, Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 
 Scheme = Literal["LL-R", "LL-Ct", "LL-Cp"]
@@ -99,6 +100,12 @@ class LargeLossObjective(Objective):
             self.remember(batch["index"], larger)
         pseudo_labels = {} if config.scheme == "LL-R" else {"corrected": labels.masked_fill(large, 1)}
         return sum_of_terms({"bce": losses.mean()}, logits=logits, pseudo_labels=pseudo_labels)
+
+    def completed_labels(self, labels: Tensor) -> CompletedLabels | None:
+        if self.config.scheme != "LL-Cp":
+            return None
+        corrected = self.remembered("corrected").to(labels.device).ne(0)
+        return CompletedLabels(labels.masked_fill(labels.eq(UNKNOWN) & corrected, POSITIVE))
 
     @torch.no_grad()
     def remember(self, index: Tensor, corrected: Tensor) -> None:

@@ -12,9 +12,10 @@ from torch.optim.adam import adam
 
 from ..data.images.training_images import TrainingImages
 from ..distributed import gather_rows
+from ..labels import NEGATIVE, POSITIVE, UNKNOWN
 from ..losses import bounded_log_loss, expected_positives_penalty
 from ..models.modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..objective import CompletedLabels, Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
 from ..settings import check_not_negative
 
@@ -107,6 +108,12 @@ class RoleObjective(Objective):
         }
         self.learn(batch["index"], logits.detach(), labels)
         return sum_of_terms(terms, logits=logits)
+
+    def completed_labels(self, labels: Tensor) -> CompletedLabels:
+        """The estimated labels, and the larger one of the probabilities that a label is present or absent."""
+        unknown, scores = labels.eq(UNKNOWN), self.remembered("estimates").sigmoid().to(labels.device)
+        estimated = torch.where(scores > 0.5, POSITIVE, NEGATIVE).to(labels)
+        return CompletedLabels(estimated.where(unknown, labels), torch.maximum(scores, 1 - scores).where(unknown, 1.0))
 
     @torch.no_grad()
     def learn(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:

@@ -7,6 +7,8 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from ..distributed import share_buffers
+
 
 class WeightEma:
     """Follows a model with `ema <- decay * ema + (1 - decay) * model` after every optimizer step.
@@ -18,6 +20,7 @@ class WeightEma:
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
         self._average = ModelEmaV3(model, decay=decay)
+        self._average.module.requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -37,6 +40,12 @@ class WeightEma:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._average.module.load_state_dict(state)
+
+    def as_model(self) -> nn.Module:
+        """The averaged model itself, in evaluation mode and without gradients."""
+        model = self._average.module
+        share_buffers(model)
+        return model.train().eval()  # what it computed from earlier weights and kept is forgotten
 
     def copy_to(self, model: nn.Module) -> None:
         model.load_state_dict(self.state_dict())

@@ -84,6 +84,7 @@ class MultiLabelTrainer(Trainer):
             objective.prepare(self.training_images)
         self.objective = objective.to(self.args.device)
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
+        objective.averaged_model = self.ema.as_model if self.ema else None
         self._means = RunningMeans()
         self.add_callback(_EpochAndEma(self))
         self.add_callback(SaveLast())

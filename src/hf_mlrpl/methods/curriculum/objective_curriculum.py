@@ -14,9 +14,10 @@ from transformers.utils import logging
 
 from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
+from ...labels import UNKNOWN
 from ...losses import at_least_float32, normalized_partial_bce
 from ...models.modeling_utils import MultiLabelPreTrainedModel
-from ...objective import Objective, ObjectiveOutput, sum_of_terms
+from ...objective import CompletedLabels, Objective, ObjectiveOutput, sum_of_terms
 from ...schedules import Progress
 from .selection import CurriculumObjectiveConfig, select_labels
 
@@ -53,6 +54,9 @@ class CurriculumObjective(Objective):
             self.pseudo_labels[index] += select_labels(samples, unknown, self.config)
         self.rounds_done.fill_(due)
         logger.info("Curriculum: %d completed labels after round %d", self.pseudo_labels.count_nonzero(), due)
+
+    def completed_labels(self, labels: Tensor) -> CompletedLabels:
+        return CompletedLabels(labels.where(labels.ne(UNKNOWN), self.remembered("pseudo_labels").to(labels)))
 
     def rounds_due(self, progress: Progress) -> int:
         return sum(progress.epoch + 1e-6 >= epoch for epoch in self.config.relabel_after)

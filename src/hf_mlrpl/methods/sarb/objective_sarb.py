@@ -155,7 +155,7 @@ class SarbObjective(Objective):
 
     def __init__(self, config: SarbObjectiveConfig, model_config: SarbConfig):
         super().__init__(config, model_config)
-        self.sees_training_images = False
+        self.is_prepared = not config.prototype_weight
         if config.prototype_weight:
             num_labels, dim = model_config.num_labels, model_config.representation_dim
             self.register_buffer("prototypes", torch.zeros(num_labels, config.num_prototypes, dim))
@@ -164,7 +164,7 @@ class SarbObjective(Objective):
 
     def before_epoch(self, model: SarbForMultiLabelClassification, images: TrainingImages, progress: Progress) -> None:
         """Make the prototypes where they are due."""
-        self.sees_training_images = True
+        self.is_prepared = True
         config, epoch = self.config, math.floor(progress.epoch)
         blended_epochs = epoch - config.start_epoch
         if not config.prototype_weight or blended_epochs < 0:
@@ -187,11 +187,8 @@ class SarbObjective(Objective):
         self, model: SarbForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
         config, labels = self.config, batch["labels"]
-        if config.prototype_weight and not self.sees_training_images:
-            raise RuntimeError(
-                "SARB makes prototypes from the training images before an epoch, but `before_epoch` was not called. "
-                "Train on `PartialLabelImages`, as the recipes do, or set `prototype_weight` to 0."
-            )
+        if config.prototype_weight:
+            self.remembered("prototypes")  # else the lack of them would show when blending begins
         representations, _ = model.represent(model.encode(batch["pixel_values"]))  # (B, C, D)
         blends = self.blend(model, representations, labels) if progress.epoch >= config.start_epoch else {}
         # One batch of up to 3B: the images are independent of each other from here on.

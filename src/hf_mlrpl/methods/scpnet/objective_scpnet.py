@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
+from ...labels import POSITIVE, UNKNOWN
 from ...losses import corrected_labels, focal_margin_loss
-from ...objective import Objective, ObjectiveOutput, check_views, logits_of, sum_of_terms
+from ...objective import CompletedLabels, Objective, ObjectiveOutput, check_views, logits_of, sum_of_terms
 from ...schedules import Progress
 from .configuration_scpnet import ScpnetConfig
 from .modeling_scpnet import ScpnetForMultiLabelClassification
-from .selection import pack, update_selection
+from .selection import pack, unpack, update_selection
 
 _LOWEST_LOG = math.log(1e-8)
 
@@ -187,6 +188,13 @@ class ScpnetObjective(Objective):
                 losses = losses.where(selection.is_sure, 0)
             terms["distillation"] = config.distillation_weight * losses.mean()
         return terms
+
+    def completed_labels(self, labels: Tensor) -> CompletedLabels | None:
+        """With the labels that each image was last selected with; the corrected ones are not remembered."""
+        if not self.config.needed_views:
+            return None
+        selected = unpack(self.remembered("selected"), self.num_labels).to(labels.device)
+        return CompletedLabels(labels.masked_fill(labels.eq(UNKNOWN) & selected, POSITIVE))
 
     def remember(self, index: Tensor, selected: Tensor) -> None:
         """Note what the images of all processes are selected with."""

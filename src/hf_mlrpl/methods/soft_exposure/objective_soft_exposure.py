@@ -141,10 +141,10 @@ class SoftExposureObjective(Objective):
 
     def __init__(self, config: SoftExposureObjectiveConfig, model_config: MultiLabelConfig):
         super().__init__(config, model_config)
-        self._is_ready = not config.needs_features
+        self.is_prepared = not config.needs_features
 
     def prepare(self, images: TrainingImages) -> None:
-        if self._is_ready:
+        if not self.config.needs_features:
             return
         labels = images.labels
         self.register_buffer("made", torch.tensor(False))
@@ -162,9 +162,9 @@ class SoftExposureObjective(Objective):
             self.register_buffer("known_labels", labels, persistent=False)  # they come with the data
 
     def before_epoch(self, model: MultiLabelPreTrainedModel, images: TrainingImages, progress: Progress) -> None:
-        if not self._is_ready and not self.made:
+        if not self.is_prepared and not self.made:
             self.find_neighbours(model, images)
-        self._is_ready = True
+        self.is_prepared = True
 
     @torch.no_grad()
     def find_neighbours(self, model: MultiLabelPreTrainedModel, images: TrainingImages) -> ImageFeatures:
@@ -234,11 +234,6 @@ class SoftExposureObjective(Objective):
 
         Those of known labels are 0.
         """
-        if not self._is_ready:
-            raise RuntimeError(
-                f"{self.config.variant} needs the neighbours of the training images, but nothing was prepared. Train "
-                "with `MultiLabelTrainer` on `PartialLabelImages`, or call `prepare` and `before_epoch` first."
-            )
         unknown, config = labels.eq(0), self.config
         to_positive, to_negative = (self._distances(labels, batch, sign) for sign in (POSITIVE, NEGATIVE))
         near = normalized_distances(to_positive, to_negative, unknown)
@@ -248,11 +243,11 @@ class SoftExposureObjective(Objective):
         """Distances of all labels to what is annotated with `sign`, the smaller of those among labels and images."""
         found, reduce = [], self.config.reduce
         if self.config.sees_labels:
-            most = self.most_annotated[sign]
-            found.append(distances_to_labels(self.label_distances, labels.eq(sign), most, reduce))
+            distances = self.remembered("label_distances")
+            found.append(distances_to_labels(distances, labels.eq(sign), self.most_annotated[sign], reduce))
         if self.config.sees_images:
             rows = batch["index"]
-            annotated = self.known_labels[self.neighbours[rows]].eq(sign)  # (B, k, C)
+            annotated = self.known_labels[self.remembered("neighbours")[rows]].eq(sign)  # (B, k, C)
             found.append(distances_to_images(self.neighbour_distances[rows], annotated, reduce))
         return torch.stack(found).amin(dim=0)
 
