@@ -1,6 +1,8 @@
 import re
 import subprocess
 import sys
+import tracemalloc
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from sklearn.metrics import average_precision_score
 
 from hf_mlrpl import metrics
 from hf_mlrpl.metrics import average_precision, mean_over_labels, multi_label_metrics, precision_recall_f1
+
+BLOCKS = import_module("hf_mlrpl.metrics.average_precision")  # the function has the name of its module
 
 # Golden numbers that the reference computed in float32.
 FLOAT32 = re.compile(r"hcp_ap_per_class|averageAP|threshold_(?!mAP)")
@@ -360,6 +364,25 @@ def test_chosen_thresholds_are_those_of_a_search_through_all_scores(problem):
             wrong = sum((known == -1) & (score >= threshold))
             best = max(best, (2 * correct / (correct + wrong + sum(known == 1)), threshold))
         assert chosen == best[1]
+
+
+def test_a_large_table_goes_in_blocks_with_the_same_result(monkeypatch):
+    generator = np.random.default_rng(0)
+    scores = generator.standard_normal((37, 7)).astype(np.float32).round(1)
+    labels = generator.integers(-1, 2, scores.shape, dtype=np.int8)
+    expected = multi_label_metrics(scores, labels), metrics.choose_thresholds(scores, labels).tolist()
+    monkeypatch.setattr(BLOCKS, "_ENTRIES_PER_BLOCK", 30)
+    monkeypatch.setattr(BLOCKS, "_LABELS_PER_BLOCK", 3)
+    assert (multi_label_metrics(scores, labels), metrics.choose_thresholds(scores, labels).tolist()) == expected
+
+
+def test_a_large_table_needs_little_more_memory_than_itself():
+    scores = np.random.default_rng(0).standard_normal((2**15, 128), dtype=np.float32)  # 16 MiB
+    labels = np.where(scores > 2, 1, -1).astype(np.int8)
+    tracemalloc.start()
+    multi_label_metrics(scores, labels)
+    assert tracemalloc.get_traced_memory()[1] < 15 * 2**20
+    tracemalloc.stop()
 
 
 @settings(deadline=None, max_examples=60)

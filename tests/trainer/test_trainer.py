@@ -1,5 +1,6 @@
 import json
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from transformers import TrainerCallback
 from hf_mlrpl.labels import POSITIVE
 from hf_mlrpl.losses import partial_bce
 from hf_mlrpl.objective import Objective, ObjectiveOutput
-from hf_mlrpl.trainer.trainer import MultiLabelTrainer
+from hf_mlrpl.trainer.trainer import MultiLabelTrainer, evaluation_loss
 
+BLOCKS = import_module("hf_mlrpl.metrics.average_precision")  # the function has the name of its module
 QUIET = {"eval_strategy": "no", "save_strategy": "no"}
 
 
@@ -151,6 +153,14 @@ def test_the_evaluation_loss_is_that_of_all_images_at_once(trained):
         logits = trained.model.eval()(torch.stack([item["pixel_values"] for item in batch])).logits
     expected = partial_bce(logits, torch.stack([item["labels"] for item in batch]))
     assert metrics["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_evaluation_loss_of_many_images_is_added_up_in_blocks(monkeypatch):
+    logits, labels = torch.randn(50, 3), torch.randint(-1, 2, (50, 3))
+    monkeypatch.setattr(BLOCKS, "_ENTRIES_PER_BLOCK", 20)
+    loss = evaluation_loss(logits.numpy(), labels.numpy())
+    assert loss == pytest.approx(partial_bce(logits.double(), labels).item(), rel=1e-12)
+    assert evaluation_loss(logits.numpy(), 0 * labels.numpy()) == 0
 
 
 class RememberImages(TrainerCallback):

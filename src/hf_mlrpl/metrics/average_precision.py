@@ -4,13 +4,14 @@ Scores may be logits or probabilities: only their order counts. Prefer logits, s
 exactly 1.0 in float32 and makes ties.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from tqdm.auto import tqdm
 
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN, check_labels
 
@@ -18,6 +19,9 @@ Matrix = ArrayLike | torch.Tensor
 Form = Literal["mean_precision", "interpolated", "eps"]
 Ties = Literal["grouped", "order"]
 Empty = Literal["skip", "zero", "nan"]
+
+_LABELS_PER_BLOCK = 16  # a cache line of scores
+_ENTRIES_PER_BLOCK = 2**20  # what is made of so many stays in the caches
 
 
 def average_precision(
@@ -43,17 +47,21 @@ def average_precision(
     """
     check_choice("form", form, Form)
     check_choice("ties", ties, Ties)
-    scores, labels = as_arrays(scores, labels)
-    precisions_at_positives = _precisions_grouped if ties == "grouped" else _precisions_in_order
-    result = np.full(scores.shape[1], np.nan)
-    # A loop over labels is fast here: the work is in the sorts.
-    for label, (column, known) in enumerate(zip(scores.T.copy(), labels.T.copy(), strict=True)):
-        precisions = precisions_at_positives(column, known)  # lowest score, so highest recall, first
+    return average_precisions(*as_arrays(scores, labels), form, ties=ties, eps=eps)[0]
+
+
+def average_precisions(
+    scores: np.ndarray, labels: np.ndarray, *forms: Form, ties: Ties = "grouped", eps: float = 1e-8
+) -> np.ndarray:
+    """`average_precision` in several forms from one sort, `(num_forms, num_labels)`, of arrays that are checked."""
+    precisions_of_labels = _precisions_grouped if ties == "grouped" else _precisions_in_order
+    result = np.full((len(forms), scores.shape[1]), np.nan)
+    for label, precisions in enumerate(precisions_of_labels(scores, labels)):  # highest recall first
         if not len(precisions):
             continue
-        if form == "interpolated":
-            precisions = np.maximum.accumulate(precisions)
-        result[label] = precisions.sum() / (len(precisions) + (eps if form == "eps" else 0))
+        for row, form in enumerate(forms):
+            used = np.maximum.accumulate(precisions) if form == "interpolated" else precisions
+            result[row, label] = used.sum() / (len(used) + (eps if form == "eps" else 0))
     return result
 
 
@@ -148,13 +156,13 @@ def as_arrays(scores: Matrix, labels: Matrix) -> tuple[np.ndarray, np.ndarray]:
         )
     if scores.dtype not in (np.float32, np.float64):
         scores = scores.astype(np.float32)
-    if not np.isfinite(scores).all():
+    if not (np.isfinite(scores.min()) and np.isfinite(scores.max())):  # without a copy of the size of the scores
         row, column = np.argwhere(~np.isfinite(scores))[0]
         raise ValueError(
             f"`scores` must be finite, got {scores[row, column]} in row {row}, column {column}. "
             "Did the training diverge? Lower the learning rate, or look for broken images."
         )
-    return scores, labels.astype(np.int8)
+    return scores, labels.astype(np.int8, copy=False)
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:
@@ -170,17 +178,43 @@ def _as_array(values: Matrix) -> np.ndarray:
     return np.asarray(values)
 
 
-def _precisions_grouped(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def blocks_of_rows(matrix: np.ndarray) -> Iterator[slice]:
+    """Slices of the rows of `matrix`, so that what is computed of one needs little memory."""
+    size = max(1, _ENTRIES_PER_BLOCK // matrix.shape[1])
+    return (slice(start, start + size) for start in range(0, len(matrix), size))
+
+
+def ranked_positives(scores: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each label the scores of its known positives, lowest first, and how many positives and how many known
+    entries have at least this score: three arrays of the length `num_positives`."""
+    for score_rows, label_rows in _columns_as_rows(scores, labels):
+        found = [np.sort(row[known == POSITIVE]) for row, known in zip(score_rows, label_rows, strict=True)]
+        score_rows[label_rows == UNKNOWN] = -np.inf  # below all that counts
+        score_rows.sort(axis=1)
+        for positives, known in zip(found, score_rows, strict=True):
+            correct = len(positives) - np.searchsorted(positives, positives, "left")
+            yield positives, correct, len(known) - np.searchsorted(known, positives, "left")
+
+
+def _columns_as_rows(scores: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Copies of both arrays, turned, some labels at a time; a progress bar where it takes more than a second."""
+    num_labels = scores.shape[1]
+    with tqdm(total=num_labels, desc="Metrics", unit="label", delay=1, leave=False, disable=None) as bar:
+        for start in range(0, num_labels, _LABELS_PER_BLOCK):
+            columns = slice(start, start + _LABELS_PER_BLOCK)
+            yield scores[:, columns].T.copy(), labels[:, columns].T.copy()
+            bar.update(min(_LABELS_PER_BLOCK, num_labels - start))
+
+
+def _precisions_grouped(scores: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
     """Precision at every positive, lowest score first; all images with at least its score count."""
-    known = np.sort(scores[labels != UNKNOWN])
-    positives = np.sort(scores[labels == POSITIVE])
-    true_positives = len(positives) - np.searchsorted(positives, positives, "left")
-    return true_positives / (len(known) - np.searchsorted(known, positives, "left"))
+    return (correct / predictions for _, correct, predictions in ranked_positives(scores, labels))
 
 
-def _precisions_in_order(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _precisions_in_order(scores: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
     """Precision at every positive, lowest score first; among equal scores the earlier image ranks higher."""
-    known = labels != UNKNOWN
-    order = np.argsort(-scores[known], kind="stable")
-    ranks = np.flatnonzero(labels[known][order] == POSITIVE) + 1
-    return (np.arange(1, len(ranks) + 1) / ranks)[::-1]
+    for score_rows, label_rows in _columns_as_rows(scores, labels):
+        score_rows[label_rows == UNKNOWN] = -np.inf  # behind all that counts
+        for order, known in zip(np.argsort(-score_rows, axis=1, kind="stable"), label_rows, strict=True):
+            ranks = np.flatnonzero(known[order] == POSITIVE) + 1
+            yield (np.arange(1, len(ranks) + 1) / ranks)[::-1]

@@ -1,10 +1,39 @@
 """Precision, recall and F1 of predicted label sets, over the known entries. All results are fractions in [0, 1]."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..labels import NEGATIVE, POSITIVE, UNKNOWN
-from .average_precision import Empty, Matrix, as_arrays, check_choice, mean_over_labels
+from ..labels import POSITIVE, UNKNOWN
+from .average_precision import (
+    Empty,
+    Matrix,
+    as_arrays,
+    blocks_of_rows,
+    check_choice,
+    mean_over_labels,
+    ranked_positives,
+)
+
+Rule = Callable[[np.ndarray], np.ndarray]  # from the scores of some images to the predicted labels
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of entries for each label, `(num_labels,)`.
+
+    correct: known positives that are predicted.
+    predictions: known entries that are predicted.
+    positives: known positives.
+    known: known entries.
+    """
+
+    correct: np.ndarray
+    predictions: np.ndarray
+    positives: np.ndarray
+    known: np.ndarray
 
 
 def precision_recall_f1(
@@ -31,11 +60,14 @@ def precision_recall_f1(
         ref_op: count one prediction for a label without predictions in `op`, as the authors' code does.
     """
     check_choice("empty", empty, Empty)
-    logits, labels = as_arrays(logits, labels)
-    predicted = _predict(logits, threshold, top_k)
-    correct, predictions, positives = _counts(predicted, labels)
-    known = (labels != UNKNOWN).any(axis=0)
-    precisions = np.where(known, correct / np.maximum(predictions, 1), np.nan)
+    (counts,) = count(*as_arrays(logits, labels), prediction_rule(threshold, top_k))
+    return precision_recall_f1_of(counts, empty, ref_op)
+
+
+def precision_recall_f1_of(counts: Counts, empty: Empty, ref_op: bool) -> dict[str, float]:
+    """`precision_recall_f1` of what is counted."""
+    correct, predictions, positives = counts.correct, counts.predictions, counts.positives
+    precisions = np.where(counts.known > 0, correct / np.maximum(predictions, 1), np.nan)
     recalls = np.where(positives > 0, correct / np.maximum(positives, 1), np.nan)
     overall_predictions = np.maximum(predictions, 1).sum() if ref_op else max(predictions.sum(), 1)
 
@@ -59,14 +91,14 @@ def macro_f1(logits: Matrix, labels: Matrix, *, threshold: float = 0.0) -> dict[
     A label is predicted if its logit is larger than `threshold`, and `f_c` is the mean over labels of F1. Labels
     without a true positive count as 0 in all three means.
     """
-    logits, labels = as_arrays(logits, labels)
-    correct, predictions, positives = _counts(logits > threshold, labels)
+    (counts,) = count(*as_arrays(logits, labels), lambda rows: rows > threshold)
+    correct, predictions, positives = counts.correct, counts.predictions, counts.positives
     p_o = float(correct.sum() / max(predictions.sum(), 1))
     r_o = float(correct.sum() / max(positives.sum(), 1))
     return {
         "p_c": float((correct / np.maximum(predictions, 1)).mean()),
         "r_c": float((correct / np.maximum(positives, 1)).mean()),
-        "f_c": float(_f1(correct, predictions, positives).mean()),
+        "f_c": float(_f1(counts).mean()),
         "p_o": p_o,
         "r_o": r_o,
         "f_o": _harmonic_mean(p_o, r_o),
@@ -107,16 +139,11 @@ def choose_thresholds(scores: Matrix, labels: Matrix, *, default: float = 0.5) -
     """
     scores, labels = as_arrays(scores, labels)
     thresholds = np.full(scores.shape[1], default, dtype=scores.dtype)
-    for label in range(scores.shape[1]):
-        known = np.sort(scores[labels[:, label] != UNKNOWN, label])
-        positives = np.sort(scores[labels[:, label] == POSITIVE, label])
-        if not len(positives):
-            continue
-        # Only scores of positives can be best: lowering a threshold to a negative adds nothing but a mistake.
-        correct = len(positives) - np.searchsorted(positives, positives, "left")
-        predictions = len(known) - np.searchsorted(known, positives, "left")
-        f1 = _f1(correct, predictions, np.full(len(positives), len(positives)))
-        thresholds[label] = positives[np.flatnonzero(f1 == f1.max())[-1]]
+    # Only scores of positives can be best: lowering a threshold to a negative adds nothing but a mistake.
+    for label, (positives, correct, predictions) in enumerate(ranked_positives(scores, labels)):
+        if len(positives):
+            f1 = 2 * correct / (predictions + len(positives))
+            thresholds[label] = positives[np.flatnonzero(f1 == f1.max())[-1]]
     return thresholds
 
 
@@ -127,13 +154,22 @@ def f1_at_thresholds(scores: Matrix, labels: Matrix, thresholds: ArrayLike) -> n
         thresholds: a number, or `(num_labels,)` from `choose_thresholds`.
     """
     scores, labels = as_arrays(scores, labels)
+    thresholds = check_thresholds(thresholds, scores.shape[1])
+    (counts,) = count(scores, labels, lambda rows: rows >= thresholds)
+    return f1_of(counts)
+
+
+def f1_of(counts: Counts) -> np.ndarray:
+    """F1 of every label, `(num_labels,)`, NaN for a label without known positives."""
+    return np.where(counts.positives > 0, _f1(counts), np.nan)
+
+
+def check_thresholds(thresholds: ArrayLike, num_labels: int) -> np.ndarray:
+    """`thresholds` as an array; raises unless it is a number or has one per label."""
     thresholds = np.asarray(thresholds)
-    if thresholds.shape not in ((), (scores.shape[1],)):
-        raise ValueError(
-            f"`thresholds` must be a number or have the shape ({scores.shape[1]},), got {thresholds.shape}."
-        )
-    correct, predictions, positives = _counts(scores >= thresholds, labels)
-    return np.where(positives > 0, _f1(correct, predictions, positives), np.nan)
+    if thresholds.shape not in ((), (num_labels,)):
+        raise ValueError(f"`thresholds` must be a number or have the shape ({num_labels},), got {thresholds.shape}.")
+    return thresholds
 
 
 def mean_f1(scores: Matrix, labels: Matrix, thresholds: ArrayLike, *, empty: Empty = "skip") -> float:
@@ -141,11 +177,16 @@ def mean_f1(scores: Matrix, labels: Matrix, thresholds: ArrayLike, *, empty: Emp
     return mean_over_labels(f1_at_thresholds(scores, labels, thresholds), empty)
 
 
-def _predict(logits: np.ndarray, threshold: float | None, top_k: int | None) -> np.ndarray:
+def prediction_rule(threshold: float | None, top_k: int | None) -> Rule:
+    """Predicts what reaches `threshold` and is among the `top_k` of its image; `None` asks for nothing."""
     if threshold is None and top_k is None:
         raise ValueError("One of `threshold` and `top_k` must be given, got neither.")
-    predicted = np.ones(logits.shape, dtype=bool) if threshold is None else logits >= threshold
-    return predicted if top_k is None else predicted & _top_k(logits, top_k)
+
+    def predict(logits: np.ndarray) -> np.ndarray:
+        predicted = np.ones(logits.shape, dtype=bool) if threshold is None else logits >= threshold
+        return predicted if top_k is None else predicted & _top_k(logits, top_k)
+
+    return predict
 
 
 def _top_k(scores: np.ndarray, k: int) -> np.ndarray:
@@ -155,18 +196,27 @@ def _top_k(scores: np.ndarray, k: int) -> np.ndarray:
     remaining, rows = scores.copy(), np.arange(len(scores))
     for _ in range(min(k, scores.shape[1])):  # k passes beat a full sort for the small k of the tables
         remaining[rows, remaining.argmax(axis=1)] = -np.inf
-    return np.isneginf(remaining)
+    return remaining == -np.inf
 
 
-def _counts(predicted: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per label: correct predictions, predictions on known entries, known positives."""
-    positive = labels == POSITIVE
-    correct = (predicted & positive).sum(axis=0)
-    return correct, correct + (predicted & (labels == NEGATIVE)).sum(axis=0), positive.sum(axis=0)
+def count(scores: np.ndarray, labels: np.ndarray, *rules: Rule) -> list[Counts]:
+    """What each of the `rules` predicts, in one pass over the images."""
+    num_labels = scores.shape[1]
+    positives, known = np.zeros((2, num_labels), dtype=int)
+    correct, predictions = np.zeros((2, len(rules), num_labels), dtype=int)
+    for rows in blocks_of_rows(scores):
+        positive, is_known = labels[rows] == POSITIVE, labels[rows] != UNKNOWN
+        positives += positive.sum(axis=0)
+        known += is_known.sum(axis=0)
+        for i, rule in enumerate(rules):
+            predicted = rule(scores[rows])
+            correct[i] += (predicted & positive).sum(axis=0)
+            predictions[i] += (predicted & is_known).sum(axis=0)
+    return [Counts(*both, positives, known) for both in zip(correct, predictions, strict=True)]
 
 
-def _f1(correct: np.ndarray, predictions: np.ndarray, positives: np.ndarray) -> np.ndarray:
-    return 2 * correct / np.maximum(predictions + positives, 1)
+def _f1(counts: Counts) -> np.ndarray:
+    return 2 * counts.correct / np.maximum(counts.predictions + counts.positives, 1)
 
 
 def _harmonic_mean(precision: float, recall: float) -> float:

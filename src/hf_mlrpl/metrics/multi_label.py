@@ -6,15 +6,8 @@ from numpy.typing import ArrayLike
 from transformers.utils import logging
 
 from ..labels import NEGATIVE, POSITIVE, shorten
-from .average_precision import (
-    Empty,
-    Matrix,
-    as_arrays,
-    average_precision,
-    check_choice,
-    mean_over_labels,
-)
-from .f1 import mean_f1, precision_recall_f1
+from .average_precision import Empty, Matrix, as_arrays, average_precisions, check_choice, mean_over_labels
+from .f1 import check_thresholds, count, f1_of, precision_recall_f1_of, prediction_rule
 
 logger = logging.get_logger(__name__)
 
@@ -50,14 +43,22 @@ def multi_label_metrics(
     check_choice("empty", empty, Empty)
     logits, labels = as_arrays(logits, labels)
     without_positives = _check_measurable(labels, names, empty)
+    thresholds = check_thresholds(thresholds, labels.shape[1])
+    average, interpolated = average_precisions(logits, labels, "mean_precision", "interpolated")
+    plain, top3, chosen = count(
+        logits,
+        labels,
+        prediction_rule(threshold=0.0, top_k=None),
+        prediction_rule(threshold=0.0, top_k=3),
+        lambda rows: scores_of(rows) >= thresholds,
+    )
     fractions = {
-        "map": mean_over_labels(average_precision(logits, labels), empty),
-        "map_interpolated": mean_over_labels(average_precision(logits, labels, form="interpolated"), empty),
-        **precision_recall_f1(logits, labels, empty=empty, ref_op=ref_op),
+        "map": mean_over_labels(average, empty),
+        "map_interpolated": mean_over_labels(interpolated, empty),
+        **precision_recall_f1_of(plain, empty, ref_op),
     }
-    top3 = precision_recall_f1(logits, labels, top_k=3, empty=empty, ref_op=ref_op)
-    fractions |= {f"{name}_top3": value for name, value in top3.items()}
-    fractions["mean_f1"] = mean_f1(scores_of(logits), labels, thresholds, empty=empty)
+    fractions |= {f"{name}_top3": value for name, value in precision_recall_f1_of(top3, empty, ref_op).items()}
+    fractions["mean_f1"] = mean_over_labels(f1_of(chosen), empty)
     return {name: 100 * value for name, value in fractions.items()} | {
         "labels_without_positives": float(without_positives)
     }

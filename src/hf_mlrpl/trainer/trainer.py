@@ -17,7 +17,8 @@ from transformers.utils import logging
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.training_images import TrainingImages
 from ..distributed import share_buffers
-from ..losses import partial_bce
+from ..losses import known_bce
+from ..metrics.average_precision import blocks_of_rows
 from ..metrics.f1 import choose_thresholds
 from ..metrics.multi_label import multi_label_metrics, scores_of
 from ..objective import OBJECTIVE_NAME, Objective, check_views
@@ -140,9 +141,8 @@ class MultiLabelTrainer(Trainer):
             share_buffers(self.model)
             output = super().evaluation_loop(*args, **kwargs)
         if output.metrics is not None and output.predictions is not None and output.label_ids is not None:
-            logits, labels = _logits_and_labels(output)
-            loss = partial_bce(torch.from_numpy(logits).double(), torch.from_numpy(labels))
-            output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = loss.item()
+            loss = evaluation_loss(*_logits_and_labels(output))
+            output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = loss
         return output
 
     def choose_thresholds(self, dataset: Any = None) -> list[float]:
@@ -265,6 +265,16 @@ def compute_metrics(
 ) -> dict[str, float]:
     """All metrics of `hf_mlrpl.metrics`, in percent, over the known labels; see `multi_label_metrics`."""
     return multi_label_metrics(*_logits_and_labels(prediction), thresholds=thresholds, names=names)
+
+
+def evaluation_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean partial BCE over the known entries of all images, in float64, a block of images at a time."""
+    total = num_known = 0.0
+    for rows in blocks_of_rows(logits):
+        losses, known = known_bce(torch.from_numpy(logits[rows]).double(), torch.from_numpy(labels[rows]))
+        total += losses.sum().item()
+        num_known += known.sum().item()
+    return total / max(num_known, 1)
 
 
 def _logits_and_labels(output: Any) -> tuple[np.ndarray, np.ndarray]:
