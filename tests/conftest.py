@@ -24,3 +24,27 @@ def coco_mini() -> Path:
         "Set the environment variable HF_MLRPL_COCO_MINI to the folder."
     )
     return folder
+
+
+@pytest.fixture
+def online(tmp_path, monkeypatch):
+    """A Hub of this test, which the client talks to with the token of its user; see `hub_server.Hub`."""
+    import huggingface_hub.constants
+    import huggingface_hub.utils._http
+    import transformers.utils.hub
+    from hub_server import TOKEN, hub
+
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    constants = huggingface_hub.constants
+    with hub(folder) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)  # it keeps the address
+        monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda seconds: None)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server

@@ -9,14 +9,13 @@ import hf_mlrpl
 
 PACKAGE = Path(hf_mlrpl.__file__).parent
 LAYERS = [
-    {"labels", "schedules", "distributed", "settings"},
+    {"labels", "schedules", "distributed", "settings", "registry"},
     {"losses", "metrics", "data"},
-    {"objective", "visualization"},
+    {"objective", "visualization", "hub"},
     {"models"},
     {"clip"},
     {"methods"},
-    {"registry"},
-    {"pipelines", "hub"},
+    {"pipelines"},
     {"trainer"},
     {"recipe"},
     {"auto"},

@@ -1,10 +1,7 @@
 """Both towers from folders and from the Hub; the numbers of every layout are compared in tests/cli/test_convert.py."""
 
-import huggingface_hub.constants
 import pytest
 import torch
-import transformers.utils.hub
-from hub_server import hub
 from safetensors.torch import load_file, save_file
 from tiny_clip import TINY_RESNET, as_openai, tiny_towers
 
@@ -13,26 +10,12 @@ from hf_mlrpl.clip.modeling_clip import ClipTowers
 from hf_mlrpl.clip.sources import read_clip
 
 
-@pytest.fixture
-def online(tmp_path, monkeypatch):
-    """A Hub of this test; gives the folder of its repositories and the list of files that are fetched."""
-    folder = tmp_path / "hub"
-    folder.mkdir()
-    with hub(folder) as (address, fetched):
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-        template = address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)  # it keeps the address
-        yield folder, fetched
-
-
 def same_weights(one: ClipTowers, other: ClipTowers) -> bool:
     return all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
 
 
 def test_a_converted_folder_on_the_hub(online):
-    folder, fetched = online
+    folder = online.folder
     towers = tiny_towers()
     towers.save_pretrained(folder / "someone" / "clip")
     loaded = ClipTowers(ClipConfig(**TINY_RESNET))
@@ -44,7 +27,7 @@ def test_a_converted_folder_on_the_hub(online):
 
 def test_of_a_repository_of_open_clip_only_the_towers_are_fetched(online):
     """Such repositories hold the image tower for timm, too, and everything twice, for older programs."""
-    folder, fetched = online
+    folder, fetched = online.folder, online.fetched
     towers = tiny_towers(hidden_act="gelu")
     repository = folder / "timm" / "tiny_clip.openai"
     towers.tokenizer.save_pretrained(repository)
@@ -72,7 +55,7 @@ def test_published_names_are_asked_for_by_default(online):
 
 
 def test_a_repository_without_weights_is_an_error(online):
-    folder, _ = online
+    folder = online.folder
     tiny_towers().save_pretrained(folder / "someone" / "clip")
     (folder / "someone" / "clip" / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="someone/clip has no file with weights: neither model.safetensors"):

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib import import_module
 
-COMMANDS = ("train", "evaluate", "tag", "data", "neighbours", "list", "sweep", "convert")
+COMMANDS = ("train", "evaluate", "tag", "push", "data", "neighbours", "list", "sweep", "convert")
 
 _EPILOG = """\
 Two commands to start with:

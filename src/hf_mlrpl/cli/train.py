@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ..hub.facts import TrainingFacts
     from ..models.modeling_utils import MultiLabelPreTrainedModel
     from ..recipe.document import Recipe, Splits
+    from ..trainer.trainer import MultiLabelTrainer
 
 _DESCRIPTION = """\
 Train a method from a recipe. Without arguments: SST on scenes of handwritten digits, with 10 % of the labels known.
@@ -88,11 +90,14 @@ def recipe_output(recipe: "Recipe", output: str | None) -> Path:
 def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
     """Train, evaluate on the test images, save, and say what to do next; returns the test metrics."""
     import time
+    from dataclasses import replace
 
     from transformers import set_seed
     from transformers.utils import logging
 
     from ..distributed import describe_processes, end_processes
+    from ..labels import summarize_labels
+    from ..recipe.description import describe_training
     from ..recipe.document import known_labels
     from ..trainer.trainer import MultiLabelTrainer
 
@@ -116,7 +121,9 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
         if splits.validation is not None
         else None,
     )
-    _begin_output(output, recipe, resume=resume, is_main=is_main)
+    summary = summarize_labels(known_labels(splits.train), splits.names)
+    facts = describe_training(recipe, summary, model.config)
+    _begin_output(output, recipe, facts, resume=resume, is_main=is_main)
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_averaged_weights_to_model()
     metrics: dict[str, float] = {}
@@ -124,8 +131,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     name, measured = splits.measured
     if measured is not None:
         images[name] = recipe.build_images(measured, model.config, training=False)
-        metrics = trainer.evaluate(images[name], metric_key_prefix=name)
-        metrics.pop("epoch", None)
+        metrics, average_precision = trainer.measure(images[name], name)
+        facts = replace(facts, measured=name, average_precision=average_precision)
     metrics["train_seconds"] = round(time.perf_counter() - started, 1)
     kept_step = trainer.state.best_global_step if arguments.load_best_model_at_end else None
     metrics |= _training_metrics(trainer.state.log_history, kept_step)
@@ -133,7 +140,9 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
         if dataset is not None and (count := dataset.count_bad_images()):
             say(f"warning: {count} unreadable {name} image(s) were skipped.")
     if is_main:
-        save_results(output, recipe, measured, trainer.model, metrics)
+        save_results(output, facts, measured, trainer.model, metrics)
+        if arguments.push_to_hub:
+            _push(trainer, output)
         _say_goodbye(output, metrics, type(model).__name__)
     end_processes()
     return metrics
@@ -160,7 +169,7 @@ def _check_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bo
         raise OSError(f"The results cannot go to {output}: {parent} {fault}. Name another folder with --output.")
 
 
-def _begin_output(output: Path, recipe: "Recipe", *, resume: bool, is_main: bool) -> None:
+def _begin_output(output: Path, recipe: "Recipe", facts: "TrainingFacts", *, resume: bool, is_main: bool) -> None:
     """Make the folder that of this run. Called when everything else is ready, so that a mistake leaves no trace."""
     import shutil
 
@@ -175,6 +184,7 @@ def _begin_output(output: Path, recipe: "Recipe", *, resume: bool, is_main: bool
             for result in ("metrics.json", "model.safetensors", "attention.png"):
                 (output / result).unlink(missing_ok=True)
         recipe.save(output / "recipe.yaml")
+        facts.save(output)
     PartialState().wait_for_everyone()
 
 
@@ -229,7 +239,7 @@ def _training_metrics(history: list[dict[str, float]], kept_step: int | None = N
 
 def save_results(
     output: Path,
-    recipe: "Recipe",
+    facts: "TrainingFacts",
     shown: "Dataset | None",
     model: "MultiLabelPreTrainedModel",
     metrics: dict[str, float],
@@ -237,7 +247,7 @@ def save_results(
     """Write the checkpoint, its card, the metrics, and pictures of images that are `shown`."""
     from safetensors import SafetensorError
 
-    from ..hub.cards import write_model_card
+    from ..hub.publish import describe_folder
     from ..models.image_processing import processor_for
 
     try:
@@ -246,9 +256,19 @@ def save_results(
         raise OSError(f"The weights could not be written to {output}: {error}. Make room and add --resume.") from error
     processor_for(model.config).save_pretrained(output)
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    write_model_card(output, recipe, model, metrics)
+    facts.save(output)
+    describe_folder(output, model, str(output))
     if shown is not None:
         save_pictures(output, model, shown)
+
+
+def _push(trainer: "MultiLabelTrainer", output: Path) -> None:
+    """Push the results, which are safe on the disk by now."""
+    try:
+        print(f"\npublished: {trainer.push_to_hub()}")
+    except (OSError, ValueError, RuntimeError) as error:
+        name = trainer.hub_model_id or "user/my-tagger"
+        raise OSError(f"{error} The results are in {output}: `hf-mlrpl push {output} {name}` sends them.") from error
 
 
 def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any, count: int = 6) -> None:

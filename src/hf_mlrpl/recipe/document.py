@@ -17,6 +17,7 @@ from ..data.held_out import hold_out
 from ..data.hiding import hide_labels
 from ..data.protocols.hierarchy import read_hierarchy, with_ancestors
 from ..data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
+from ..hub.privacy import refuse_tokens
 from ..hub.shipped import recipe_files
 from ..labels import describe_difference
 from ..registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
@@ -147,6 +148,7 @@ class Recipe:
     def from_dict(cls, content: dict[str, Any], name: str = "recipe") -> "Recipe":
         """Check `content` as far as possible without loading data or weights."""
         check_keys(content, ("method", *SECTIONS))
+        refuse_tokens(content)
         for key in ("method", "data"):
             if key not in content:
                 raise ValueError(f"The recipe has no `{key}`. It needs at least `method` and `data.name`.")

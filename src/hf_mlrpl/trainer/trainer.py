@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.utils import logging
 
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.training_images import TrainingImages
 from ..distributed import share_buffers
 from ..losses import known_bce
-from ..metrics.average_precision import blocks_of_rows
+from ..metrics.average_precision import average_precision, blocks_of_rows
 from ..metrics.f1 import choose_thresholds
 from ..metrics.multi_label import multi_label_metrics, scores_of
 from ..objective import OBJECTIVE_NAME, Objective, check_views
@@ -27,12 +27,13 @@ from .checkpoints import EMA_NAME, SaveLast, check_resumable, latest_checkpoint,
 from .ema import WeightEma
 from .logs import ConciseLog, ConciseProgress, RunningMeans
 from .optimization import make_optimizer, make_schedule
+from .pushing import PushingTrainer
 from .training_args import MultiLabelTrainingArguments
 
 logger = logging.get_logger(__name__)
 
 
-class MultiLabelTrainer(Trainer):
+class MultiLabelTrainer(PushingTrainer):
     """Runs any objective, logs its terms and its pseudo-labels, and saves its memory with each checkpoint.
 
     Args:
@@ -137,13 +138,26 @@ class MultiLabelTrainer(Trainer):
         The Trainer's own loss is a mean of batches, in which the padding of the last one counts, and which depends on
         the number of processes.
         """
-        with self.ema.applied_to(self.model) if self.ema else nullcontext():
+        with self.published_weights():
             share_buffers(self.model)
             output = super().evaluation_loop(*args, **kwargs)
         if output.metrics is not None and output.predictions is not None and output.label_ids is not None:
             loss = evaluation_loss(*_logits_and_labels(output))
             output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = loss
         return output
+
+    def published_weights(self) -> AbstractContextManager[None]:
+        return self.ema.applied_to(self.model) if self.ema else nullcontext()
+
+    def measure(self, dataset: Any, split: str) -> tuple[dict[str, float], list[float | None]]:
+        """The metrics of `evaluate`, and the average precision of each label in percent, `None` where it has none.
+
+        Args:
+            split: goes in front of the names of the metrics.
+        """
+        output = self.predict(dataset, metric_key_prefix=split)
+        per_label = 100 * average_precision(*_logits_and_labels(output))
+        return output.metrics or {}, [None if np.isnan(value) else value for value in per_label.tolist()]
 
     def choose_thresholds(self, dataset: Any = None) -> list[float]:
         """Give the model the threshold of every label with the largest F1 on validation images.
@@ -203,9 +217,9 @@ class MultiLabelTrainer(Trainer):
             self.ema = None
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        # A pickle of the arguments, which nothing here reads: the recipe is kept instead.
-        (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
+        """Save the model alone; the Trainer would add a pickle of the arguments, with the token of the Hub in it."""
+        if self.args.should_save:
+            self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

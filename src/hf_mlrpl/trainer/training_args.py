@@ -42,6 +42,7 @@ class MultiLabelTrainingArguments(TrainingArguments):
     )
     decay_exempt: str = _field("none", "biases_and_norms: no weight decay for biases and one-dimensional weights.")
     ema_decay: float | None = _field(None, "Evaluate and save a moving average of the weights with this decay.")
+    hub_license: str | None = _field(None, "License of pushed weights, as the Hub calls it, such as apache-2.0.")
     choose_thresholds: bool = _field(False, "After training: per label the threshold with the best validation F1.")
 
     # Published: Adam at 1e-5, decay 5e-4 on all trained parameters, 20 epochs of batch 32, no clipping.

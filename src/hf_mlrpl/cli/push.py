@@ -1,0 +1,82 @@
+"""`hf-mlrpl push`: a trained model onto the Hub."""
+
+import argparse
+from pathlib import Path
+
+_DESCRIPTION = """\
+Publish a trained model: its final weights, config with thresholds, image processor, card, recipe without local paths,
+and metrics. Nothing else of the folder goes up: no photos, no optimizer states, no logs, no pickles.
+
+Log in once with `hf auth login`, or set HF_TOKEN. After an interruption the same command goes on.
+"""
+
+_EPILOG = """\
+examples:
+  hf-mlrpl push runs/my_photos user/my-tagger --dry-run            only list what would go up
+  hf-mlrpl push runs/my_photos user/my-tagger --private --license apache-2.0
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "push",
+        help="publish a trained model on the Hugging Face Hub",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder that `hf-mlrpl train` has written")
+    parser.add_argument("repository", metavar="REPOSITORY", help="its name on the Hub, such as user/my-tagger")
+    parser.add_argument("--dry-run", action="store_true", help="list what would go up, and stop")
+    parser.add_argument("--private", action="store_true", help="only you may see it, if the repository is new")
+    parser.add_argument("--license", help="of the weights, as the Hub calls it, such as apache-2.0")
+    parser.add_argument("--pictures", action="store_true", help="also the example photos and the attention maps")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, made if there is none")
+    parser.add_argument("--tag", help="a name for this version, such as v1")
+    parser.add_argument("--message", help="of the commit")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from tempfile import TemporaryDirectory
+
+    from huggingface_hub import ModelCard
+
+    from ..hub.cards import CARD_NAME, UNKNOWN_LICENSE
+    from ..hub.publish import listed_files, upload, write_folder
+    from ..models.image_processing import processor_for
+    from .checkpoint import load_model
+
+    model = load_model(arguments.checkpoint)
+    with TemporaryDirectory(prefix="hf-mlrpl-") as scratch:
+        folder = Path(scratch)
+        write_folder(
+            folder,
+            model,
+            arguments.repository,
+            processor=processor_for(model.config),
+            run=arguments.checkpoint,
+            license=arguments.license,
+            pictures=arguments.pictures,
+        )
+        print(f"{'would go' if arguments.dry_run else 'going'} to {arguments.repository}:")
+        for file in listed_files(folder):
+            print(f"  {_size((folder / file).stat().st_size):>9}  {file}")
+        if ModelCard.load(folder / CARD_NAME).data.license == UNKNOWN_LICENSE:
+            print("The card names no license of the weights; --license gives one.")
+        if arguments.dry_run:
+            return
+        address = upload(
+            folder,
+            arguments.repository,
+            private=arguments.private or None,
+            revision=arguments.revision,
+            tag=arguments.tag,
+            commit_message=arguments.message,
+        )
+    name = "/".join(address.split("/")[-2:])
+    print(f"\npublished: {address}\n\nTag photos with it, here or elsewhere:\n  hf-mlrpl tag {name} PHOTOS")
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"

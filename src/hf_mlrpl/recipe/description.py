@@ -1,0 +1,74 @@
+"""What a recipe says about a training, in words for the card of its model."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..clip.configuration_clip import PUBLISHED, ClipConfig
+from ..hub.facts import TrainingFacts
+from ..hub.privacy import is_local
+from ..hub.shipped import page_of
+from ..labels import LabelSummary
+from ..registry import PROTOCOLS
+
+if TYPE_CHECKING:
+    from .document import Recipe
+
+
+def describe_training(recipe: "Recipe", summary: LabelSummary, config: Any) -> TrainingFacts:
+    """The facts that are known when a training begins.
+
+    Args:
+        summary: of the known training labels.
+        config: of the model.
+    """
+    data = recipe.data_config()
+    dataset = recipe.data.get("dataset")
+    return TrainingFacts(
+        data=data.name if data.name not in ("table", "dataset") else "own photos",
+        dataset=dataset if dataset and not is_local(dataset, "dataset") else None,
+        hidden="" if data.protocol == "none" else _in_words(data.protocol, recipe.data),
+        base_model=base_model(recipe.model.get("pretrained", True), config),
+        num_images=summary.num_images,
+        present=summary.present.tolist(),
+        absent=summary.absent.tolist(),
+        **_from_page(recipe.method),
+    )
+
+
+def base_model(pretrained: bool | str, config: Any) -> str | None:
+    """The name on the Hub of the weights that a model starts from, where they come from there."""
+    if isinstance(pretrained, str):
+        return None if is_local(pretrained, "pretrained") else pretrained.partition("@")[0]
+    if not pretrained:
+        return None
+    if isinstance(config, ClipConfig):
+        return PUBLISHED[config.backbone].hub_name if config.backbone in PUBLISHED else None
+    import timm
+
+    weights = timm.get_pretrained_cfg(config.backbone)
+    return (weights and weights.hf_hub_id) or None
+
+
+def _in_words(protocol: str, settings: dict[str, Any]) -> str:
+    """What a protocol leaves, and its numbers."""
+    numbers = [
+        f"{key} {settings[key]}" for key in ("proportion", "fraction", "num_positives", "seed") if key in settings
+    ]
+    return f"{PROTOCOLS[protocol].summary} ({', '.join([f'protocol {protocol}', *numbers])})"
+
+
+def _from_page(method: str) -> dict[str, Any]:
+    """Title, summary, paper and citation of a method."""
+    page = page_of(method)
+    if page is None:
+        return {"method": method}
+    text = page.read_text(encoding="utf-8")
+    title, *paragraphs = [" ".join(part.split()) for part in text.partition("\n### ")[0].split("\n\n") if part.strip()]
+    paper = next((part for part in paragraphs if part.startswith("Paper:")), "")
+    citation = re.search(r"### Citation\n+```bibtex\n(.*?)\n```", text, re.DOTALL)
+    return {
+        "method": title.removeprefix("## "),
+        "summary": paragraphs[0],
+        "paper": paper,
+        "citation": "" if citation is None else citation[1],
+    }
