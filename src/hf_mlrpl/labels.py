@@ -81,14 +81,14 @@ class LabelSummary:
 def summarize_labels(labels: np.ndarray, names: list[str]) -> LabelSummary:
     """Count present, absent and unknown entries of `labels`, `(num_images, num_labels)` in {-1, 0, +1}."""
     check_labels(labels, len(names))
-    return LabelSummary(
-        names=list(names),
-        num_images=len(labels),
-        present=(labels == POSITIVE).sum(axis=0),
-        absent=(labels == NEGATIVE).sum(axis=0),
-        unknown=(labels == UNKNOWN).sum(axis=0),
-        unlabelled_images=int((labels == UNKNOWN).all(axis=1).sum()),
-    )
+    counts = {value: np.zeros(len(names), dtype=np.int64) for value in (POSITIVE, NEGATIVE, UNKNOWN)}
+    unlabelled = 0
+    for start in range(0, len(labels), 10_000):  # which needs little memory for a large data set
+        block = labels[start : start + 10_000]
+        for value, count in counts.items():
+            count += (block == value).sum(axis=0)
+        unlabelled += int((block == UNKNOWN).all(axis=1).sum())
+    return LabelSummary(list(names), len(labels), counts[POSITIVE], counts[NEGATIVE], counts[UNKNOWN], unlabelled)
 
 
 def shorten(items: Sequence, shown: int = 3) -> str:

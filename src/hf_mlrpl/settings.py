@@ -1,7 +1,9 @@
 """Dataclasses filled from YAML, with errors that name the key."""
 
 import dataclasses
+import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -123,3 +125,12 @@ def _describe(annotation: Any) -> str:
     names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", NoneType: "null"}
     names |= {list: "a list", tuple: "a list", Sequence: "a list", dict: "a mapping", Path: "a path"}
     return names.get(get_origin(annotation) or annotation, str(annotation))
+
+
+def as_setting(key: str, value: Any) -> str:
+    """A setting of the data as one can paste it into a command: `data.ignore='["id", "fold"]'`.
+
+    Behind the `=` stands what Python and YAML read alike.
+    """
+    plain = isinstance(value, str) and re.fullmatch(r"[\w.]+", value) and parse_yaml(value, key) == value
+    return f"data.{key}={value if plain else shlex.quote(json.dumps(value))}"

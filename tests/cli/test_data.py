@@ -10,7 +10,7 @@ SMALL = "data.num_scenes=12"
 def photos(tmp_path):
     """Six photos and a table with known and unknown labels."""
     rows = ["file_name,cat,dog"]
-    for i, labels in enumerate(["1,-1", "1,", ",1", "-1,1", "1,1", ",-1"]):
+    for i, labels in enumerate(["1,0", "1,", ",1", "0,1", "1,1", ",0"]):
         Image.new("RGB", (40, 30), (40 * i, 100, 0)).save(tmp_path / f"{i}.png")
         rows.append(f"{i}.png,{labels}")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")

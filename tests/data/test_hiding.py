@@ -83,7 +83,7 @@ def test_lists_that_leave_out_what_is_absent_must_say_so():
 
 def test_numbers_without_names_are_refused():
     raw = raw_dataset({"labels": List(Value("int64"))}, labels=LABELS.clip(0).tolist())
-    message = r"row 0, column `labels`: expected a list of label names.*got \[1, 0, 1\]. Numbers tell .*`make_dataset"
+    message = "the column `labels` has lists of 3 numbers, which may be one per label, .* names are not known"
     with pytest.raises(ValueError, match=message):
         hide_labels(raw, RandomKnown(0.5))
 

@@ -9,6 +9,7 @@
 | `full_labels` | like `labels` | only after `hide_labels`: the hidden truth, for measuring and never for training |
 """
 
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 IMAGE, IMAGE_ID, LABELS, POSITIVES, FULL_LABELS = "image", "image_id", "labels", "positives", "full_labels"
+ROWS_AT_A_TIME = 10_000  # so that little memory is needed besides the result
+VALIDATION = ("validation", "valid", "val", "dev")
 
 
 class SplitNotFound(ValueError):
@@ -42,6 +45,15 @@ def check_split(split: str, available: Sequence[str], where: object) -> None:
         raise SplitNotFound(split, available, where)
 
 
+def find_split(split: str, available: Sequence[str], where: object) -> str:
+    """The name of `split` among `available`, or `SplitNotFound`; `val`, `valid` and `validation` are one split."""
+    same = [name for name in available if split in VALIDATION and name in VALIDATION]
+    if split not in available and len(same) == 1:
+        return same[0]
+    check_split(split, available, where)
+    return split
+
+
 def make_dataset(images: Sequence, image_ids: Sequence[str], labels: np.ndarray, names: Sequence[str]) -> "Dataset":
     """A data set with the columns of this library.
 
@@ -52,6 +64,7 @@ def make_dataset(images: Sequence, image_ids: Sequence[str], labels: np.ndarray,
         labels: `(num_images, num_labels)` in {-1, 0, +1}.
         names: the label names, in the order of the columns of `labels`.
     """
+    import pyarrow as pa
     from datasets import ClassLabel, Dataset, Features, Image, List, Value
 
     if not len(images) == len(image_ids) == len(labels):
@@ -70,13 +83,10 @@ def make_dataset(images: Sequence, image_ids: Sequence[str], labels: np.ndarray,
             POSITIVES: List(ClassLabel(names=list(names))),
         }
     )
-    columns = {
-        IMAGE: _image_column(images),
-        IMAGE_ID: [str(image_id) for image_id in image_ids],
-        LABELS: _labels_column(labels),
-        POSITIVES: _positives_column(labels),
-    }
-    return Dataset.from_dict(columns, features=features)
+    ids = pa.array([str(image_id) for image_id in image_ids], type=pa.string())
+    columns = [_image_column(images), ids, _labels_column(labels), _positives_column(labels)]
+    table = pa.Table.from_arrays(columns, schema=features.arrow_schema)
+    return Dataset(table, fingerprint=_fingerprint(table))
 
 
 def label_names(dataset: "Dataset") -> list[str]:
@@ -123,11 +133,26 @@ def set_labels(dataset: "Dataset", labels: np.ndarray, names: Sequence[str]) -> 
 
     check_unique(names, "`names` must be unique label names")
     check_labels(labels, len(names))
-    dataset = dataset.remove_columns([name for name in (LABELS, POSITIVES) if name in dataset.column_names])
+    dataset = keep_columns(dataset, [name for name in dataset.column_names if name not in (LABELS, POSITIVES)])
     labels_feature = List(Value("int8"), length=len(names))
     dataset = dataset.add_column(LABELS, _labels_column(labels), feature=labels_feature)
     positives_feature = List(ClassLabel(names=list(names)))
     return dataset.add_column(POSITIVES, _positives_column(labels), feature=positives_feature)
+
+
+def keep_columns(dataset: "Dataset", names: Sequence[str]) -> "Dataset":
+    """`dataset` with these columns only, ready for new ones.
+
+    `select_columns` of `datasets` keeps the parts that columns which are gone came from, with no rows, and then no
+    column can be added.
+    """
+    from datasets.table import ConcatenationTable
+
+    kept = dataset.select_columns(list(names))
+    if isinstance(kept.data, ConcatenationTable):
+        blocks = [[block for block in blocks if block.num_columns] for blocks in kept.data.blocks]
+        kept._data = ConcatenationTable.from_blocks(blocks)
+    return kept
 
 
 def check_unique(values: Sequence, message: str) -> None:
@@ -137,6 +162,15 @@ def check_unique(values: Sequence, message: str) -> None:
     repeated = [f"{value!r} ({count} times)" for value, count in Counter(values).items() if count > 1]
     more = f" and {len(repeated) - 5} more" if len(repeated) > 5 else ""
     raise ValueError(f"{message}, but these are repeated: {', '.join(repeated[:5])}{more}.")
+
+
+def _fingerprint(table: "pa.Table") -> str:
+    """A number that tells tables apart; that of `datasets` copies the table for it."""
+    digest = hashlib.sha256(str(table.schema.metadata).encode())
+    for column in table.columns:
+        for buffer in (buffer for chunk in column.chunks for buffer in chunk.buffers() if buffer is not None):
+            digest.update(buffer)
+    return digest.hexdigest()[:16]
 
 
 def _labels_column(labels: np.ndarray) -> "pa.Array":
@@ -150,14 +184,23 @@ def _positives_column(labels: np.ndarray) -> "pa.Array":
     """The column indices of the +1 entries of every row, as a list array."""
     import pyarrow as pa
 
-    present = labels == POSITIVE
-    offsets = np.concatenate([[0], present.sum(axis=1).cumsum()]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.nonzero(present)[1].astype(np.int64)))
+    blocks = [labels[start : start + ROWS_AT_A_TIME] for start in range(0, len(labels), ROWS_AT_A_TIME)]
+    counts = [(block == POSITIVE).sum(axis=1) for block in blocks]
+    offsets = np.concatenate([[0], *counts]).cumsum(dtype=np.int32)
+    columns = np.empty(offsets[-1], dtype=np.int64)
+    start = 0
+    for block, count in zip(blocks, counts, strict=True):
+        columns[start : start + count.sum()] = np.nonzero(block == POSITIVE)[1]
+        start += count.sum()
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(columns))
 
 
 def _image_column(images: Sequence) -> "pa.Array":
     import pyarrow as pa
 
+    if all(isinstance(image, (str, Path)) for image in images):
+        paths = pa.array([str(image) for image in images], type=pa.string())
+        return pa.StructArray.from_arrays([pa.nulls(len(paths), pa.binary()), paths], names=["bytes", "path"])
     encoded = [_encode_image(image) for image in images]
     return pa.array(encoded, type=pa.struct({"bytes": pa.binary(), "path": pa.string()}))
 

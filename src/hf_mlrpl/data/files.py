@@ -2,24 +2,35 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 
 from ..labels import shorten
+from ..settings import as_setting
 
 logger = logging.getLogger(__name__)
 
 MISSING = ("error", "skip")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+MOST_FOLDERS = 200  # that are searched for a photo which is not where it should be
 
 
-def find_photos(names: Sequence[str], folders: Sequence[Path], source: object, missing: str = "error") -> list[str]:
+def find_photos(
+    names: Sequence[str],
+    folders: Sequence[Path],
+    source: object,
+    missing: str = "error",
+    where: Callable[[int], str] | None = None,
+) -> list[str]:
     """The path of every photo, in the first of `folders` that has it.
 
     Args:
-        names: of the photos, relative to a folder.
+        names: of the photos, relative to a folder, or absolute.
         source: the file that names them, for messages.
         missing: "error" refuses photos that do not exist; "skip" logs their number, and gives "" in their place.
+        where: the place that names a photo, for messages.
     """
     if missing not in MISSING:
         raise ValueError(f"`missing` must be one of {', '.join(MISSING)}, got {missing!r}.")
@@ -28,20 +39,41 @@ def find_photos(names: Sequence[str], folders: Sequence[Path], source: object, m
     for folder in folders:
         if not folder.is_dir():
             continue
-        candidates = [os.path.join(folder, names[i]) for i in absent]
+        candidates = [os.path.normpath(os.path.join(folder, names[i])) for i in absent]
         not_here = set(missing_files(candidates))
         for position, (i, candidate) in enumerate(zip(absent, candidates, strict=True)):
             photos[i] = "" if position in not_here else candidate
         absent = [i for i in absent if not photos[i]]
     if absent:
+        shown = [names[i] if where is None else f"{names[i]} ({where(i)})" for i in absent[:4]]
         message = (
-            f"{len(absent)} of {len(names)} photos of {source} do not exist: {shorten([names[i] for i in absent])}. "
+            f"{len(absent)} of {len(names)} photos of {source} do not exist: {shorten(shown + absent[4:])}. "
             f"Folders searched: {', '.join(map(str, folders))}."
         )
         if missing == "error" or len(absent) == len(names):
-            raise FileNotFoundError(message)
+            raise FileNotFoundError(f"{message} {_advice(names[absent[0]], folders)}".rstrip())
         logger.warning("%s They are left out.", message)
     return photos
+
+
+def _advice(name: str, folders: Sequence[Path]) -> str:
+    """What may help to find a photo: its address, its slashes, or a photo with its name somewhere below."""
+    if "://" in name:
+        return "Addresses are not downloaded: save the images first."
+    if "\\" in name and os.sep != "\\":
+        return "Write paths with / instead of \\."
+    wanted = os.path.basename(name)
+    for folder in folders:
+        for here, _, files in islice(os.walk(folder), MOST_FOLDERS):
+            for file in files:
+                suffix = file.removeprefix(wanted)
+                if wanted and file.startswith(wanted) and (not suffix or suffix.lower() in PHOTO_SUFFIXES):
+                    found = os.path.join(here, file)
+                    image_folder = here[: -len(os.path.dirname(name))].rstrip("/") if os.path.dirname(name) else here
+                    settings = [as_setting("image_folder", image_folder or here)]
+                    settings += [as_setting("image_suffix", suffix)] if suffix else []
+                    return f"There is {found}: {' '.join(settings)}."
+    return ""
 
 
 def missing_files(paths: Sequence[str]) -> list[int]:

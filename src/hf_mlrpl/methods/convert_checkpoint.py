@@ -19,7 +19,7 @@ from ..clip.prompts import PromptLearner
 from ..clip.sources import ClipSource, read_clip
 from ..clip.tensor_files import read_tensors
 from ..clip.weights import SCALE, TEXT, weights_from_openai
-from ..data.tables.label_columns import read_label_names
+from ..data.names import read_label_names
 from ..labels import shorten
 from ..models.image_processing import processor_for
 from ..settings import check_values, field_types

@@ -141,9 +141,9 @@ def test_names_on_the_hub(monkeypatch):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"caption": ["a", "b", "c"]}, "The data set, row 0, column `caption`: expected 1 .*got 'a'"),
+        ({"caption": ["a", "b", "c"]}, "columns that are no labels.*`caption` .'a', 'b' and 1 more"),
         ({"dog": [1, 2, 0]}, "row 1, column `dog`: expected 1 .*got 2"),
-        ({"dog": [1, -1, 0]}, r"both 0 \(row 2, column `dog`\) and -1 \(row 1, column `dog`\)"),
+        ({"dog": [1, -1, 0]}, r"-1 \(row 1, column `dog`\) and 0 \(row 2, column `dog`\)"),
         ({"image_id": ["a", "b", "c"]}, "has no labels. Expected one column per label"),
         ({"image_id": ["a", "b", "a"], "dog": [1, 1, 1]}, r"`image_id` must be unique.*'a' \(2 times\)"),
         ({"positive": [["dog"], [], ["cat"]], "negative": [["dog"], [], []]}, "row 0: dog is both positive and neg"),
@@ -177,3 +177,60 @@ def test_other_mistakes(tmp_path):
 def test_the_same_warnings_as_for_tables(caplog):
     load_from_dataset(dataset_with({"dog": Value("int8")}, dog=[None, None, None]))
     assert "all labels of all 3 images are unknown" in caplog.text
+
+
+def test_columns_that_were_added_to_a_stored_data_set(tmp_path):
+    dataset_with(dog=[1, 0, None]).to_parquet(tmp_path / "one.parquet")
+    stored = Dataset.from_parquet(str(tmp_path / "one.parquet"), cache_dir=tmp_path)
+    check(load_from_dataset(stored.add_column("cat", [0, 1, 1])), ["dog", "cat"], [[1, -1], [-1, 1], [0, 1]])
+    listed = stored.remove_columns("dog").add_column("labels", [["bird"], ["bird", "dog"], []])
+    hidden = hide_labels(load_from_dataset(listed, unlisted="absent"), RandomKnown(0.5))
+    assert label_names(hidden) == ["bird", "dog"]
+
+
+def test_one_number_per_label_is_no_list_of_indices():
+    feature = List(ClassLabel(names=["bird", "cat", "dog"]))
+    source = dataset_with({"labels": feature}, labels=[[1, 0, 0], [1, 0, 1], [0, 0, 0]])
+    check(load_from_dataset(source), ["bird", "cat", "dog"], np.where(np.array(EXPECTED) == 1, 1, -1))
+    two = dataset_with({"labels": List(ClassLabel(names=["a", "b"]))}, labels=[[1, 0], [0, 1], [0, 1]])
+    with pytest.raises(ValueError, match="which may be indices or one number per label"):
+        load_from_dataset(two)
+
+
+def test_a_class_label_with_two_classes_is_a_label():
+    hat = {"hat": ClassLabel(names=["no", "yes"]), "dog": Value("int8")}
+    check(
+        load_from_dataset(dataset_with(hat, hat=[0, 1, 1], dog=[1, 0, None])),
+        ["hat", "dog"],
+        [[-1, 1], [1, -1], [1, 0]],
+    )
+
+
+def test_labels_inside_of_objects(caplog):
+    names = ClassLabel(names=["bird", "cat", "dog"])
+    boxes = List(List(Value("float32")))
+    objects = [{"category": row, "bbox": [[1.0]] * len(row)} for row in ([0], [0, 2], [])]
+    source = dataset_with({"objects": {"category": List(names), "bbox": boxes}}, objects=objects)
+    check(load_from_dataset(source, label_columns="objects.category"), ["bird", "cat", "dog"], EXPECTED)
+    assert "not used: `objects.bbox`" in caplog.text
+    objects = [[{"category": index} for index in row] for row in ([0], [0, 2], [])]
+    source = dataset_with({"objects": List({"category": names})}, objects=objects)
+    check(load_from_dataset(source, label_columns="objects.category"), ["bird", "cat", "dog"], EXPECTED)
+
+
+def test_a_single_class_on_request():
+    source = dataset_with({"label": ClassLabel(names=["bird", "cat", "dog"])}, label=[0, 0, 2])
+    check(load_from_dataset(source, label_columns="label"), ["bird", "cat", "dog"], [[1, 0, 0], [1, 0, 0], [0, 0, 1]])
+
+
+def test_real_lists_need_no_setting():
+    check(load_from_dataset(dataset_with(stuff=[["a"], ["a, b"], None])), ["a", "a, b"], [[1, 0], [0, 1], [0, 0]])
+
+
+def test_the_columns_of_this_library_may_be_renamed(caplog):
+    full = make_dataset(IMAGES, ["a", "b", "c"], np.array([[1, -1], [-1, -1], [1, 1]], dtype=np.int8), ["cat", "dog"])
+    source = full.add_column("night", [1, 0, 1])
+    check(load_from_dataset(source, rename={"cat": "animal", "dog": "animal"}), ["animal"], [[1], [-1], [1]])
+    assert "this column is not used: `night`" in caplog.text
+    with pytest.raises(ValueError, match="`values` says nothing here"):
+        load_from_dataset(source, values="zero_absent")

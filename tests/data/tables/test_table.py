@@ -101,12 +101,13 @@ def test_json_lines_may_leave_keys_out(photos):
         (COLUMNS_CSV.replace("\n", "\r\n"), "utf-8"),
         (COLUMNS_CSV.replace(",", ";"), "utf-8"),
         (COLUMNS_CSV.replace(",", "\t"), "utf-8"),
-        ("image,dog,cat,sofa\na.jpg,1.0,-1.0,\nsub/b.jpg,,1.0,1.0\nc.jpg,-1.0,,-1.0\n", "utf-8"),
+        ("image,dog,cat,sofa\na.jpg,1.0,0.0,\nsub/b.jpg,,1.0,1.0\nc.jpg,0.0,,0.0\n", "utf-8"),
+        ("image,dog,cat,sofa\na.jpg,TRUE,no,?\nsub/b.jpg,NA,Yes,True\nc.jpg,false,n/a,N\n", "utf-8"),
         (",image,dog,cat,sofa\n0,a.jpg,1,0,\n1,sub/b.jpg,,1,1\n2,c.jpg,0,,0\n", "utf-8"),
         (COLUMNS_CSV.replace(",", " , "), "utf-8"),
         (COLUMNS_CSV.replace("sub/b.jpg", '"sub/b.jpg"') + "\n,,,\n", "utf-8"),
     ],
-    ids=["byte order mark", "windows", "semicolon", "tab", "floats", "index column", "blanks", "empty rows"],
+    ids=["byte order mark", "windows", "semicolon", "tab", "floats", "words", "index column", "blanks", "empty rows"],
 )
 def test_csv_as_spreadsheets_write_it(photos, content, encoding):
     dataset = load_table(write(photos, "train.csv", content, encoding))
@@ -179,7 +180,7 @@ def test_a_file_is_the_split_of_its_name_or_train(photos):
 def test_splits_must_have_the_same_label_columns(photos):
     write(photos, "train.csv", "image,dog,cat\na.jpg,1,0\n")
     write(photos, "test.csv", "image,dog,bird\nc.jpg,1,0\n")
-    refuses("train.csv and .*test.csv must have the same label columns.*bird, cat.*labels=", photos)
+    refuses("must have the same label columns, but .*train.csv lacks bird.*data.labels=", photos)
     assert label_names(load_table(photos, labels=["dog"])) == ["dog"]
 
 
@@ -191,7 +192,7 @@ def test_missing_tables(photos):
     refuses("no train.csv, test.csv or metadata.csv.*no table file at all", photos, FileNotFoundError)
     write(photos, "my photos.csv", COLUMNS_CSV)
     refuses("It has my photos.csv: name the file itself", photos, FileNotFoundError)
-    refuses(r"must be a .csv, .jsonl or .parquet file, got '.jpg'", photos / "a.jpg")
+    refuses(r"must be a .csv, .tsv, .jsonl, .json or .parquet file, got '.jpg'", photos / "a.jpg")
 
 
 def test_two_tables_for_one_split(photos):
@@ -209,14 +210,13 @@ def test_an_empty_split_is_an_error_only_where_it_is_used(photos):
     write(photos, "train.csv", COLUMNS_CSV)
     write(photos, "test.csv", "image,dog,cat,sofa\n")
     assert len(load_table(photos)) == 3
-    refuses("The table .*test.csv is empty", photos, split="test")
+    refuses("test.csv is empty: its split 'test' has no photos", photos, split="test")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("filename,dog\na.jpg,1\n", "needs a column `image`.*its columns are `filename`, `dog`. If `filename` holds"),
-        ("Image,dog\na.jpg,1\n", "If `Image` holds them, rename it"),
+        ("foto,dog\na.jpg,1\n", "needs a column .*its columns are `foto`, `dog`. `foto` .*data.image_column=foto"),
         ("image,width,width\na.jpg,1,1\n", r"name every column once.*'width' \(2 times\)"),
         ("image\na.jpg\n", "train.csv has no labels. Expected one column per label.*Columns found: `image`"),
         ("image,positive\na.jpg,\n", "train.csv has no labels"),
@@ -240,32 +240,37 @@ def test_files_that_are_not_what_they_seem(photos):
 # Mistakes in rows; the header is row 1
 
 
-@pytest.mark.parametrize("value", ["yes", "2", "0.5", "nan", "x y"])
+@pytest.mark.parametrize("value", ["ja", "2", "0.5", "x y"])
 def test_values_outside_the_alphabet(photos, value):
     file = write(photos, "train.csv", f"image,dog,cat\na.jpg,1,0\n\nc.jpg,0,{value}\n")
-    message = (
-        r"train.csv, row 4, column `cat`: expected 1 \(present\), 0 or -1 \(absent\) or nothing \(unknown\), got "
-    )
-    refuses(f"{message}'{value}'. If `cat` is no label, choose the labels with", file)
+    message = r"train.csv, row 4, column `cat`: expected 1 \(present\), 0 \(absent\) or nothing \(unknown\), got "
+    refuses(f"{message}'{value}'.*data.values=.*If `cat` is no label: data.ignore=", file)
+    dataset = load_table(file, values={value: "unknown"})
+    assert label_matrix(dataset).tolist() == [[1, -1], [-1, 0]]
 
 
 def test_a_list_column_of_another_name(photos):
     file = write(photos, "train.csv", "image,positives\na.jpg,dog;cat\n")
-    refuses("row 2, column `positives`.*got 'dog;cat'. If the column lists label names, call it `positive`", file)
+    refuses(r"`positives` \('dog;cat'\).*If `positives` lists names of labels: data.label_columns=", file)
+    assert label_matrix(load_table(file, label_columns="positives")).tolist() == [[1, 1]]
 
 
 def test_zero_next_to_minus_one_is_ambiguous(photos):
     file = write(photos, "train.csv", "image,dog,cat\na.jpg,1,0\nc.jpg,-1,1\n")
-    refuses(r"both 0 \(row 2, column `cat`\) and -1 \(row 3, column `dog`\).*leave these cells empty", file)
+    refuses(r"-1 \(row 3, column `dog`\) and 0 \(row 2, column `cat`\).*say which", file)
+    refuses("0 .* and -1 .*, but `values` says nothing of 0", file, values={-1: "unknown"})
+    refuses("`values` must be a mapping or one of zero_absent", file, values="chexpert")
+    refuses("`values` must map 1 to present, absent, unknown, got 1", file, values={1: 1})
+    assert label_matrix(load_table(file, values="zero_absent")).tolist() == [[1, -1], [0, 1]]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a.jpg,dog,\nc.jpg,dgo,cat", "train.csv, row 3, column `positive`: unknown label 'dgo'. Did you mean 'dog'?"),
-        ("a.jpg,dog,Cat", "row 2, column `negative`: unknown label 'Cat'. Did you mean 'cat'?"),
-        ("a.jpg,zebra,", "unknown label 'zebra'. Known: cat, dog."),
-        ('a.jpg,"dog, cat",', "unknown label 'dog, cat'. Separate label names by `;` or `|`, not by a comma"),
+        ("a.jpg,dog,Cat", "train.csv has no label 'cat'. Did you mean 'Cat'?"),
+        ('a.jpg,"dog, cat",', "lists the labels 'dog, cat': they contain a comma. If each is several names: data.sep"),
+        ("a.jpg,dog;;cat,", "row 2, column `positive`: there is an empty name in 'dog;;cat'"),
+        ("a.jpg,dog;cat|sofa,", "row 2, column `positive`: there is both ; and | in cells such as 'dog;cat|sofa'"),
         ("a.jpg,dog;cat,cat", "train.csv, row 2: cat is both positive and negative"),
     ],
 )
@@ -276,7 +281,7 @@ def test_mistakes_in_list_columns(photos, content, message):
 
 def test_a_comma_between_names_is_noticed_without_labels(photos):
     file = write(photos, "train.csv", 'image,positive\na.jpg,"dog, cat"\nsub/b.jpg,cat\nc.jpg,dog\n')
-    refuses("lists the label 'dog, cat', and also dog, cat. Separate label names by", file)
+    refuses("lists the labels 'dog, cat': they contain a comma.*data.separator=comma", file)
 
 
 def test_lists_must_hold_text(photos):
@@ -294,7 +299,7 @@ def test_unknown_label_names(photos):
 
 def test_unlisted_belongs_to_list_columns(photos):
     file = write(photos, "train.csv", COLUMNS_CSV)
-    refuses("is for the list columns.*write 0 where a label is absent", file, unlisted="absent")
+    refuses("is for columns that list names.*write 0 where a label is absent", file, unlisted="absent")
     refuses("`unlisted` must be 'unknown' or 'absent', got 'negative'", file, unlisted="negative")
 
 
@@ -314,8 +319,16 @@ def test_repeated_and_empty_image_ids(photos):
 def test_missing_images_are_all_counted(photos):
     rows = "".join(f"no{i}.jpg,1\n" for i in range(5))
     file = write(photos, "train.csv", f"image,dog\na.jpg,1\n{rows}")
-    message = r"5 of 6 image files of .*train.csv do not exist: row 3: .*no0.jpg; row 4: .*; and 2 more. Paths are rel"
+    message = (
+        r"5 of 6 photos of .*train.csv do not exist: no0.jpg \(row 3\), no1.jpg \(row 4\), .* and 2 more. Folders"
+    )
     refuses(message, file, FileNotFoundError)
+    assert load_table(file, missing="skip")["image_id"][:] == ["a.jpg"]
+    (photos / "elsewhere").mkdir()
+    (photos / "a.jpg").rename(photos / "elsewhere" / "a.jpg")
+    file = write(photos, "train.csv", "image,dog\na,1\n")
+    refuses("There is .*elsewhere/a.jpg: data.image_folder=.*elsewhere.* data.image_suffix=", file, FileNotFoundError)
+    assert len(load_table(file, image_folder="elsewhere", image_suffix=".jpg")) == 1
 
 
 @pytest.mark.parametrize(
@@ -323,7 +336,7 @@ def test_missing_images_are_all_counted(photos):
     [
         ("https://example.org/a.jpg", FileNotFoundError, "Addresses are not downloaded"),
         ("sub\\b.jpg", FileNotFoundError, "Write paths with / instead of"),
-        ("sub", FileNotFoundError, "1 of 1 image files"),
+        ("sub", FileNotFoundError, "1 of 1 photos of"),
         ("", ValueError, "row 2: the column `image` must name an image file, got ''"),
     ],
 )
@@ -356,3 +369,122 @@ def test_warning_when_nothing_is_known(photos, caplog):
     load_table(write(photos, "train.csv", "image,dog,cat\na.jpg,,\nc.jpg,,\n"))
     assert len(warnings_of(caplog)) == 1
     assert "all labels of all 2 images are unknown" in warnings_of(caplog)[0]
+
+
+# Columns that are no labels, and labels that do not look like it
+
+
+@pytest.mark.parametrize(
+    "name", ["is_train", "fold", "idx", "id", "width", "Unnamed: 0", "__index_level_0__", "split"]
+)
+def test_names_that_are_hardly_labels(photos, name):
+    file = write(photos, "t.csv", f"image,dog,{name}\na.jpg,1,0\nsub/b.jpg,0,1\nc.jpg,1,1\n")
+    refuses(f"`{name}`, which are hardly labels. Leave them out: data.ignore=.*data.label_columns=", file)
+    assert label_names(load_table(file, ignore=[name])) == ["dog"]
+    assert label_names(load_table(file, label_columns=["dog", name])) == ["dog", name]
+
+
+def test_a_column_of_ids(photos):
+    file = write(photos, "t.csv", "image,dog,id\na.jpg,1,0\nsub/b.jpg,0,1\n")
+    refuses("If it names the photos: data.id_column=id", file)
+    assert load_table(file, id_column="id")["image_id"][:] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "name", ["path", "file_name", "image_id", "negative", "positive", "labels", "filename", "train"]
+)
+def test_labels_with_the_name_of_another_column(photos, name):
+    file = write(photos, "t.csv", f"image,dog,{name}\na.jpg,1,0\nsub/b.jpg,0,1\nc.jpg,1,1\n")
+    if name == "image_id":
+        refuses("`image_id`, which are hardly labels.*data.label_columns=", file)
+    dataset = load_table(file, **({"label_columns": ["dog", name]} if name == "image_id" else {}))
+    assert label_names(dataset) == ["dog", name]
+    assert label_matrix(dataset).tolist() == [[1, -1], [-1, 1], [1, 1]]
+
+
+def test_a_column_of_zeros_and_ones_that_is_called_labels(photos):
+    file = write(photos, "t.csv", "image,labels\na.jpg,1\nsub/b.jpg,0\n")
+    refuses("a label that is called 'labels', or names of labels", file)
+    assert label_names(load_table(file, label_columns="labels")) == ["labels"]
+
+
+def test_patterns_choose_columns(photos, caplog):
+    file = write(photos, "t.csv", "image,attr_a,attr_b,meta_x,meta_y\na.jpg,1,0,u,v\nc.jpg,0,1,u,v\n")
+    assert label_names(load_table(file, ignore="meta_*")) == ["attr_a", "attr_b"]
+    assert warnings_of(caplog) == []
+    assert label_names(load_table(file, label_columns="attr_*")) == ["attr_a", "attr_b"]
+    assert "2 columns are not used: `meta_x`, `meta_y`" in warnings_of(caplog)[0]
+    refuses("`ignore`: .* has no column 'meta'. Did you mean 'meta_", file, ignore="meta")
+    refuses("The column `attr_a` of .* has two roles", file, label_columns="attr_*", id_column="attr_a")
+
+
+def test_ticks(photos):
+    file = write(photos, "t.csv", "image,dog,cat\na.jpg,x,\nc.jpg,,X\n")
+    refuses("only x and empty cells.*If empty is absent: data.values=", file)
+    assert label_matrix(load_table(file, values={"empty": "absent"})).tolist() == [[1, -1], [-1, 1]]
+    refuses("both x .* and 1 ", write(photos, "t.csv", "image,dog,cat\na.jpg,x,1\nc.jpg,0,X\n"))
+    file = write(photos, "t.csv", "image,dog,cat\na.jpg,x,\nc.jpg,no,X\n")
+    assert label_matrix(load_table(file)).tolist() == [[1, 0], [-1, 1]]
+
+
+def test_one_row_per_photo_and_label(photos, caplog):
+    file = write(photos, "t.csv", "image,labels\na.jpg,dog\nc.jpg,cat\n./a.jpg,cat\na.jpg,dog\n")
+    dataset = load_table(file)
+    assert dataset["image_id"][:] == ["a.jpg", "c.jpg"]
+    assert label_matrix(dataset).tolist() == [[1, 1], [1, 0]]
+    assert "4 rows with one name each are the labels of 2 photos" in warnings_of(caplog)[0]
+    file = write(photos, "t.csv", "image,positive,negative\na.jpg,dog,\na.jpg,,cat\na.jpg,,dog\n")
+    refuses("row 4|row 2.*dog is present, and absent in another row", file)
+
+
+def test_several_list_columns(photos):
+    file = write(photos, "t.csv", "image,first,second\na.jpg,dog,cat\nc.jpg,bird,\n")
+    dataset = load_table(file, label_columns=["first", "second"], unlisted="absent")
+    assert label_names(dataset) == ["bird", "cat", "dog"]
+    assert label_matrix(dataset).tolist() == [[-1, 1, 1], [1, -1, -1]]
+    file = write(photos, "t.csv", "image,there,gone\na.jpg,dog,cat\nc.jpg,bird,\n")
+    dataset = load_table(file, label_columns="there", negative_column="gone")
+    assert label_matrix(dataset).tolist() == [[0, -1, 1], [1, 0, 0]]
+
+
+def test_lists_of_one_number_per_label(photos):
+    file = write(photos, "t.jsonl", '{"image": "a.jpg", "tags": [1, 0]}\n{"image": "c.jpg", "tags": [0, 1.0]}')
+    refuses("lists of 2 numbers, which may be one per label.*Give the 2 names", file)
+    assert label_matrix(load_table(file, labels=["dog", "cat"])).tolist() == [[1, -1], [-1, 1]]
+    file = write(photos, "t.jsonl", '{"image": "a.jpg", "tags": [1, 0]}\n{"image": "c.jpg", "tags": [-1, 1]}')
+    refuses("-1 .*say which", file, labels=["dog", "cat"])
+    loaded = load_table(file, labels=["dog", "cat"], values="zero_unknown")
+    assert label_matrix(loaded).tolist() == [[1, 0], [-1, 1]]
+
+
+def test_names_for_ids(photos):
+    write(photos, "names.csv", "3,dog\n17,traffic light\n")
+    file = write(photos, "t.json", json.dumps([{"image": "a.jpg", "tags": [3, 17]}, {"image": "c.jpg", "tags": [17]}]))
+    assert label_names(load_table(file, rename=photos / "names.csv")) == ["dog", "traffic light"]
+    file = write(photos, "t.json", json.dumps({"a.jpg": ["dog"], "c.jpg": []}))
+    assert label_matrix(load_table(file)).tolist() == [[1], [0]]
+
+
+def test_renamed_columns_are_joined(photos):
+    file = write(photos, "t.csv", "image,Dog,dog,cat\na.jpg,1,,0\nc.jpg,,0,0\n")
+    refuses("spells 1 label", file)
+    dataset = load_table(file, rename={"Dog": "dog"}, labels=["cat", "dog"])
+    assert label_matrix(dataset).tolist() == [[-1, 1], [-1, -1]]
+    dataset = load_table(file, rename={"Dog": "animal", "dog": "animal", "cat": "animal"})
+    assert label_names(dataset) == ["animal"]
+    assert label_matrix(dataset).tolist() == [[1], [-1]]
+    file = write(photos, "t.csv", "image,Dog,dog\na.jpg,1,0\n")
+    refuses("t.csv, row 2: dog is both present and absent", file, rename="lowercase")
+
+
+@pytest.mark.parametrize("split", ["val", "valid", "validation"])
+def test_the_validation_split_has_several_names(photos, split):
+    write(photos, "valid.csv", "image,dog\na.jpg,1\nc.jpg,0\n")
+    assert len(load_table(photos, split)) == 2
+
+
+def test_near_names_of_chosen_labels_are_said(photos, caplog):
+    file = write(photos, "t.csv", "image,labels\na.jpg,dog;dgo\nc.jpg,cat\n")
+    load_table(file, labels=["cat", "dog"])
+    assert "1 label(s) are left out: dgo (1 photos)" in warnings_of(caplog)[0]
+    assert "'dgo' looks like 'dog'" in warnings_of(caplog)[1] and "data.rename=" in warnings_of(caplog)[1]

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..columns import check_split, make_dataset
 from ..files import find_photos, numbered_lines
+from ..names import read_label_names
 from ..tables.index_lists import check_indices, labels_at
-from ..tables.label_columns import read_label_names
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -1,35 +1,36 @@
 """Any `datasets.Dataset` as a data set of this library."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...labels import describe_difference
+from ...settings import as_setting
 from ..columns import (
     FULL_LABELS,
     IMAGE,
     IMAGE_ID,
     LABELS,
     POSITIVES,
-    check_split,
     check_unique,
     class_names,
+    find_split,
+    keep_columns,
     label_matrix,
     label_names,
     set_labels,
 )
+from ..names import EXACT, did_you_mean, new_names, read_label_names
+from ..rows import Choices, LabelRows, settle_names, warn_about_labels
+from .cells import are_vectors
 from .index_lists import check_indices
-from .label_columns import (
-    NEGATIVE_COLUMN,
-    POSITIVE_COLUMNS,
-    did_you_mean,
-    find_label_names,
-    read_label_names,
-    read_labels,
-)
-from .table import IMAGE_COLUMNS, RESERVED, warn_about_labels
-from .table_files import Table
+from .layouts import TableSettings, read_labels
+from .roles import IMAGE_COLUMNS, expand, say_unused
+from .table_files import Column, Table
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -43,40 +44,76 @@ def load_from_dataset(
     split: str = "train",
     labels: Sequence[str] | str | Path | None = None,
     unlisted: str = "unknown",
+    values: Mapping[Any, str] | str | None = None,
+    separator: str | None = None,
+    rename: Mapping[str, str] | str | Path | None = None,
+    image_column: str | None = None,
+    id_column: str | None = None,
+    label_columns: str | Sequence[str] | None = None,
+    negative_column: str | None = None,
+    ignore: str | Sequence[str] = (),
 ) -> "Dataset":
     """A `datasets.Dataset`, whatever its label columns, with the columns of this library.
 
     The image column is the only one of type `Image`, or a column `image`, `file_name` or `path` with files. Labels
-    are found in this order:
-
-    - the columns of this library, `labels` in {-1, 0, +1} and `positives`;
-    - lists `positive` (or `labels`) and `negative` of names or of a `ClassLabel`; what they do not list is unknown, or
-      absent with `unlisted="absent"`;
-    - one column per label: 1 is present, 0 or -1 absent, `None` unknown.
+    are the columns of this library, `labels` in {-1, 0, +1} and `positives`; or else what `load_table` reads: one
+    column per label, or lists `positive` (or `labels`, `tags`) and `negative` of names or of a `ClassLabel`. A list of
+    as many numbers as there are labels is read as one number per label. Lists inside of other columns are called with
+    a dot: `label_columns="objects.category"`.
 
     The images stay as they are. A column `image_id` names them, otherwise their row number does.
 
     Args:
         dataset: a data set, taken as the split asked for; a `DatasetDict`; a folder written by `save_to_disk`; a
             Parquet file; an `imagefolder` with `metadata.jsonl` or `metadata.csv`; or a name on the Hub.
-        split: which split, where `dataset` has several.
-        labels: the label names and their order: a list, or a text file with one name per line. By default the names
-            of the `ClassLabel`, the label columns, or the listed names, sorted. Lists of plain text in train and test
-            may hold other names: give both the same `labels`.
-        unlisted: "unknown" or "absent", for labels that neither list column names.
+        split: which split, where `dataset` has several; `val`, `valid` and `validation` are one.
+        labels: the label names and their order: a list, or a text file with one name per line. Others are left out and
+            counted. By default the names of the `ClassLabel`, the label columns, or the listed names, sorted. Lists of
+            plain text in train and test may hold other names: give both the same `labels`.
+        unlisted, values, separator, rename, image_column, id_column, label_columns, negative_column, ignore: see
+            `load_table`.
     """
+    from datasets import ClassLabel
+
     source = f"The data set {dataset}" if isinstance(dataset, (str, Path)) else "The data set"
     chosen = _open(dataset, split)
     if not len(chosen):
         raise ValueError(f"{source} is empty: its split {split!r} has no rows.")
-    names = read_label_names(labels)
-    if POSITIVES in chosen.column_names and LABELS in chosen.column_names:
-        return _reorder_labels(chosen, names)
-    table = _label_table(chosen, source)
-    names = names or _declared_names(chosen) or find_label_names([table], RESERVED)
-    matrix = read_labels(table, names, unlisted)
-    result = set_labels(_with_image_and_id(chosen, source), matrix, names)
-    warn_about_labels(matrix, names, f"{source}, split {split!r}")
+    choices = Choices(labels=labels, rename=rename, unlisted=unlisted)
+    if POSITIVES in chosen.column_names and LABELS in chosen.column_names and label_columns is None:
+        told = {"values": values, "separator": separator, "negative_column": negative_column}
+        for name in (name for name, value in told.items() if value is not None):
+            raise ValueError(
+                f"`{name}` says nothing here: {source} has the columns of this library, labels are known."
+            )
+        return _own_labels(chosen, choices, source, ignore)
+    flat = _flat(chosen)
+    image = _image_column(flat, source, image_column)
+    table, declared = _label_table(flat, image, source)
+    settings = TableSettings(
+        id_column=id_column,
+        label_columns=label_columns,
+        negative_column=negative_column,
+        ignore=ignore,
+        separator=separator,
+        values=values,
+        labels=labels,
+        rename=rename,
+        unlisted=unlisted,
+    )
+    one_class = [name for name, feature in flat.features.items() if isinstance(feature, ClassLabel)]
+    if one_class and label_columns is None and not table.columns.keys() - {*one_class, IMAGE_ID}:
+        name = one_class[0]
+        raise ValueError(
+            f"{source} has one class per image, in the column `{name}`. This library learns several labels per image: "
+            "expected lists `positive` and `negative`, or one column per label. To learn from one that is present: "
+            f"{as_setting('label_columns', name)}."
+        )
+    found = read_labels([table], settings, needs_image=False, declared=declared)
+    rows = _rows(source, found.names, found.labels[0], table.where, found.sort_names)
+    rows = settle_names({split: rows}, split, choices)
+    result = set_labels(_with_image_and_id(flat, image, found.roles.image_id, source), rows.labels, rows.names)
+    warn_about_labels(rows.labels, rows.names, f"{source}, split {split!r}")
     return result
 
 
@@ -113,8 +150,7 @@ def _open(dataset: Any, split: str) -> "Dataset":
     if isinstance(dataset, datasets.Dataset):
         return dataset
     if isinstance(dataset, datasets.DatasetDict):
-        check_split(split, list(dataset), "the data set")
-        return dataset[split]
+        return dataset[find_split(split, list(dataset), "the data set")]
     if not isinstance(dataset, (str, Path)):
         raise TypeError(
             f"`dataset` must be a datasets.Dataset or DatasetDict, a path or a name on the Hub, got "
@@ -123,11 +159,10 @@ def _open(dataset: Any, split: str) -> "Dataset":
     path = Path(dataset).expanduser()
     if path.exists():
         splits = _open_path(path)
-        check_split(split, list(splits), path)
-        return splits[split]
+        return splits[find_split(split, list(splits), path)]
     if not HUB_NAME.fullmatch(str(dataset)):
         raise FileNotFoundError(f"There is no file or folder {dataset}, and it is no name of a data set on the Hub.")
-    check_split(split, datasets.get_dataset_split_names(str(dataset)), dataset)
+    split = find_split(split, datasets.get_dataset_split_names(str(dataset)), dataset)
     return datasets.load_dataset(str(dataset), split=split)
 
 
@@ -148,77 +183,134 @@ def _open_path(path: Path) -> "dict[str, Dataset]":
     return found if isinstance(found, datasets.DatasetDict) else {str(found.split or "train"): found}
 
 
-def _reorder_labels(dataset: "Dataset", names: list[str] | None) -> "Dataset":
-    """A data set of this library with its labels in the order of `names`, or as they are."""
-    present = label_names(dataset)
-    for name in names or []:
+def _rows(
+    source: str, names: list[str], labels: np.ndarray, where: Callable[[int], str], sort_names: bool = False
+) -> LabelRows:
+    """Labels of images that are in the data set, and need no files."""
+    return LabelRows(
+        source=source, names=names, labels=labels, files=[], ids=[], folders=[], where=where, sort_names=sort_names
+    )
+
+
+def _own_labels(dataset: "Dataset", choices: Choices, source: str, ignore: str | Sequence[str]) -> "Dataset":
+    """A data set of this library, with the names that are asked for."""
+    present = new_names(choices.rename, label_names(dataset))
+    for name in read_label_names(choices.labels) or ():
         if name not in present:
             raise ValueError(
                 f"`labels` names {name!r}, which the data set does not have. {did_you_mean(name, present)}"
             )
-    order = [present.index(name) for name in names or present]
-    names = names or present
-    result = _with_image_and_id(dataset, "The data set")
-    if FULL_LABELS in dataset.column_names:
-        full = label_matrix(dataset, FULL_LABELS)[:, order]
-        result = set_labels(result, full, names).rename_column(LABELS, FULL_LABELS)
-    return set_labels(result, label_matrix(dataset)[:, order], names)
+    image = _image_column(dataset, source, None)
+    used = {image, IMAGE_ID, LABELS, POSITIVES, FULL_LABELS}
+    rest = [name for name in dataset.column_names if name not in used]
+    ignored = expand(ignore, dataset.column_names, "ignore", source)
+    say_unused(source, [name for name in rest if name not in ignored])
+    result = _with_image_and_id(dataset, image, IMAGE_ID if IMAGE_ID in dataset.column_names else None, source)
+    for column in (FULL_LABELS, LABELS):
+        if column in dataset.column_names:
+            labels = label_matrix(dataset, column)
+            rows = _rows(source, label_names(dataset), labels, lambda row: f"{source}, row {row}")
+            rows = settle_names({"all": rows}, "all", replace(choices, rename=choices.rename or EXACT))
+            result = set_labels(result, rows.labels, rows.names)
+            if column == FULL_LABELS:
+                result = result.rename_column(LABELS, FULL_LABELS)
+    return result
 
 
-def _with_image_and_id(dataset: "Dataset", source: str) -> "Dataset":
-    """The columns `image` and `image_id` of `dataset`."""
-    from datasets import Image, Value
+def _flat(dataset: "Dataset") -> "Dataset":
+    """`dataset` with a column of its own for each field of a struct, such as `objects.category`."""
+    from datasets import Image
+
+    images = [name for name, feature in dataset.features.items() if isinstance(feature, Image)]
+    structs = [name for name, feature in dataset.features.items() if isinstance(feature, dict)]
+    if not structs:
+        return dataset
+    flat = keep_columns(dataset, [name for name in dataset.column_names if name not in images]).flatten()
+    for name in images:
+        column = dataset.select_columns([name]).with_format("arrow")[:].column(name)
+        flat = flat.add_column(name, column, feature=dataset.features[name])
+    return flat
+
+
+def _image_column(dataset: "Dataset", source: str, told: str | None) -> str:
+    from datasets import Image
 
     typed = [name for name, feature in dataset.features.items() if isinstance(feature, Image)]
+    if told is not None:
+        if told not in dataset.column_names:
+            raise ValueError(
+                f"`image_column`: {source} has no column {told!r}. {did_you_mean(told, dataset.column_names)}"
+            )
+        return told
     found = typed or [name for name in IMAGE_COLUMNS if name in dataset.column_names]
     if not found or (len(typed) > 1 and IMAGE not in typed):
         raise ValueError(
             f"{source} needs a column `image`: expected one column of type Image, or files in `image`, `file_name` or "
-            f"`path`; got {', '.join(f'`{name}` ({feature})' for name, feature in dataset.features.items())}."
+            f"`path`; got {', '.join(f'`{name}` ({feature})' for name, feature in dataset.features.items())}. Or "
+            "name it with `image_column`."
         )
-    column = IMAGE if IMAGE in found else found[0]
-    if IMAGE_ID in dataset.column_names:
-        ids = [str(image_id) for image_id in dataset[IMAGE_ID]]
-        check_unique(ids, f"{source}: the column `{IMAGE_ID}` must be unique")
+    return IMAGE if IMAGE in found else found[0]
+
+
+def _with_image_and_id(dataset: "Dataset", column: str, id_column: str | None, source: str) -> "Dataset":
+    """The columns `image` and `image_id` of `dataset`."""
+    from datasets import Image, Value
+
+    if id_column is not None:
+        ids = [str(image_id) for image_id in dataset[id_column]]
+        check_unique(ids, f"{source}: the column `{id_column}` must be unique")
     else:
         ids = [str(row) for row in range(len(dataset))]
-    images = dataset.select_columns([column])
+    images = keep_columns(dataset, [column])
     images = images if column == IMAGE else images.rename_column(column, IMAGE)
     return images.cast_column(IMAGE, Image()).add_column(IMAGE_ID, ids, feature=Value("string"))
 
 
-def _label_table(dataset: "Dataset", source: str) -> Table:
-    """All columns that may hold labels, indices of a `ClassLabel` replaced by names."""
+def _label_table(dataset: "Dataset", image: str, source: str) -> tuple[Table, dict[str, list[str]]]:
+    """All columns that may hold labels, indices of a `ClassLabel` replaced by names; and all names of such a type."""
     from datasets import ClassLabel, Image
 
-    columns, one_class = {}, []
+    columns: dict[str, Column] = {}
+    declared = {}
+    one_class = [name for name, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
     for name, feature in dataset.features.items():
-        if isinstance(feature, ClassLabel):
-            one_class.append(name)
-        elif not isinstance(feature, Image):
-            columns[name] = _python_values(dataset, name, source)
-    if one_class and not columns.keys() - {*RESERVED}:
-        raise ValueError(
-            f"{source} has one class per image, in the column `{one_class[0]}`. This library learns several "
-            "labels per image: expected lists `positive` and `negative`, or one column per label."
-        )
-    return Table(source, columns, list(range(len(dataset))))
+        if isinstance(feature, Image) or name == image:
+            continue
+        column = Column.of_arrow(dataset.select_columns([name]).with_format("arrow")[:].column(name))
+        for key, cells, names in _columns_of(name, column, feature):
+            if names is None:
+                columns[key] = cells
+                continue
+            declared[key] = names
+            if name in one_class:
+                columns[key] = Column([None if i is None else names[i] for i in cells.values], cells.codes)
+            else:
+                columns[key] = _named(cells, names, f"{source}, column `{key}`")
+    return Table(source, columns, range(len(dataset))), declared
 
 
-def _python_values(dataset: "Dataset", name: str, source: str) -> list[Any]:
-    values = dataset.select_columns([name]).with_format("arrow")[:].column(name).to_pylist()
-    names = class_names(dataset.features[name])
-    if names is None:
-        return values
-    for row, indices in enumerate(values):
-        check_indices(indices or [], len(names), f"{source}, row {row}, column `{name}`")
-    return [[names[index] for index in row or []] for row in values]
+def _columns_of(name: str, column: Column, feature: Any) -> Iterator[tuple[str, Column, list[str] | None]]:
+    """The name, the cells and the class names of a column, or of each key where cells are lists of objects."""
+    items = getattr(feature, "feature", None)
+    if not isinstance(items, dict):
+        yield name, column, feature.names if hasattr(feature, "names") else class_names(feature)
+        return
+    for key, kind in items.items():
+        cells = [[item[key] for item in cell or ()] for cell in column.values]
+        yield f"{name}.{key}", Column(cells, column.codes), getattr(kind, "names", None)
 
 
-def _declared_names(dataset: "Dataset") -> list[str] | None:
-    """The names of a list column of type List(ClassLabel)."""
-    for column in (*POSITIVE_COLUMNS, NEGATIVE_COLUMN):
-        names = class_names(dataset.features.get(column))
-        if names is not None:
-            return names
-    return None
+def _named(column: Column, names: list[str], where: str) -> Column:
+    """Lists of indices as lists of names; lists of one number per label stay as they are."""
+    cells = [[index for index in cell or ()] for cell in column.values]
+    flat = {index for cell in cells for index in cell}
+    if flat <= {0, 1} and are_vectors(cells) == len(names):
+        if not any(len(set(cell)) < len(cell) for cell in cells):
+            raise ValueError(
+                f"{where} has lists of {len(names)} numbers, 0 and 1, which may be indices or one number per label. "
+                "Turn them into names."
+            )
+        return column
+    for row, cell in zip(column.codes, map(cells.__getitem__, column.codes), strict=True):
+        check_indices(cell, len(names), f"{where.replace(', column', f', row {row}, column')}")
+    return Column([[names[index] for index in cell] for cell in cells], column.codes)
