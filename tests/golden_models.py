@@ -19,6 +19,15 @@ PLACES = {
     "ggnn.reset.self": ("graph_network.self_gates", 1),  # does not exist where the reset gate is tied
     "ggnn.candidate.self": ("graph_network.self_candidate", 0),
     "head.fuse": ("fuse", 0),
+    "wggnn.update.neighbour": ("weight_network.neighbour", 0),
+    "wggnn.reset.neighbour": ("weight_network.neighbour", 1),
+    "wggnn.candidate.neighbour": ("weight_network.neighbour", 2),
+    "wggnn.update.self": ("weight_network.self_gates", 0),
+    "wggnn.reset.self": ("weight_network.self_gates", 1),
+    "wggnn.candidate.self": ("weight_network.self_candidate", 0),
+    "weight_fuse": ("fuse_weights", 0),
+    "gcn.0": ("graph_network.layers.0", 0),
+    "gcn.1": ("graph_network.layers.1", 0),
     "head.classifier": ("classifier", 0),
     "pair.reduce": ("cooccurrence_head.reduce", 0),
     "pair.hidden": ("cooccurrence_head.hidden", 0),
@@ -59,7 +68,7 @@ def build_model(golden: Golden, model_class: type, dtype: torch.dtype, **setting
         "representation_dim": golden.tensors["in.feature_map"].shape[1],
         "attention_dim": len(weights["sd.fc_image.weight"]),
         "output_dim": len(weights["head.fuse.weight"]),
-        "time_steps": golden.hparams["time_steps"],
+        "time_steps": golden.hparams.get("time_steps", 3),
     }
     if issubclass(model_class.config_class, SstConfig):
         sizes["cooccurrence_dim"] = len(weights["pair.reduce.weight"])

@@ -46,6 +46,8 @@ MODELS = dict.fromkeys(METHODS, BACKBONE) | {  # those with a network of their o
     "sst": BACKBONE | _SSGRL | {"cooccurrence_dim": 16, "cooccurrence_hidden_dim": 16},
     "sarb": BACKBONE | _SSGRL,
     "ssgrl": BACKBONE | _SSGRL,
+    "kggr": BACKBONE | _SSGRL,
+    "gcn_ml": BACKBONE | {"label_embeddings": "orthogonal", "word_embedding_dim": 16, "graph_hidden_dim": 12},
     "add_gcn": BACKBONE | {"representation_dim": 24},
     "scpnet": _CLIP | {"context_words": None, "graph_dim": 32},
     "dualcoop": _CLIP | {"region_scale": 4.0, "scale": 20.0},  # the published ones are for pretrained towers

@@ -150,6 +150,18 @@ METHODS.update(
             model=".methods.add_gcn.modeling_add_gcn:AddGcnForMultiLabelClassification",
             trains_any_model=True,
         ),
+        "gcn_ml": MethodSpec(
+            ".methods.ssgrl.objective_ssgrl:SsgrlObjective",
+            "classifiers from word vectors on a label graph (ML-GCN, CVPR 2019)",
+            model=".methods.gcn_ml.modeling_gcn_ml:GcnMlForMultiLabelClassification",
+            trains_any_model=True,
+        ),
+        "kggr": MethodSpec(
+            ".methods.ssgrl.objective_ssgrl:SsgrlObjective",
+            "SSGRL whose classifiers pass messages, too (TPAMI 2020)",
+            model=".methods.kggr.modeling_kggr:KggrForMultiLabelClassification",
+            trains_any_model=True,
+        ),
         "ip_mixup": MethodSpec(
             ".methods.mixup:IpMixupObjective",
             "SSGRL, also on mixtures of two images (SARB's ablation)",

@@ -53,10 +53,14 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
         return self.decoupling(self.project(features), self.word_embeddings)
 
     def classify(self, representations: Tensor) -> Tensor:
-        """Logits after the labels exchanged messages: semantic interaction."""
+        """Logits after the labels exchanged messages."""
+        return self.classifier(self.interact(representations))
+
+    def interact(self, representations: Tensor) -> Tensor:
+        """Vectors of the labels after they exchanged messages, `(batch_size, num_labels, output_dim)`: semantic
+        interaction."""
         nodes = self.graph_network(representations, self.label_graph)
-        fused = torch.tanh(self.fuse(torch.cat([nodes, representations], dim=-1)))
-        return self.classifier(fused)
+        return torch.tanh(self.fuse(torch.cat([nodes, representations], dim=-1)))
 
     @torch.no_grad()
     def fill_priors(self, labels: np.ndarray | None, images: TrainingImages | None) -> None:

@@ -32,15 +32,15 @@ class GraphConvolution(nn.Module):
 
 
 class GraphNetwork(nn.Module):
-    """Graph convolutions from `dim` over `hidden_dim` back to `dim`, with LeakyReLU between them."""
+    """Graph convolutions from `dim` over `hidden_dim` to `out_dim`, by default `dim`, with LeakyReLU between them."""
 
-    def __init__(self, dim: int, hidden_dim: int, num_layers: int = 3):
+    def __init__(self, dim: int, hidden_dim: int, num_layers: int = 3, out_dim: int | None = None):
         super().__init__()
-        dims = [dim, *[hidden_dim] * (num_layers - 1), dim]
+        dims = [dim, *[hidden_dim] * (num_layers - 1), out_dim or dim]
         self.layers = nn.ModuleList(GraphConvolution(*pair) for pair in itertools.pairwise(dims))
 
     def forward(self, nodes: Tensor, graph: Tensor) -> Tensor:
-        """Map `(num_labels, dim)` to new vectors of the same shape; see `GraphConvolution`."""
+        """Map `(num_labels, dim)` to `(num_labels, out_dim)`; see `GraphConvolution`."""
         first, *others = self.layers
         nodes = first(nodes, graph)
         for layer in others:

@@ -25,8 +25,20 @@ class LabelClassifier(nn.Module):
     def forward(self, representations: Tensor) -> Tensor:
         """Map `(batch_size, num_labels, dim)`, or `(batch_size, 1, dim)` where all labels share a vector, to
         `(batch_size, num_labels)`."""
-        # In the type of the weights: autocast would round the logits to bfloat16, and so make ties.
-        if representations.shape[1] == 1:  # one matrix product
-            with torch.autocast(representations.device.type, enabled=False):
-                return F.linear(representations[:, 0].to(self.weight.dtype), self.weight, self.bias)
-        return (representations * self.weight).sum(dim=-1) + self.bias
+        return label_logits(representations, self.weight, self.bias)
+
+
+def label_logits(representations: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Products of the vector of each label with its row of `weight`, `(batch_size, num_labels)`.
+
+    Args:
+        representations: `(batch_size, num_labels, dim)`, or `(batch_size, 1, dim)` where all labels share a vector.
+        weight: `(num_labels, dim)`.
+        bias: `(num_labels,)`.
+    """
+    # In the type of the weights: autocast would round the logits to bfloat16, and so make ties.
+    if representations.shape[1] == 1:  # one matrix product
+        with torch.autocast(representations.device.type, enabled=False):
+            return F.linear(representations[:, 0].to(weight.dtype), weight, bias)
+    logits = (representations * weight).sum(dim=-1)
+    return logits if bias is None else logits + bias

@@ -12,6 +12,7 @@ from ...labels import POSITIVE, UNKNOWN, check_labels, shorten
 logger = logging.get_logger(__name__)
 
 Estimator = Literal["published", "unbiased"]
+Normalization = Literal["published", "paper"]
 
 _IMAGES_AT_ONCE = 2**16
 
@@ -55,6 +56,29 @@ def cooccurrence_graph(
     out_of = present[:, None] if estimator == "published" else both_known.to(dtype)
     _warn_never_present(present, names)
     return (counts / out_of.clamp(min=1)).fill_diagonal_(1)
+
+
+def neighbour_graph(
+    probabilities: Tensor, *, threshold: float, weight: float, normalization: Normalization = "published"
+) -> Tensor:
+    """Symmetrically normalised graph in which likely companions are neighbours (ML-GCN, Chen et al., CVPR 2019).
+
+    Args:
+        probabilities: `(num_labels, num_labels)`, that label j is present if label i is; the diagonal counts, too.
+        threshold: probability from which j is a neighbour of i.
+        weight: what all neighbours weigh together; the label itself weighs 1.
+        normalization: "published" divides by the number of labels that have j as a neighbour, and transposes the
+            graph (authors' code); "paper" divides by the number of neighbours of i.
+
+    Returns:
+        `(num_labels, num_labels)`; row i says how much label i hears of each label.
+    """
+    neighbours = probabilities.ge(threshold).to(probabilities.dtype)
+    total = neighbours.sum(dim=0 if normalization == "published" else 1, keepdim=True)
+    graph = weight * neighbours / (total + 1e-6) + torch.eye(len(neighbours)).to(neighbours)
+    scale = graph.sum(dim=1).rsqrt()
+    graph = graph.T if normalization == "published" else graph
+    return scale[:, None] * graph * scale
 
 
 def _warn_never_present(present: Tensor, names: list[str] | None) -> None:
