@@ -5,6 +5,7 @@ from golden_files import Golden
 from torch import Tensor, nn
 
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
+from hf_mlrpl.methods.sst.objective_sst import SstObjective
 
 # Golden name: our name, and the block of rows where one matrix of ours holds several. Scalars stand at the end.
 PLACES = {
@@ -181,3 +182,15 @@ def check_case(golden: Golden, sub_case: str, actual: dict[str, Tensor]) -> None
         key = kind if kind.startswith("grad.") else kind.partition(".")[2]
         assert key in actual, f"{golden.name} {name} was not computed"
         golden.check(name, actual[key])
+
+
+def fill_bank(objective: SstObjective, bank: Tensor) -> None:
+    """Remember `bank`, `(num_labels, bank_size, dim)`, the newest first; rows of zeros are empty slots."""
+    objective.remember(bank.transpose(0, 1), bank.any(dim=-1).t().long())
+
+
+def newest_first(objective: SstObjective) -> Tensor:
+    """The bank in the order of the published code."""
+    places = torch.arange(objective.config.bank_size)
+    slots = (objective.num_remembered.unsqueeze(1) - 1 - places) % objective.config.bank_size
+    return objective.bank.take_along_dim(slots.unsqueeze(-1), dim=1)

@@ -5,7 +5,7 @@ import plain
 import plain_clip
 import pytest
 import torch
-from golden_models import FeatureMap
+from golden_models import FeatureMap, newest_first
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_clip import TINY_RESNET, TINY_TEXT
@@ -129,15 +129,15 @@ def test_pseudo_labels_and_bank(size, known, threshold, seed):
     objective = SstObjective(
         SstObjectiveConfig(bank_size=bank_size), SstConfig(num_labels=num_labels, representation_dim=size["dim"])
     ).double()
-    objective.bank[:, 0] = torch.randn_like(objective.bank[:, 0])
-    bank = plain.update_bank(objective.bank, representations, labels)
+    objective.remember(torch.randn_like(representations), torch.ones_like(labels))
+    bank = plain.update_bank(newest_first(objective), representations, labels)
     objective.remember(representations, labels)
-    assert torch.equal(objective.bank, bank)
+    assert torch.equal(newest_first(objective), bank)
 
     cooccurrence = cooccurrence_matrix(pair_logits, num_labels)
     intra = intra_image_pseudo_labels(cooccurrence, labels, threshold)
     assert torch.equal(intra, plain.intra_pseudo_labels(pair_logits, labels, threshold))
-    cross = cross_image_pseudo_labels(representations, bank, labels, threshold)
+    cross = cross_image_pseudo_labels(representations, objective.centers(), labels, threshold)
     assert torch.equal(cross, plain.cross_pseudo_labels(representations, bank, labels, threshold))
 
 
@@ -222,7 +222,7 @@ def test_training_step_and_inference_of_sst(size, seed):
     model = _model(SstForMultiLabelClassification, size, **settings)
     pixel_values, labels = _batch(size)
     objective = SstObjective(SstObjectiveConfig(bank_size=3), model.config).double()
-    slow = plain.PlainSst(model, objective.bank.clone())
+    slow = plain.PlainSst(model, newest_first(objective))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses, "random_keys", _in_order)
         output = model(pixel_values, labels, objective=objective, progress=Progress(0, 1, epoch=13.0))

@@ -89,14 +89,15 @@ def similarity(args: argparse.Namespace) -> Sides:
 def pseudo_labels(args: argparse.Namespace) -> Sides:
     """Update of the bank, and labels completed across images."""
     representations, labels = _representations(args), _labels(args)
-    objective = _objective(args)
+    objective = _objective(args, labels)
+    remembered = _published_bank(objective)
 
     def ours() -> Tensor:
         objective.remember(representations, labels)
-        return cross_image_pseudo_labels(representations, objective.bank, labels, THRESHOLD)
+        return cross_image_pseudo_labels(representations, objective.centers(), labels, THRESHOLD)
 
     def direct() -> Tensor:
-        bank = plain.update_bank(objective.bank, representations, labels)
+        bank = plain.update_bank(remembered, representations, labels)
         return plain.cross_pseudo_labels(representations, bank, labels, THRESHOLD)
 
     return {"plain": direct, "ours": ours}
@@ -194,8 +195,8 @@ def prototype_clustering(args: argparse.Namespace, num_starts: int) -> Sides:
 def step(args: argparse.Namespace, plain_type: torch.dtype, our_type: torch.dtype) -> Sides:
     """Whole training step of SST, with backbone and optimizer."""
     model, pixel_values, labels = _model(args).train(), _pixel_values(args), _labels(args)
-    objective = _objective(args)
-    slow = plain.PlainSst(model, objective.bank.clone())
+    objective = _objective(args, labels)
+    slow = plain.PlainSst(model, _published_bank(objective))
     run = _optimization_step(model, args.device)
     return {
         "plain": lambda: run(lambda: slow.loss(pixel_values, labels, THRESHOLD), plain_type),
@@ -366,7 +367,16 @@ def _model(args: argparse.Namespace, model_class: type = SstForMultiLabelClassif
     return model.to(args.device)
 
 
-def _objective(args: argparse.Namespace) -> SstObjective:
-    objective = SstObjective(SstObjectiveConfig(), SstConfig(num_labels=args.labels)).to(args.device)
-    torch.nn.init.normal_(objective.bank)
+def _objective(args: argparse.Namespace, labels: Tensor) -> SstObjective:
+    """With a full bank, for training images with as many positives as the images of `labels`."""
+    config = SstConfig(num_labels=args.labels)
+    objective = SstObjective(SstObjectiveConfig(), config).to(args.device)
+    vectors = torch.randn(objective.config.bank_size, args.labels, config.representation_dim, device=args.device)
+    objective.remember(vectors, torch.ones(vectors.shape[:2], dtype=torch.int8, device=args.device))
+    objective.prepare(SimpleNamespace(labels=labels))
     return objective
+
+
+def _published_bank(objective: SstObjective) -> Tensor:
+    """The full bank as the published code has it, the newest first."""
+    return objective.bank[:, :-1].flip(1)

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,14 +10,17 @@ from golden_models import (
     build_model,
     check_case,
     cotangent_sum,
+    fill_bank,
     leaf,
     model_of_sines,
+    newest_first,
     sines,
     weight_gradients,
 )
 
 from hf_mlrpl import losses
 from hf_mlrpl.losses import asymmetric_loss, image_similarities, known_bce, partial_bce, similarity_loss
+from hf_mlrpl.methods.sst import objective_sst
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig
 from hf_mlrpl.methods.sst.modeling_sst import SstForMultiLabelClassification
 from hf_mlrpl.methods.sst.objective_sst import (
@@ -72,7 +76,7 @@ def test_model_matches_published_code(case):
         outputs["scalar"].backward()
         objective = _objective(model, SstObjectiveConfig(bank_size=golden("sst").hparams["bank"]), dtype)
         objective.remember(representations, tensors["in.target"])
-        outputs["bank_after"] = objective.bank
+        outputs["bank_after"] = newest_first(objective)
         outputs["pair_index"] = torch.triu_indices(logits.shape[1], logits.shape[1], offset=1).t()
         gradients = {"grad.in.feature_map": features.grad, "grad.in.word_vectors": model.word_embeddings.grad}
         gradients |= weight_gradients(model, golden("sst").weights(case, dtype))
@@ -96,7 +100,7 @@ def test_pseudo_labels_of_a_training_step_match_published_code(case):
             if match[1] == "intra":
                 outputs[name] = intra_image_pseudo_labels(cooccurrence, labels, margin)
             else:
-                outputs[name] = cross_image_pseudo_labels(representations, objective.bank, labels, margin)
+                outputs[name] = cross_image_pseudo_labels(representations, objective.centers(), labels, margin)
         check_case(golden("sst"), case, outputs)
 
 
@@ -141,7 +145,7 @@ def test_training_step_matches_published_code(case, sampling_in_order):
 def _objective(model, config, dtype):
     """An objective whose bank is that of the golden file before the batch."""
     objective = SstObjective(config, model.config).to(dtype)
-    objective.bank.copy_(golden("sst").tensors["in.bank_before"])
+    fill_bank(objective, golden("sst").tensors["in.bank_before"].to(dtype))
     return objective
 
 
@@ -192,11 +196,15 @@ def test_cross_image_pseudo_labels_match_published_code(case):
     for dtype in DTYPES:
         tensors = golden("sst_losses").case(case)
         representations, bank = tensors["in.category_features"].to(dtype), tensors["in.bank"].to(dtype)
+        config = SstConfig(num_labels=bank.shape[0], representation_dim=bank.shape[2])
+        objective = SstObjective(SstObjectiveConfig(bank_size=bank.shape[1]), config).to(dtype)
+        fill_bank(objective, bank)
+        centers, labels = objective.centers(), tensors["in.target"]
         outputs = {
-            name: cross_image_pseudo_labels(representations, bank, tensors["in.target"], float(match[1]))
+            name: cross_image_pseudo_labels(representations, centers, labels, float(match[1]))
             for name, match in _names(tensors, r"pseudo_([\d.]+)").items()
         }
-        outputs["mean_cosine"] = mean_similarity(representations, bank)
+        outputs["mean_cosine"] = mean_similarity(representations, centers)
         check_case(golden("sst_losses"), case, outputs)
 
 
@@ -211,7 +219,7 @@ def test_bank_matches_published_code(case):
         outputs = {}
         for step in range(sum(name.startswith("in.features_") for name in tensors)):
             objective.remember(tensors[f"in.features_{step}"].to(dtype), tensors[f"in.target_{step}"])
-            outputs[f"bank_{step}"] = objective.bank.clone()
+            outputs[f"bank_{step}"] = newest_first(objective)
         check_case(golden("sst_losses"), case, outputs)
 
 
@@ -367,6 +375,29 @@ def test_autocast_rounds_no_loss_no_logits_and_no_threshold():
     assert output.loss.dtype == output.logits.dtype == torch.float32
     assert all(term.dtype == torch.float32 and term.isfinite() for term in output.terms.values())
     assert not torch.equal(output.logits, output.logits.bfloat16().float())
-    assert not torch.equal(objective.bank, torch.zeros_like(objective.bank))
+    assert objective.bank.any()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained)
+
+
+def test_sums_of_the_bank_follow_what_it_holds():
+    """Through many turns of the ring, with batches that have more positives of a label than the bank has places."""
+    torch.manual_seed(0)
+    objective = SstObjective(SstObjectiveConfig(bank_size=3), SstConfig(num_labels=4, representation_dim=8))
+    for _ in range(300):
+        objective.remember(torch.randn(6, 4, 8), torch.randint(-1, 2, (6, 4)))
+    expected = torch.nn.functional.normalize(objective.bank, dim=-1).sum(dim=1)
+    torch.testing.assert_close(objective.bank_sums, expected, rtol=0, atol=1e-5)
+    assert not objective.bank[:, -1].any() and objective.num_remembered.min() > 300
+
+
+def test_processes_exchange_known_positives_only(monkeypatch):
+    shapes = []
+    monkeypatch.setattr(objective_sst, "gather_rows", lambda rows: shapes.append(tuple(rows.shape)) or rows)
+    objective = SstObjective(SstObjectiveConfig(bank_size=3), SstConfig(num_labels=40, representation_dim=8))
+    labels = torch.full((6, 40), -1)
+    labels[:, :2] = 1
+    objective.prepare(SimpleNamespace(labels=labels.to(torch.int8)))
+    objective.remember(torch.randn(6, 40, 8), labels)
+    assert shapes == [(12, 8), (12,)]
+    assert objective.num_remembered.tolist() == [6, 6] + 38 * [0]

@@ -88,14 +88,14 @@ def test_two_weak_votes_pass_as_a_sum_and_not_as_a_mean():
     assert intra_image_pseudo_labels(cooccurrence, labels, 0.75, vote="sum").tolist() == [[1, 1, 1]]
 
 
-def test_empty_slots_of_the_bank_count_as_zero_or_not_at_all():
-    bank = torch.zeros(1, 4, 2)
-    bank[0, 0] = torch.tensor([1.0, 0.0])
-    representations, labels = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[0]])
-    assert cross_image_pseudo_labels(representations, bank, labels, 0.9, "zero").item() == 0
-    assert cross_image_pseudo_labels(representations, bank, labels, 0.9, "ignore").item() == 1
-    empty = torch.zeros_like(bank)
-    assert cross_image_pseudo_labels(representations, empty, labels, 0.9, "ignore").item() == 0
+@pytest.mark.parametrize(("empty_slots", "completed"), [("zero", 0), ("ignore", 1)])
+def test_empty_slots_of_the_bank_count_as_zero_or_not_at_all(empty_slots, completed):
+    config = SstObjectiveConfig(bank_size=4, empty_slots=empty_slots)
+    objective = SstObjective(config, SstConfig(num_labels=1, representation_dim=2))
+    representations, unknown = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[0]])
+    assert cross_image_pseudo_labels(representations, objective.centers(), unknown, 0.9).item() == 0
+    objective.remember(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[1]]))
+    assert cross_image_pseudo_labels(representations, objective.centers(), unknown, 0.9).item() == completed
 
 
 def test_pairs_with_an_unknown_label_are_negative_or_left_out():

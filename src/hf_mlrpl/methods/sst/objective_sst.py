@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
 from ...losses import (
     COSINE_EPS,
@@ -105,39 +106,28 @@ def intra_image_pseudo_labels(
     return _complete(labels, evidence, threshold)
 
 
-def cross_image_pseudo_labels(
-    representations: Tensor,
-    bank: Tensor,
-    labels: Tensor,
-    threshold: float,
-    empty_slots: Literal["zero", "ignore"] = "zero",
-) -> Tensor:
+def cross_image_pseudo_labels(representations: Tensor, centers: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """Labels completed from the similarity to images that are known to show the label (Eq. 5, Eq. 6).
 
     Args:
         representations: `(batch_size, num_labels, dim)`.
-        bank: `(num_labels, bank_size, dim)`, empty slots are zero.
+        centers: `(num_labels, dim)`, the mean of the unit vectors that are remembered of each label.
         labels: `(batch_size, num_labels)` in {-1, 0, +1}.
         threshold: mean similarity from which an unknown label becomes positive; 1 or more selects nothing.
 
     Returns:
         `labels` with some zeros turned into ones.
     """
-    return _complete(labels, mean_similarity(representations, bank, empty_slots), threshold)
+    return _complete(labels, mean_similarity(representations, centers), threshold)
 
 
-def mean_similarity(representations: Tensor, bank: Tensor, empty_slots: Literal["zero", "ignore"] = "zero") -> Tensor:
-    """Mean cosine of each representation to the bank of its label, `(batch_size, num_labels)` (Eq. 5).
+def mean_similarity(representations: Tensor, centers: Tensor) -> Tensor:
+    """Mean cosine of each representation to what is remembered of its label, `(batch_size, num_labels)` (Eq. 5).
 
     The mean of cosines is the product with the mean of the unit vectors, so nothing of the size (B, C, bank) is made.
     """
-    centers = F.normalize(bank, dim=-1, eps=COSINE_EPS).sum(dim=1)  # (C, D)
-    if empty_slots == "zero":
-        centers = centers / bank.shape[1]
-    else:
-        centers = centers / bank.any(dim=-1).sum(dim=1, keepdim=True).clamp(min=1)
-    unit = F.normalize(representations, dim=-1, eps=COSINE_EPS).to(centers.dtype)
-    return torch.einsum("bcd,cd->bc", unit, centers)
+    norms = torch.linalg.vector_norm(representations, dim=-1).clamp(min=COSINE_EPS)
+    return torch.einsum("bcd,cd->bc", representations, centers) / norms
 
 
 def _complete(labels: Tensor, evidence: Tensor, threshold: float) -> Tensor:
@@ -164,17 +154,32 @@ def cooccurrence_loss(
 
 
 class SstObjective(Objective):
-    """Sum of five terms (Eq. 10, Eq. 11); remembers `bank_size` representations per label."""
+    """Sum of five terms (Eq. 10, Eq. 11); remembers `bank_size` representations per label.
+
+    Attributes:
+        bank: `(num_labels, bank_size + 1, representation_dim)`, for each label a ring in which new vectors take the
+            place of the oldest. The last slot takes what is not to be remembered and stays zero.
+        bank_sums: `(num_labels, representation_dim)`, the sum of the vectors of each ring, each at length 1.
+        num_remembered: `(num_labels,)`, how many vectors have ever been put into each ring.
+        most_positives: no training image is known to show more labels.
+    """
 
     config_class = SstObjectiveConfig
     config: SstObjectiveConfig
     bank: Tensor
+    bank_sums: Tensor
+    num_remembered: Tensor
 
     def __init__(self, config: SstObjectiveConfig, model_config: SstConfig):
         super().__init__(config, model_config)
-        self.register_buffer(
-            "bank", torch.zeros(model_config.num_labels, config.bank_size, model_config.representation_dim)
-        )
+        num_labels, dim = model_config.num_labels, model_config.representation_dim
+        self.register_buffer("bank", torch.zeros(num_labels, config.bank_size + 1, dim))
+        self.register_buffer("bank_sums", torch.zeros(num_labels, dim))
+        self.register_buffer("num_remembered", torch.zeros(num_labels, dtype=torch.int64))
+        self.most_positives = num_labels
+
+    def prepare(self, images: TrainingImages) -> None:
+        self.most_positives = int(images.labels.eq(1).sum(dim=1).max())
 
     def forward(
         self, model: SstForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
@@ -239,15 +244,40 @@ class SstObjective(Objective):
             completed["intra"] = intra_image_pseudo_labels(cooccurrence, labels, thresholds["intra"], config.vote)
         if config.cross_weight and thresholds["cross"] < math.inf:
             completed["cross"] = cross_image_pseudo_labels(
-                representations, self.bank, labels, thresholds["cross"], config.empty_slots
+                representations, self.centers(), labels, thresholds["cross"]
             )
         return completed
 
     @torch.no_grad()
     def remember(self, representations: Tensor, labels: Tensor) -> None:
-        """Put the known positives of all processes in front of the bank, drop the oldest."""
-        representations, labels = gather_rows(representations.detach()), gather_rows(labels)
-        stored = torch.cat([representations.transpose(0, 1).to(self.bank.dtype), self.bank], dim=1)  # (C, B + Q, D)
-        absent = torch.cat([labels.t().ne(1), torch.zeros_like(self.bank[..., 0], dtype=torch.bool)], dim=1)
-        order = absent.to(torch.uint8).argsort(dim=1, stable=True)[:, : self.bank.shape[1]]
-        self.bank.copy_(stored.gather(1, order.unsqueeze(-1).expand(-1, -1, stored.shape[2])))
+        """Put the known positives of all processes into the bank, in the place of the oldest.
+
+        Of several positives of one label the first counts as the newest, as in the authors' code, which puts the batch
+        in front of its bank as it is. All sizes follow from that of the batch, so the host never waits for labels.
+        """
+        size = len(labels) * self.most_positives
+        images, columns = labels.eq(1).nonzero_static(size=size).unbind(dim=1)  # -1 behind the last
+        vectors = gather_rows(representations.detach()[images, columns].to(self.bank.dtype))  # (E, D)
+        columns = gather_rows(columns)
+
+        mine = columns.unsqueeze(1) == torch.arange(len(self.bank), device=columns.device)  # (E, C)
+        num_new = mine.sum(dim=0)
+        age = (mine.cumsum(dim=0) * mine).sum(dim=1) - 1  # 0 for the newest of its label, -1 for none
+        bank_size = self.config.bank_size
+        kept = (age >= 0) & (age < bank_size)
+        slots = (self.num_remembered + num_new)[columns] - 1 - age
+        slots = (slots % bank_size).where(kept, bank_size)
+        vectors = vectors.where(kept.unsqueeze(1), 0.0)
+
+        change = F.normalize(vectors, dim=-1, eps=COSINE_EPS)
+        change -= F.normalize(self.bank[columns, slots], dim=-1, eps=COSINE_EPS)
+        self.bank_sums.index_add_(0, columns % len(self.bank), change)
+        self.bank[columns, slots] = vectors
+        self.num_remembered += num_new
+
+    def centers(self) -> Tensor:
+        """The mean of the remembered unit vectors of each label, `(num_labels, representation_dim)`."""
+        bank_size = self.config.bank_size
+        if self.config.empty_slots == "zero":
+            return self.bank_sums / bank_size
+        return self.bank_sums / self.num_remembered.clamp(1, bank_size).unsqueeze(1)
