@@ -1,6 +1,7 @@
 """Recipes that train in a second, and trainers made from them."""
 
 import copy
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from transformers import set_seed
 from hf_mlrpl.data.columns import make_dataset
 from hf_mlrpl.data.images.torch_dataset import PartialLabelImages
 from hf_mlrpl.data.images.training_images import TrainingImages
-from hf_mlrpl.data.images.views import plain_view
+from hf_mlrpl.data.images.views import normalized, plain_view
 from hf_mlrpl.distributed import state_digest
 from hf_mlrpl.objective import Objective, ObjectiveOutput
 from hf_mlrpl.recipe.document import Recipe, known_labels
@@ -172,8 +173,8 @@ def tiny_images(num_labels: int = 5, num_images: int = 20) -> TrainingImages:
     labels = generator.integers(-1, 2, (num_images, num_labels), np.int8)
     names = [str(i) for i in range(num_labels)]
     dataset = make_dataset(images, [f"image {i}" for i in range(num_images)], labels, names)
-    view = plain_view((32, 32), [0.5] * 3, [0.5] * 3)
-    return TrainingImages(PartialLabelImages(dataset, view, image_size=(32, 32)), batch_size=8)
+    images = PartialLabelImages(dataset, plain_view((32, 32)), image_size=(32, 32))
+    return TrainingImages(images, normalize=partial(normalized, mean=[0.5] * 3, std=[0.5] * 3), batch_size=8)
 
 
 class PatchMeans(torch.nn.Module):

@@ -223,7 +223,7 @@ def test_the_whole_training_set_is_ranked_in_its_own_order(model):
 def test_unreadable_and_repeated_images_get_no_labels(model, monkeypatch):
     images, objective = tiny_images(num_images=8), make(images=tiny_images(num_images=8), strategy="all")
     (batch,) = images.batches("Looking")
-    batch["pixel_values"][2], batch["labels"][2] = 0, 0
+    batch["readable"][2], batch["labels"][2] = False, 0
     batch["index"][7] = -1
     monkeypatch.setattr(images, "batches", lambda description: iter([batch]))
     relabel(objective, model, images)
@@ -291,7 +291,7 @@ def test_without_the_training_images_there_is_nothing_to_remember(model):
 ROUNDS = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 1, "eval_strategy": "no"}
 
 
-@pytest.mark.parametrize("objective", [{}, {"strategy": "uncertainty", "relabel": "from_observed"}])
+@pytest.mark.parametrize("objective", [{}, {"strategy": "uncertainty", "threshold": 1.0, "relabel": "from_observed"}])
 def test_stopped_around_a_round_a_run_ends_like_an_unbroken_one(objective, tmp_path):
     """Three steps an epoch; labels are completed before the fourth and the seventh step."""
     recipe = tiny_recipe("curriculum", objective={"relabel_after": [1, 2]} | objective, training=ROUNDS)

@@ -8,6 +8,7 @@ from PIL import Image
 from tiny import MODELS, tiny_content, tiny_recipe, write_recipe
 
 from hf_mlrpl.data.columns import label_matrix, make_dataset
+from hf_mlrpl.data.images.photos import pixels_of
 from hf_mlrpl.hub.shipped import recipe_files
 from hf_mlrpl.recipe.document import DEFAULT_RECIPE, Recipe
 from hf_mlrpl.registry import METHODS, VIEWS, load
@@ -285,7 +286,7 @@ def test_skipped_images_are_replaced_in_training_and_black_in_evaluation():
     photo = Image.new("RGB", (40, 40), "white")
     data = make_dataset([b"no image", photo], ["bad", "good"], np.ones((2, 1), np.int8), ["a"])
     training, evaluation = (recipe.build_images(data, config, training=training) for training in (True, False))
-    assert training[0]["pixel_values"].all() and training[0]["index"] == 1
+    assert training[0]["pixel_values"].eq(255).all() and training[0]["index"] == 1
     assert not evaluation[0]["pixel_values"].any() and evaluation[0]["index"] == evaluation[0]["labels"] == 0
 
 
@@ -295,12 +296,12 @@ def test_evaluation_cuts_out_the_centre_where_the_model_says_so():
         config = recipe.model_config(["a"])
         wide = Image.fromarray(np.tile(np.arange(96, dtype=np.uint8) * 2, (64, 1))).convert("RGB")
         data = make_dataset([wide], ["wide"], np.ones((1, 1), np.int8), ["a"])
-        view = load(VIEWS[expected].target)((32, 32), list(config.image_mean), list(config.image_std))
+        view = load(VIEWS[expected].target)((32, 32))
         for images in (
             recipe.build_images(data, config, training=False),
             recipe.build_images(data, config, training=True).without_augmentation(),
         ):
-            assert torch.equal(images[0]["pixel_values"], view(wide))
+            assert torch.equal(images[0]["pixel_values"], view(pixels_of(wide)))
 
 
 # ---- model ----

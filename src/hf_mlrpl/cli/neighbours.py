@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     objective: Any = recipe.build_objective(model.config)
     images = TrainingImages(
         recipe.build_images(splits.train, model.config, training=True),
+        normalize=model.normalize,
         batch_size=settings.per_device_eval_batch_size,
         num_workers=settings.dataloader_num_workers,
         show_progress=True,

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..data.images.training_images import TrainingImages
+from ..data.images.views import normalized
 from ..distributed import state_digest
 from ..losses import at_least_float32, partial_bce
 from ..objective import Objective, ObjectiveOutput
@@ -60,6 +61,10 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
 
     config: MultiLabelConfig
     backbone: PartlyFrozen  # for `encode` and for subclasses only
+
+    def normalize(self, pixel_values: Tensor) -> Tensor:
+        """Bytes as the model was trained to see them; what is normalised already comes back as it is."""
+        return normalized(pixel_values, self.config.image_mean, self.config.image_std)
 
     def encode(self, pixel_values: Tensor) -> Tensor:
         """Map `(batch_size, 3, height, width)` to features: a map `(batch_size, channels, map_height, map_width)`, or
@@ -138,17 +143,19 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     ) -> MultiLabelOutput | ObjectiveOutput | tuple:
         """
         Args:
-            pixel_values: `(batch_size, 3, height, width)`, normalised.
+            pixel_values: `(batch_size, 3, height, width)`, bytes, or normalised by an image processor.
             labels: `(batch_size, num_labels)` in {-1, 0, +1}.
             objective: what to minimise; hands over to it, for training.
             views: further tensors of the batch that an objective asks for.
         """
+        pixel_values = self.normalize(pixel_values)
         if objective is not None:
             if self._missing_priors:
                 raise RuntimeError(
                     f"{type(self).__name__} cannot be trained yet: {', '.join(sorted(self._missing_priors))} derive "
                     "from the training data. Call `set_priors(labels)` first, or load a checkpoint, which has them."
                 )
+            views = {name: self.normalize(view) for name, view in views.items()}
             return objective(self, {"pixel_values": pixel_values, "labels": labels, **views}, progress)
         representations, attention_maps = self.represent(self.encode(pixel_values))
         logits = at_least_float32(self.classify(representations))

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.utils import logging
 
@@ -78,6 +79,7 @@ class MultiLabelTrainer(PushingTrainer):
             check_views(objective.config, self.train_dataset.views)
             self.training_images = TrainingImages(
                 self.train_dataset,
+                normalize=self.model.normalize,
                 batch_size=args.per_device_eval_batch_size,
                 num_workers=args.dataloader_num_workers,
                 seed=args.seed,
@@ -94,6 +96,26 @@ class MultiLabelTrainer(PushingTrainer):
         self.add_callback(ConciseLog if args.disable_tqdm else ConciseProgress)
 
     # ---- one step ----
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The Trainer's loader, with workers that live through all epochs, of which `PartialLabelImages` tell them."""
+        if not isinstance(self.train_dataset, PartialLabelImages):
+            return super().get_train_dataloader()
+        args = self.args
+        loader: DataLoader = DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            self._train_batch_size,
+            sampler=self._get_train_sampler(),
+            drop_last=args.dataloader_drop_last,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            persistent_workers=args.dataloader_num_workers > 0,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            pin_memory=args.dataloader_pin_memory,
+            generator=torch.Generator(),  # else it would draw from torch's global one whenever workers start
+        )
+        return self.accelerator.prepare(loader)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -101,8 +101,8 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 raise ValueError(f"`lr_factors.{prefix}` must be a number above 0, got {factor!r}.")
         if self.dataloader_persistent_workers:
             raise ValueError(
-                "`dataloader_persistent_workers` must be false: such workers never hear of the next epoch, so every "
-                "epoch would show the same random views. `dataloader_num_workers` may be any number."
+                "`dataloader_persistent_workers` must be false: the workers for training images live through epochs "
+                "anyway, and those for evaluation would show the images of the first call in all later ones."
             )
         if not torch.accelerator.is_available():
             self.use_cpu = True  # without it transformers refuses bf16 on machines without a GPU

@@ -7,9 +7,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageFile
 
-from hf_mlrpl.data.images.photos import BadImageError, find_images, open_image
+from hf_mlrpl.data.images.photos import BadImageError, find_images, image_of, open_image, open_pixels, pixels_of
 
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]
 if Image.registered_extensions().get(".avif") in Image.SAVE:  # older Pillow has no AVIF
@@ -235,6 +236,70 @@ def test_damaged_bytes_give_an_image_or_the_named_error(format):
             outcomes.add("bad")
             assert f"{len(content)} bytes in memory" in str(error)
     assert "bad" in outcomes and outcomes <= {"bad", "RGB"}
+
+
+# ---- pixels without PIL ----
+
+
+def noise(width=53, height=37) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def with_orientation(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(noise(), "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(pytest.param(with_orientation(turn), id=f"orientation {turn}") for turn in range(10)),
+        *(pytest.param(encode(noise().convert(mode), "JPEG"), id=mode) for mode in ("L", "CMYK", "YCbCr")),
+        pytest.param(encode(noise(), "JPEG", progressive=True, subsampling=0), id="progressive"),
+        pytest.param(encode(noise(), "MPO", save_all=True, append_images=[noise().rotate(90)]), id="two in a file"),
+        pytest.param(encode(noise().convert("P"), "PNG", transparency=0), id="PNG"),
+        pytest.param(noise(), id="image"),
+    ],
+)
+def test_pixels_are_those_of_the_opened_image(content):
+    assert torch.equal(open_pixels(content), pixels_of(open_image(content)))
+    assert np.array_equal(image_of(open_pixels(content)), open_image(content))
+
+
+def test_pillow_decodes_no_plain_jpeg_file(monkeypatch):
+    contents = [encode(noise(), "JPEG"), with_orientation(6)]
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("slow"))
+    assert [open_pixels(content).shape for content in contents] == [(3, 37, 53), (3, 53, 37)]
+
+
+def test_damaged_jpeg_files_give_the_same_pixels_or_the_same_error(capfd):
+    rng = np.random.default_rng(0)
+    content, outcomes = np.frombuffer(encode(noise(), "JPEG"), np.uint8), set()
+    for attempt in range(200):
+        damaged = content[: rng.integers(2, len(content))].copy() if attempt % 4 == 0 else content.copy()
+        damaged[rng.integers(0, len(damaged), 3)] = rng.integers(0, 256, 3)
+        expected, found = (outcome(damaged.tobytes(), function) for function in (open_image, open_pixels))
+        assert np.array_equal(expected, found)
+        outcomes.add(type(found))
+    assert outcomes == {str, np.ndarray}
+
+
+def outcome(content: bytes, function) -> np.ndarray | str:
+    """Pixels, or what is wrong with the file."""
+    try:
+        image = function(content)
+    except BadImageError as error:
+        return error.fault
+    return np.asarray(image_of(image) if isinstance(image, torch.Tensor) else image)
+
+
+@pytest.mark.parametrize(
+    ("draft", "size"), [(None, (64, 96)), (65, (64, 96)), (64, (64, 96)), (32, (32, 48)), (9, (16, 24))]
+)
+def test_a_jpeg_file_is_decoded_at_the_smallest_size_with_enough_pixels(draft, size):
+    assert open_pixels(encode(photo((96, 64)), "JPEG"), draft=draft).shape == (3, *size)
+    assert open_pixels(encode(photo((96, 64)), "PNG"), draft=draft).shape == (3, 64, 96)
 
 
 def test_find_images_is_sorted_and_recursive(tmp_path):

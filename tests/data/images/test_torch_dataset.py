@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,13 +15,13 @@ from hf_mlrpl.data.images.torch_dataset import PartialLabelImages
 from hf_mlrpl.data.images.views import View, plain_view, shift_view, strong_shift_view
 from hf_mlrpl.data.protocols.rules import RandomKnown
 
-SIZE, MEAN, STD = (32, 32), [0.5] * 3, [0.25] * 3
+SIZE = (32, 32)
 
 
 def images(dataset=None, view=shift_view, **settings) -> PartialLabelImages:
     dataset = load_digit_scenes("train", 6) if dataset is None else dataset
-    plain = plain_view(SIZE, MEAN, STD)
-    return PartialLabelImages(dataset, view(SIZE, MEAN, STD), plain_view=plain, image_size=SIZE, **settings)
+    plain = plain_view(SIZE)
+    return PartialLabelImages(dataset, view(SIZE), plain_view=plain, image_size=SIZE, **settings)
 
 
 def pixels(images: PartialLabelImages, **settings) -> torch.Tensor:
@@ -52,10 +53,25 @@ def test_images_are_kept_only_if_all_of_them_fit(monkeypatch):
         assert len(some._kept) == expected
 
 
-def test_workers_end_with_the_epoch_and_keep_nothing():
+def test_workers_that_live_on_hear_of_the_next_epoch():
+    some, expected = images(), images()
+    loader = DataLoader(some, 2, num_workers=2, persistent_workers=True)
+    for epoch in (0, 1, 5):
+        some.set_epoch(epoch)
+        expected.set_epoch(epoch)
+        assert torch.equal(torch.cat([batch["pixel_values"] for batch in loader]), pixels(expected))
+    assert some._kept == {}, "it is the workers that keep images"
+
+
+def test_each_worker_keeps_images_only_if_there_is_room_for_as_many_copies(monkeypatch):
     some = images()
-    assert torch.equal(pixels(some, num_workers=1), pixels(images()))
-    assert some._kept == {}
+    size = sum(pixels.nbytes for pixels in some._prepared(0).values())
+    monkeypatch.setattr(torch_dataset, "get_worker_info", lambda: SimpleNamespace(num_workers=2))
+    for limit, expected in ((12 * size, 6), (12 * size - 1, 0)):
+        monkeypatch.setattr(torch_dataset, "MAX_KEPT_BYTES", limit)
+        some = images()
+        pixels(some)
+        assert len(some._kept) == expected
 
 
 def test_a_changed_item_does_not_come_again():
@@ -77,7 +93,7 @@ def test_the_same_images_without_augmentation():
 
 
 def with_views(dataset=None, **further) -> PartialLabelImages:
-    views = {name: view(SIZE, MEAN, STD) for name, view in further.items()}
+    views = {name: view(SIZE) for name, view in further.items()}
     return images(dataset, further_views=views)
 
 
@@ -111,18 +127,18 @@ def test_another_name_draws_otherwise():
 
 def test_an_image_is_opened_once_and_prepared_once_for_equal_views(monkeypatch):
     opened, prepared = [], []
-    open_image = torch_dataset.open_image
-    monkeypatch.setattr(torch_dataset, "open_image", lambda *a, **k: opened.append(1) or open_image(*a, **k))
-    plain = plain_view(SIZE, MEAN, STD)
+    open_pixels = torch_dataset.open_pixels
+    monkeypatch.setattr(torch_dataset, "open_pixels", lambda *a, **k: opened.append(1) or open_pixels(*a, **k))
+    plain = plain_view(SIZE)
     counted = View(lambda image: prepared.append(1) or plain(image))
     some = PartialLabelImages(
         load_digit_scenes("train", 2),
         counted,
         image_size=SIZE,
-        further_views={"weak": counted, "strong": strong_shift_view(SIZE, MEAN, STD)},
+        further_views={"weak": counted, "strong": strong_shift_view(SIZE)},
     )
     some[0]
-    assert (len(opened), len(prepared)) == (1, 1) and some._kept == {}, "one view needs the image itself"
+    assert (len(opened), len(prepared)) == (1, 1)
 
 
 def test_kept_views_change_nothing():
@@ -158,7 +174,7 @@ def undecoded(dataset) -> list[dict]:
     return dataset.cast_column("image", Image(decode=False))["image"]
 
 
-@pytest.mark.parametrize("views", [{}, {"weak": shift_view(SIZE, MEAN, STD)}])
+@pytest.mark.parametrize("views", [{}, {"weak": shift_view(SIZE)}])
 def test_another_image_takes_the_place_of_a_bad_one(views):
     dataset = hide_labels(with_bad_rows(1, 2, 3), RandomKnown(0.5))
     some = images(dataset, on_bad_image="replace", with_full_labels=True, further_views=views)
@@ -196,7 +212,7 @@ def test_only_bad_images_are_an_error(num_workers):
 
 
 def test_all_views_of_a_skipped_image_are_black():
-    views = {"weak": shift_view(SIZE, MEAN, STD)}
+    views = {"weak": shift_view(SIZE)}
     item = images(with_bad_rows(0), on_bad_image="skip", further_views=views)[0]
     assert item["weak"].shape == (3, *SIZE) and not item["weak"].any() and not item["labels"].any()
 
@@ -215,5 +231,5 @@ def test_an_image_that_two_processes_cannot_read_counts_once(monkeypatch):
     for some, rows in ((first, (0, 1)), (second, (1, 2))):
         for row in rows:
             some[row]
-    monkeypatch.setattr(torch_dataset, "sum_over_processes", lambda bad: bad + second._is_bad.int())
+    monkeypatch.setattr(torch_dataset, "sum_over_processes", lambda bad: bad + second.is_bad.int())
     assert first.count_bad_images() == 3

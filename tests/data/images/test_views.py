@@ -1,3 +1,4 @@
+import io
 import random
 
 import numpy as np
@@ -7,15 +8,16 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from hf_mlrpl.data.images import random_operations
+from hf_mlrpl.data.images.photos import image_of, open_pixels, pixels_of
 from hf_mlrpl.data.images.random_operations import OPERATIONS, cover_half
-from hf_mlrpl.data.images.views import plain_view
+from hf_mlrpl.data.images.views import crop_flip_view, plain_view
 from hf_mlrpl.registry import VIEWS, load
 
-SIZE, MEAN, STD = (32, 24), [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
+SIZE = (32, 24)
 
 
 def view(name: str):
-    return load(VIEWS[name].target)(SIZE, MEAN, STD)
+    return load(VIEWS[name].target)(SIZE)
 
 
 @pytest.fixture
@@ -27,50 +29,84 @@ def photo() -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
+@pytest.fixture
+def pixels(photo) -> torch.Tensor:
+    return pixels_of(photo)
+
+
 @pytest.mark.parametrize("name", VIEWS)
-def test_a_view_is_a_normalised_tensor_and_draws_from_torch_only(name, photo):
-    before, states = np.asarray(photo).copy(), (random.getstate(), np.random.get_state()[1].copy())
+def test_a_view_has_the_size_of_the_model_and_draws_from_torch_only(name, pixels):
+    before, states = pixels.clone(), (random.getstate(), np.random.get_state()[1].copy())
     for seed in range(20):
         torch.manual_seed(seed)
-        pixels = view(name)(photo)
-        assert type(pixels) is torch.Tensor and pixels.dtype == torch.float32 and pixels.shape == (3, *SIZE)
+        seen = view(name)(pixels)
+        assert type(seen) is torch.Tensor and seen.dtype == torch.uint8 and seen.shape == (3, *SIZE)
         torch.manual_seed(seed)
-        assert torch.equal(pixels, view(name)(photo))
-        levels = pixels * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
-        assert -1e-6 <= levels.min() and levels.max() <= 1 + 1e-6
+        assert torch.equal(seen, view(name)(pixels))
     assert random.getstate() == states[0] and np.array_equal(np.random.get_state()[1], states[1])
-    assert np.array_equal(np.asarray(photo), before)
+    assert torch.equal(pixels, before)
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_only_the_second_step_is_random(name, photo):
+def test_only_the_second_step_is_random(name, pixels):
     state = torch.get_rng_state()
-    prepared = view(name).prepare(photo)
+    prepared = view(name).prepare(pixels)
     assert torch.equal(torch.get_rng_state(), state)
-    kept = prepared.clone() if isinstance(prepared, torch.Tensor) else prepared.copy()
+    kept = prepared.clone()
     view(name).augment(prepared)
-    assert torch.equal(prepared, kept) if isinstance(prepared, torch.Tensor) else prepared == kept
+    assert torch.equal(prepared, kept)
 
 
-def test_a_shift_is_that_of_the_padded_image(photo):
-    """The kept part ends with the padding; the published order is to crop first and to normalise last."""
+def plain_crop_flip(photo: Image.Image, size: int = 448) -> torch.Tensor:
+    """The view `crop_flip` with operations of PIL alone, as it was published."""
+    bicubic = v2.InterpolationMode.BICUBIC
+    scaled = [round(size * crop / 448) for crop in (512, 448, 384, 320, 256)]
+    crops = v2.RandomChoice([v2.RandomCrop(crop) for crop in scaled])
+    whole, part = v2.Resize((scaled[0], scaled[0]), bicubic), v2.Resize((size, size), bicubic)
+    return pixels_of(v2.Compose([whole, crops, part, v2.RandomHorizontalFlip()])(photo))
+
+
+def test_tensors_differ_from_pillow_by_rounding_only(coco_mini):
+    differences = []
+    for seed, path in enumerate(sorted((coco_mini / "images").iterdir())[:12]):
+        photo = Image.open(path).convert("RGB").resize((640, 480))
+        torch.manual_seed(seed)
+        expected = plain_crop_flip(photo)
+        torch.manual_seed(seed)
+        differences.append((crop_flip_view((448, 448))(pixels_of(photo)).int() - expected.int()).abs())
+    differences = torch.stack(differences).float()
+    assert differences.max() <= 2 and differences.mean() < 0.02
+
+
+def test_a_large_photo_decoded_small_shows_nearly_the_same(coco_mini):
+    path = sorted((coco_mini / "images").iterdir())[0]
+    large, content = Image.open(path).convert("RGB").resize((1600, 1200), Image.Resampling.BICUBIC), io.BytesIO()
+    large.save(content, "JPEG", quality=95)
+    seen = view("crop_flip")
+    whole, draft = (open_pixels(content.getvalue(), draft=side) for side in (None, seen.least_side))
+    assert whole.shape == (3, 1200, 1600) and draft.shape == (3, 150, 200)
+    differences = (plain_view((128, 128))(draft).int() - plain_view((128, 128))(whole).int()).abs().float()
+    assert 0 < differences.mean() < 1.5
+
+
+def test_a_shift_is_that_of_the_padded_image(pixels):
+    """The kept part ends with the padding; the published order is to crop first."""
     resize, crop = v2.Resize(SIZE, v2.InterpolationMode.BICUBIC), v2.RandomCrop(SIZE, (3, 4), padding_mode="edge")
-    plain = plain_view(SIZE, MEAN, STD)
     for seed in range(10):
         torch.manual_seed(seed)
-        expected = plain(crop(resize(photo)))
+        expected = crop(resize(pixels))
         torch.manual_seed(seed)
-        assert torch.equal(view("shift")(photo), expected)
+        assert torch.equal(view("shift")(pixels), expected)
 
 
 @pytest.mark.parametrize("name, axes", [("flip", [[], [2]]), ("flip_both", [[], [1], [2], [1, 2]])])
-def test_flips(name, axes, photo):
-    plain = view("plain")(photo)
+def test_flips(name, axes, pixels):
+    plain = view("plain")(pixels)
     expected = [plain.flip(flipped) for flipped in axes]
     counts = [0] * len(axes)
     for seed in range(200):
         torch.manual_seed(seed)
-        flipped = view(name)(photo)
+        flipped = view(name)(pixels)
         counts[next(i for i, candidate in enumerate(expected) if torch.equal(flipped, candidate))] += 1
     assert min(counts) > 100 / len(axes)
 
@@ -89,19 +125,18 @@ def test_the_centre_of_a_photo():
         resized = photo.resize((int(width * scale), int(height * scale)), Image.Resampling.BILINEAR)
         left, top = place
         expected = np.asarray(resized)[top : top + size[0], left : left + size[1]]
-        pixels = (255 * center_crop(size, [0.0] * 3, [1.0] * 3)(photo)).round()
-        assert np.array_equal(pixels.permute(1, 2, 0), expected)
+        assert np.abs(np.asarray(center_crop(size)(pixels_of(photo)).permute(1, 2, 0), int) - expected).max() <= 1
 
 
 def test_the_weak_view_mirrors_half_of_the_images_and_cuts_out_parts():
     """What a pixel of the view shows can be read off an image whose colours are its coordinates."""
     rows, columns = np.mgrid[0:200, 0:240]
-    coordinates = Image.fromarray(np.stack([columns, rows, rows], axis=-1).astype(np.uint8))
-    weak = load(VIEWS["weak"].target)((32, 32), [0.0] * 3, [1.0] * 3)
+    coordinates = torch.from_numpy(np.stack([columns, rows, rows]).astype(np.uint8))
+    weak = load(VIEWS["weak"].target)((32, 32))
     areas, ratios, mirrored = [], [], 0
     for seed in range(300):
         torch.manual_seed(seed)
-        pixels = 255 * weak(coordinates)
+        pixels = weak(coordinates).int()
         x, y = pixels[0, 0], pixels[1, :, 0]
         mirrored += bool(x[0] > x[-1])
         width, height = (x[0] - x[-1]).abs() * 32 / 31, (y[-1] - y[0]) * 32 / 31
@@ -113,14 +148,14 @@ def test_the_weak_view_mirrors_half_of_the_images_and_cuts_out_parts():
 
 
 @pytest.mark.parametrize(("strong", "weak"), [("strong", "weak"), ("strong_shift", "shift")])
-def test_a_strong_view_is_the_weak_one_of_a_changed_image(strong, weak, photo, monkeypatch):
+def test_a_strong_view_is_the_weak_one_of_a_changed_image(strong, weak, pixels, monkeypatch):
     monkeypatch.setattr(random_operations, "STRONG_OPERATIONS", {"identity": lambda image: image})
     monkeypatch.setattr(random_operations, "_cover", lambda image, *_: image)
     torch.manual_seed(0)
-    random_operations.strong_operations(photo)
-    expected = view(weak)(photo)
+    random_operations.strong_operations(image_of(pixels))
+    expected = view(weak)(pixels)
     torch.manual_seed(0)
-    assert torch.equal(view(strong)(photo), expected)
+    assert torch.equal(view(strong)(pixels), expected)
 
 
 # ---- random operations ----

@@ -7,11 +7,16 @@ import struct
 import urllib.request
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
 
 IMAGE_SUFFIXES = (
     ".avif .bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # compared in lower case
@@ -35,6 +40,12 @@ _DECODING_ERRORS = (
 )
 _TOO_LARGE = (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError)
 
+# EXIF orientations where width and height are exchanged, and the axes that are mirrored after that.
+_TURNED = (5, 6, 7, 8)
+_FLIPPED = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}
+
+Source = str | os.PathLike | bytes | dict | Image.Image
+
 
 class BadImageError(ValueError):
     """An image that cannot be read. The message names the file and the row, the fault, and the way out."""
@@ -42,12 +53,7 @@ class BadImageError(ValueError):
     fault: str = ""  # the fault alone, for a list of many bad images
 
 
-def open_image(
-    source: str | os.PathLike | bytes | dict | Image.Image,
-    name: str | None = None,
-    *,
-    timeout: float = DOWNLOAD_TIMEOUT,
-) -> Image.Image:
+def open_image(source: Source, name: str | None = None, *, timeout: float = DOWNLOAD_TIMEOUT) -> Image.Image:
     """The image as 8 bit RGB, upright.
 
     Animations give their first frame, transparent pixels become white, and the EXIF orientation is applied. 16 bit
@@ -64,22 +70,37 @@ def open_image(
         BadImageError: whatever is wrong with the image.
     """
     label = _describe(source, name)
-    if isinstance(source, Image.Image):
-        return _decode(source, label)
-    file: Any = source
-    if isinstance(source, dict):
-        file = source.get("path") if source.get("bytes") is None else source["bytes"]
-    if file is None:
-        raise _bad_image(label, "there is neither a path nor bytes")
-    if not isinstance(file, str | os.PathLike | bytes | bytearray):
-        raise TypeError(
-            f"An image must be a path, an address, bytes, a dict with `path` and `bytes`, or a PIL image, got "
-            f"{type(file).__name__} for {label}."
-        )
-    content = bytes(file) if isinstance(file, bytes | bytearray) else _read(file, label, timeout)
-    if not content:
-        raise _bad_image(label, "the file is empty (0 bytes)")
-    return _decode(content, label)
+    content = _content(source, label, timeout)
+    with _named_faults(label):
+        return _upright_rgb(_open(content))
+
+
+def open_pixels(source: Source, name: str | None = None, *, draft: int | None = None) -> Tensor:
+    """The pixels of `open_image`, `(3, height, width)` uint8, which most JPEG files give twice as fast without PIL.
+
+    Args:
+        draft: decode a JPEG file at a half, a quarter or an eighth of its width and height, the smallest of them with
+            at least so many pixels on each side. Much faster for large photos; the pixels differ a little.
+    """
+    label = _describe(source, name)
+    content = _content(source, label)
+    with _named_faults(label):
+        image = _open(content)
+        full_size = image.size
+        if draft is not None and isinstance(content, bytes):
+            image.draft(None, (draft, draft))
+        pixels = _decode_jpeg(content, image) if image.size == full_size else None
+        return pixels_of(_upright_rgb(image)) if pixels is None else pixels
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """The pixels of an RGB image, `(3, height, width)` uint8; in memory the channels of a pixel stand together."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def image_of(pixels: Tensor) -> Image.Image:
+    """The image of PIL with these pixels, `(3, height, width)` uint8."""
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def find_images(folder: str | os.PathLike) -> list[Path]:
@@ -102,6 +123,26 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 def is_url(source: object) -> bool:
     """Whether `source` is an http or https address."""
     return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
+
+
+def _content(source: Source, label: str, timeout: float = DOWNLOAD_TIMEOUT) -> bytes | Image.Image:
+    """The bytes of the file, or the image of PIL that came in its place."""
+    if isinstance(source, Image.Image):
+        return source
+    file: Any = source
+    if isinstance(source, dict):
+        file = source.get("path") if source.get("bytes") is None else source["bytes"]
+    if file is None:
+        raise _bad_image(label, "there is neither a path nor bytes")
+    if not isinstance(file, str | os.PathLike | bytes | bytearray):
+        raise TypeError(
+            f"An image must be a path, an address, bytes, a dict with `path` and `bytes`, or a PIL image, got "
+            f"{type(file).__name__} for {label}."
+        )
+    content = bytes(file) if isinstance(file, bytes | bytearray) else _read(file, label, timeout)
+    if not content:
+        raise _bad_image(label, "the file is empty (0 bytes)")
+    return content
 
 
 def _read(source: str | os.PathLike, label: str, timeout: float) -> bytes:
@@ -132,13 +173,13 @@ def _download(url: str, label: str, timeout: float) -> bytes:
     return content
 
 
-def _decode(source: Image.Image | bytes, label: str) -> Image.Image:
+@contextmanager
+def _named_faults(label: str) -> Iterator[None]:
+    """Inside the block, what is wrong with an image becomes a `BadImageError` that names it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(source)) if isinstance(source, bytes) else source
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield
     except _TOO_LARGE as error:
         advice = "Shrink it, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file"
         raise _bad_image(label, f"the image is too large ({error})", advice) from error
@@ -146,6 +187,29 @@ def _decode(source: Image.Image | bytes, label: str) -> Image.Image:
         raise _bad_image(label, "this is not an image, or of an unknown format") from None
     except _DECODING_ERRORS as error:
         raise _bad_image(label, f"the image is damaged or truncated ({error})") from error
+
+
+def _open(content: bytes | Image.Image) -> Image.Image:
+    return Image.open(io.BytesIO(content)) if isinstance(content, bytes) else content
+
+
+def _decode_jpeg(content: bytes | Image.Image, header: Image.Image) -> Tensor | None:
+    """The upright pixels of a grey or RGB JPEG file; `None` of all others, and of what is damaged."""
+    is_plain = header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB")
+    if not is_plain or not isinstance(content, bytes):
+        return None
+    try:
+        pixels = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
+    except RuntimeError:
+        return None
+    orientation = header.getexif().get(ExifTags.Base.Orientation, 1)
+    upright = pixels.mT if orientation in _TURNED else pixels
+    return upright.flip(_FLIPPED[orientation]) if orientation in _FLIPPED else upright
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

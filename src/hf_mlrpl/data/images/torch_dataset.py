@@ -4,15 +4,16 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from ...distributed import sum_over_processes
 from ..columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix
-from .photos import BadImageError, open_image
+from .photos import BadImageError, open_pixels
 from .views import View
 
 if TYPE_CHECKING:
@@ -39,23 +40,24 @@ def _seeded(key: int) -> Iterator[None]:
 class PartialLabelImages(torch.utils.data.Dataset):
     """Opens, transforms and pairs images with their labels; each item is a dictionary of tensors.
 
-    Items have `pixel_values`, `labels`, `index` (the row of the image, for what is remembered of it), and, on request,
-    `full_labels` and further views of the image, each under its own name.
+    Items have `pixel_values`, bytes that the model normalises, `labels`, `index` (the row of the image, for what is
+    remembered of it), and, on request, `full_labels` and further views of the image, each under its own name.
 
     The random choices of a view depend on the seed, the epoch, the image's id and the name alone. So they are the same
     whatever the number of workers and processes, and after resuming in mid-epoch.
 
-    If all prepared images fit into 256 MiB, they stay in memory from one epoch to the next. Worker processes end with
-    the epoch, so this speeds up `num_workers=0` only.
+    If all prepared images fit into 256 MiB, once for each worker process, they stay in memory from one epoch to the
+    next.
 
     Args:
         dataset: a data set with the columns of `hf_mlrpl.data.columns`.
-        view: maps a PIL image to a tensor `(3, height, width)`.
+        view: what happens to an image.
         plain_view: the view without random choices, for `without_augmentation`; by default `view`.
         further_views: other views of the same image, by the names that an objective knows them by.
         on_bad_image: what becomes of an unreadable image; `count_bad_images` counts them. "error" stops with its name.
             "replace", for training: the item is that of another image, with its labels and its `index`, drawn anew in
             each epoch. "skip", for evaluation: a black image without known labels, which no metric sees.
+        draft: decode JPEG photos that are at least twice as large as the views need at a part of their size.
         with_full_labels: add the hidden labels, for measuring pseudo-labels.
     """
 
@@ -69,6 +71,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         further_views: Mapping[str, View] | None = None,
         seed: int = 0,
         on_bad_image: Literal["error", "replace", "skip"] = "error",
+        draft: bool = False,
         with_full_labels: bool = False,
     ):
         from datasets import Image
@@ -84,16 +87,21 @@ class PartialLabelImages(torch.utils.data.Dataset):
         self.views = {PIXELS: view, **(further_views or {})}
         self.plain_view, self.image_size = plain_view or view, image_size
         self._kept: dict[int, dict[View, Tensor]] = {}  # prepared images by row
-        self.seed, self.epoch = seed, 0
-        self.on_bad_image = on_bad_image
-        self._is_bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()  # workers write into it
+        self.seed, self.on_bad_image, self.draft = seed, on_bad_image, draft
+        # Seen by worker processes that live on: they read the epoch, and write which images are bad.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.is_bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
-        """Draw other random views; workers started afterwards see it."""
-        self.epoch = epoch
+        """Draw other random views from now on, also in the worker processes that run."""
+        self._epoch.fill_(epoch)
 
     def without_augmentation(self) -> "PartialLabelImages":
         """The same images and labels as the model sees them at inference; what would be replaced is skipped."""
@@ -120,7 +128,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
 
     def count_bad_images(self) -> int:
         """Unreadable images met so far by any process, each counted once. All processes must call it."""
-        return int(sum_over_processes(self._is_bad.int()).count_nonzero())
+        return int(sum_over_processes(self.is_bad.int()).count_nonzero())
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         pixels = self._pixels(index)
@@ -130,7 +138,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         if self.full_labels is not None:
             item[FULL_LABELS] = torch.from_numpy(np.array(self.full_labels[index]))
         if pixels is None:
-            pixels = {name: torch.zeros(3, *self.image_size) for name in self.views}
+            pixels = {name: torch.zeros(3, *self.image_size, dtype=torch.uint8) for name in self.views}
             item = {name: torch.zeros_like(labels) for name, labels in item.items()}
         return {**pixels, **item, "index": torch.tensor(index)}
 
@@ -141,7 +149,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         except BadImageError:
             if self.on_bad_image == "error":
                 raise
-            self._is_bad[index] = True
+            self.is_bad[index] = True
             return None
         pixels = {}
         for name, view in self.views.items():
@@ -165,23 +173,27 @@ class PartialLabelImages(torch.utils.data.Dataset):
             "says what is wrong with it."
         )
 
-    def _prepared(self, index: int) -> dict[View, Any]:
+    def _prepared(self, index: int) -> dict[View, Tensor]:
         """What is the same of the image in every epoch, for each of the different views; the image is opened once."""
         if index in self._kept:  # whatever is done to it, it stays as it is
             return {view: kept.clone() for view, kept in self._kept[index].items()}
-        stored: dict[str, Any] = self._images[index][IMAGE]
-        image = open_image(stored, name=f"image {self.image_ids[index]}")
-        prepared = {view: view.prepare(image) for view in dict.fromkeys(self.views.values())}
-        if torch.utils.data.get_worker_info() is None:
-            self._keep(index, prepared)
+        pixels = open_pixels(self._images[index][IMAGE], f"image {self.image_ids[index]}", draft=self._least_side())
+        prepared = {view: view.prepare(pixels) for view in dict.fromkeys(self.views.values())}
+        self._keep(index, prepared)
         return prepared
 
-    def _keep(self, index: int, prepared: dict[View, Any]) -> None:
-        """Keep what is prepared in memory, if it is for all views, and there is room for all images."""
-        tensors = {view: image for view, image in prepared.items() if isinstance(image, Tensor)}
-        size = sum(image.nbytes for image in tensors.values())
-        if len(tensors) == len(prepared) and size * len(self) <= MAX_KEPT_BYTES:
-            self._kept[index] = {view: image.clone() for view, image in tensors.items()}
+    def _least_side(self) -> int | None:
+        """Pixels on both sides of a photo that are enough for all views, if it may be decoded smaller than it is."""
+        sides = [view.least_side for view in self.views.values()]
+        enough = [side for side in sides if side is not None]
+        return max(enough) if self.draft and len(enough) == len(sides) else None
+
+    def _keep(self, index: int, prepared: dict[View, Tensor]) -> None:
+        """Keep what is prepared in memory, if there is room for all images in each of the worker processes."""
+        worker = get_worker_info()
+        num_copies = len(self) * (worker.num_workers if worker else 1)
+        if sum(pixels.nbytes for pixels in prepared.values()) * num_copies <= MAX_KEPT_BYTES:
+            self._kept[index] = {view: pixels.clone() for view, pixels in prepared.items()}
 
     def _key(self, index: int, view: str) -> int:
         text = f"{self.seed}/{self.epoch}/{self.image_ids[index]}"

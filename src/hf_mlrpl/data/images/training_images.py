@@ -1,6 +1,6 @@
 """The training set as an objective sees it: its known labels, and passes over its images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .torch_dataset import PartialLabelImages
+from .torch_dataset import PIXELS, PartialLabelImages
 
 
 class TrainingImages:
@@ -17,6 +17,7 @@ class TrainingImages:
 
     Args:
         dataset: the images of the training run.
+        normalize: the model's, which makes numbers of bytes, on the device.
         batch_size: images of a batch on each process.
         num_workers: worker processes that open images.
         seed: seed of the run, for objectives that need random numbers outside of the training steps.
@@ -27,12 +28,14 @@ class TrainingImages:
         self,
         dataset: PartialLabelImages,
         *,
+        normalize: Callable[[Tensor], Tensor],
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
         show_progress: bool = False,
     ):
         self._dataset = dataset.without_augmentation()
+        self.normalize = normalize
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.show_progress = show_progress
 
@@ -63,7 +66,8 @@ class TrainingImages:
             first: row to begin with, for a pass that goes on after an interruption.
 
         Yields:
-            Dictionaries with `pixel_values`, `labels` and `index`, on the device of the process.
+            Dictionaries with `pixel_values`, `labels`, `index` and `readable`, `(batch_size,)`, on the device of the
+            process. An unreadable image has no known labels.
         """
         state = PartialState()
         rounds = -(-(len(self) - first) // state.num_processes)
@@ -81,4 +85,6 @@ class TrainingImages:
             tqdm(loader, desc=description, disable=hidden, leave=False), places.split(self.batch_size), strict=True
         ):
             batch["index"] = place.where(place < len(self), -1)
-            yield {name: tensor.to(state.device, non_blocking=True) for name, tensor in batch.items()}
+            batch["readable"] = ~self._dataset.is_bad[place % len(self)]
+            batch = {name: tensor.to(state.device, non_blocking=True) for name, tensor in batch.items()}
+            yield batch | {PIXELS: self.normalize(batch[PIXELS])}

@@ -1,12 +1,12 @@
 """Views: what happens to a training image between the file and the model.
 
-All random choices come from torch's global generator, which `PartialLabelImages` sets per image and epoch.
+A view works on bytes; `normalized` makes numbers of them where the model runs. All random choices come from torch's
+global generator, which `PartialLabelImages` sets per image and epoch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cache, partial
 
 import torch
 from PIL import Image
@@ -14,98 +14,131 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
+from .photos import image_of, pixels_of
 from .random_operations import cover_half, random_operations, strong_operations
+
+SMALLEST_PART = 0.08  # of the area of an image, that the view `weak` cuts out
 
 
 @dataclass(frozen=True)
 class View:
-    """From an image to the `(3, height, width)` tensor that the model sees, in two steps.
+    """From the pixels of an image, `(3, any height, any width)` uint8, to those that the model sees, in two steps.
 
-    prepare: what is the same in every epoch. Where its result is a tensor, it is kept in memory for a small data set.
+    prepare: what is the same in every epoch; its result is kept in memory for a small data set.
     augment: the random choices; it must not change what it is given.
+    least_side: an image with so many pixels on both sides is large enough, see `draft` of `open_pixels`.
     """
 
-    prepare: Callable[[Image.Image], Any]
-    augment: Callable[[Any], Tensor] = nn.Identity()
+    prepare: Callable[[Tensor], Tensor]
+    augment: Callable[[Tensor], Tensor] = nn.Identity()
+    least_side: int | None = None
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        return self.augment(self.prepare(image))
-
-
-def plain_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
-    """Resize to `size`, (height, width), and normalise: what the image processor of most models does at inference."""
-    return View(v2.Compose([_resize(size), *_to_normalized_tensor(mean, std)]))
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return self.augment(self.prepare(pixels))
 
 
-def center_crop_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def normalized(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Bytes `(..., 3, height, width)` as a model wants them, with the same bits as from its image processor.
+
+    Numbers that are no bytes come back as they are: a processor has normalised them.
+    """
+    if pixels.dtype != torch.uint8:
+        return pixels
+    levels, deviation = _channel_levels(tuple(mean), tuple(std), pixels.device)
+    return pixels.float().sub_(levels).div_(deviation)
+
+
+@cache  # a copy to the device in every step would make the host wait for it
+def _channel_levels(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel in grey levels, `(3, 1, 1)` each."""
+    levels, deviation = (torch.tensor(values).view(3, 1, 1) * 255 for values in (mean, std))
+    return levels.to(device), deviation.to(device)
+
+
+def plain_view(size: tuple[int, int]) -> View:
+    """Resize to `size`, (height, width): what the image processor of most models does at inference."""
+    return View(_resize(size), least_side=max(size))
+
+
+def center_crop_view(size: tuple[int, int]) -> View:
     """Resize the shorter side to the longer one of `size`, cut out the centre (SCPNet).
 
     The image processor of a model with `resize: crop` does so at inference, and rounds as this does: an odd number of
     pixels loses one less at the left and at the top.
     """
     resize = v2.Resize(max(size), interpolation=InterpolationMode.BILINEAR)
-    return View(v2.Compose([resize, partial(_center_crop, size=size), *_to_normalized_tensor(mean, std)]))
+    return View(v2.Compose([resize, partial(_center_crop, size=size)]), least_side=max(size))
 
 
-def shift_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def shift_view(size: tuple[int, int]) -> View:
     """Resize, and move the image by up to an eighth of its side; the edge is repeated."""
     pad = v2.Pad([size[1] // 8, size[0] // 8], padding_mode="edge")
-    return View(v2.Compose([_resize(size), *_to_normalized_tensor(mean, std), pad]), v2.RandomCrop(size))
+    return View(v2.Compose([_resize(size), pad]), v2.RandomCrop(size), max(size))
 
 
-def crop_flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def crop_flip_view(size: tuple[int, int]) -> View:
     """Training view of SST and SARB: at 448 px, resize to 512, crop 512, 448, 384, 320 or 256, resize, mirror."""
-    scales = (512, 448, 384, 320, 256)
-    crops = v2.RandomChoice([v2.RandomCrop(_scaled(size, scale / 448)) for scale in scales])
-    flip = v2.RandomHorizontalFlip()
-    augment = v2.Compose([crops, _resize(size), flip, *_to_normalized_tensor(mean, std)])
-    return View(_resize(_scaled(size, 512 / 448)), augment)
+    whole = _scaled(size, 512 / 448)
+    crops = v2.RandomChoice([v2.RandomCrop(_scaled(size, scale / 448)) for scale in (512, 448, 384, 320, 256)])
+    augment = v2.Compose([crops, _resize(size), v2.RandomHorizontalFlip()])
+    return View(_resize(whole), augment, max(whole))
 
 
-def crop_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def crop_view(size: tuple[int, int]) -> View:
     """Training view of SSGRL (ICCV 2019): at 576 px, resize to 640, crop 640, 576, 512, 384 or 320, resize."""
-    bilinear = InterpolationMode.BILINEAR
-    scales = (640, 576, 512, 384, 320)
-    crops = v2.RandomChoice([v2.RandomCrop(_scaled(size, scale / 576)) for scale in scales])
-    augment = v2.Compose([crops, _resize(size, bilinear), *_to_normalized_tensor(mean, std)])
-    return View(_resize(_scaled(size, 640 / 576), bilinear), augment)
+    bilinear, whole = InterpolationMode.BILINEAR, _scaled(size, 640 / 576)
+    crops = v2.RandomChoice([v2.RandomCrop(_scaled(size, scale / 576)) for scale in (640, 576, 512, 384, 320)])
+    return View(_resize(whole, bilinear), v2.Compose([crops, _resize(size, bilinear)]), max(whole))
 
 
-def flip_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def flip_view(size: tuple[int, int]) -> View:
     """Resize, and mirror half of the images (ROLE, LargeLoss)."""
-    return View(plain_view(size, mean, std).prepare, v2.RandomHorizontalFlip())
+    return View(_resize(size), v2.RandomHorizontalFlip(), max(size))
 
 
-def flip_both_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def flip_both_view(size: tuple[int, int]) -> View:
     """Resize, mirror half of the images, and turn half of them upside down (Soft Exposure on OpenImages)."""
     flips = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
-    return View(plain_view(size, mean, std).prepare, flips)
+    return View(_resize(size), flips, max(size))
 
 
-def randaugment_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def randaugment_view(size: tuple[int, int]) -> View:
     """Resize, cover up to a quarter of the image, and two random operations (ASL, SPLC, P-ASL, DualCoOp)."""
-    augment = v2.Compose([cover_half, random_operations, *_to_normalized_tensor(mean, std)])
-    return View(_resize(size, InterpolationMode.BILINEAR), augment)
+    return View(_resize(size, InterpolationMode.BILINEAR), partial(_with_pillow, _cover_and_change), max(size))
 
 
-def weak_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def weak_view(size: tuple[int, int]) -> View:
     """Mirror half of the images, and resize a part of 8 to 100 % of the area (SCPNet)."""
-    flip, crop = v2.RandomHorizontalFlip(), v2.RandomResizedCrop(size)
-    return View(nn.Identity(), v2.Compose([flip, crop, *_to_normalized_tensor(mean, std)]))
+    crop = v2.RandomResizedCrop(size, scale=(SMALLEST_PART, 1.0))
+    least_side = round(max(size) * SMALLEST_PART**-0.5)
+    return View(nn.Identity(), v2.Compose([v2.RandomHorizontalFlip(), crop]), least_side)
 
 
-def strong_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def strong_view(size: tuple[int, int]) -> View:
     """Three random operations, cover a part, and then the weak view (SCPNet)."""
-    return View(nn.Identity(), v2.Compose([strong_operations, weak_view(size, mean, std)]))
+    return _strong(weak_view(size))
 
 
-def strong_shift_view(size: tuple[int, int], mean: list[float], std: list[float]) -> View:
+def strong_shift_view(size: tuple[int, int]) -> View:
     """The strong twin of `shift`, for images that must not be mirrored or cut into small parts."""
-    return View(nn.Identity(), v2.Compose([strong_operations, shift_view(size, mean, std)]))
+    return _strong(shift_view(size))
 
 
-def _center_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return F.crop(image, (image.height - size[0]) // 2, (image.width - size[1]) // 2, *size)
+def _strong(weak: View) -> View:
+    return View(nn.Identity(), v2.Compose([partial(_with_pillow, strong_operations), weak]), weak.least_side)
+
+
+def _with_pillow(function: Callable[[Image.Image], Image.Image], pixels: Tensor) -> Tensor:
+    """Operations of PIL take a third of the time of those on tensors, and are the published ones."""
+    return pixels_of(function(image_of(pixels)))
+
+
+def _cover_and_change(image: Image.Image) -> Image.Image:
+    return random_operations(cover_half(image))
+
+
+def _center_crop(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.crop(pixels, (pixels.shape[1] - size[0]) // 2, (pixels.shape[2] - size[1]) // 2, *size)
 
 
 def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
@@ -114,7 +147,3 @@ def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
 
 def _resize(size: tuple[int, int], interpolation: InterpolationMode = InterpolationMode.BICUBIC) -> v2.Transform:
     return v2.Resize(size, interpolation=interpolation)
-
-
-def _to_normalized_tensor(mean: list[float], std: list[float]) -> list[v2.Transform]:
-    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std), v2.ToPureTensor()]

@@ -70,8 +70,7 @@ class CurriculumObjective(Objective):
         """
         for batch in images.batches("Curriculum"):
             index, pixel_values = batch["index"], batch["pixel_values"]
-            readable = pixel_values.flatten(1).any(dim=1, keepdim=True)  # an unreadable image is black
-            unknown = batch["labels"].eq(0) & self.pseudo_labels[index].eq(0) & readable
+            unknown = batch["labels"].eq(0) & self.pseudo_labels[index].eq(0) & batch["readable"].unsqueeze(1)
             samples = self.sample(model, pixel_values, images.seed * 1000 + seed)
             index, samples, unknown = (gather_rows(rows) for rows in (index, samples, unknown))
             order = index.argsort()[index.lt(0).sum() :]  # without the repeated images
