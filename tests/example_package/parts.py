@@ -54,5 +54,5 @@ class EveryNth:
         return np.where(np.arange(len(labels))[:, None] % self.n == 0, labels, 0).astype(np.int8)
 
 
-def upside_down_view(size, mean, std):
-    return View(plain_view(size, mean, std).prepare, F.vertical_flip)
+def upside_down_view(size):
+    return View(plain_view(size).prepare, F.vertical_flip)
