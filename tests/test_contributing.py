@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from tiny import build_model
 
 from hf_mlrpl import registry
 from hf_mlrpl.recipe.document import Recipe
@@ -48,8 +49,8 @@ def test_example_trains_from_its_recipe(method):
     recipe = Recipe.from_dict(parse_yaml(_block("Its recipe"), "the recipe"))
     assert recipe.method == method
     labels = np.array([[1, -1, 0], [0, 0, 1]], dtype=np.int8)
-    model = recipe.build_model(["a", "b", "c"], labels)
-    objective = recipe.build_objective(model.config)
+    model = build_model(recipe, ["a", "b", "c"], labels)
+    objective = recipe.objective.build(model.config)
     assert objective.config.unknown_weight == 0.2
     output = model(torch.randn(2, 3, 64, 64), torch.from_numpy(labels), objective, Progress(0, 10, 0.0))
     output.loss.backward()

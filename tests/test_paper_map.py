@@ -157,15 +157,15 @@ def test_header_of_a_recipe_has_the_published_numbers(name):
     recipe = Recipe.load(name)
     header = _header(RECIPES[name])
     assert header, f"{name} begins without a comment that says what it is"
-    data = (DATA_NAMES | {"voc": f"VOC {recipe.data.get('year', '2007')}"}).get(recipe.data["name"])
+    data = (DATA_NAMES | {"voc": f"VOC {recipe.data.settings.get('year', '2007')}"}).get(recipe.data.settings["name"])
     published = _section(PAGES[recipe.method], "Published and measured")
-    row = f"{data}, frozen image encoder" if recipe.model.get("trainable_backbone") == [] else data
+    row = f"{data}, frozen image encoder" if recipe.model.settings.get("trainable_backbone") == [] else data
     rows = [cells for cells in _rows(published) if cells[0] == row and len(cells) > 10]
     if data is None:
-        assert recipe.data["name"] not in published
+        assert recipe.data.settings["name"] not in published
     elif "Published: none" in header:
-        assert not (rows and "proportion" in recipe.data)
-    elif rows and "proportion" in recipe.data:
+        assert not (rows and "proportion" in recipe.data.settings)
+    elif rows and "proportion" in recipe.data.settings:
         (numbers,) = rows
         assert re.findall(r"\d\d\.\d", header.partition("published mAP")[2])[:9] == numbers[1:10]
         assert numbers[1] in header.partition("\n#   ")[0]

@@ -65,8 +65,8 @@ def test_its_recipe_trains_on_its_data(install, tmp_path):
     assert main(["train", "weak_negatives/squares", "training.disable_tqdm=true", "--output", str(output)]) == 0
     assert 0 <= json.loads((output / "metrics.json").read_text())["test_map"] <= 100
     recipe = Recipe.load(output / "recipe.yaml")
-    assert label_matrix(recipe.load_data().train)[:3].tolist() == [[-1, -1], [0, 0], [-1, 1]]
-    assert type(recipe.objective_config()).__module__ == "example_package.parts"
+    assert label_matrix(recipe.data.load().train)[:3].tolist() == [[-1, -1], [0, 0], [-1, 1]]
+    assert type(recipe.objective.config).__module__ == "example_package.parts"
     assert Recipe.load("weak_negatives/squares").name == "weak_negatives-squares"
 
 

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
-from transformers import set_seed
+from transformers import TrainerCallback
 
 from hf_mlrpl.data.columns import make_dataset
 from hf_mlrpl.data.images.torch_dataset import PartialLabelImages
 from hf_mlrpl.data.images.training_images import TrainingImages
 from hf_mlrpl.data.images.views import normalized, plain_view
 from hf_mlrpl.distributed import state_digest
+from hf_mlrpl.models.modeling_utils import MultiLabelPreTrainedModel
 from hf_mlrpl.objective import Objective, ObjectiveOutput
-from hf_mlrpl.recipe.document import Recipe, known_labels
+from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.registry import METHODS
 from hf_mlrpl.schedules import Progress
 from hf_mlrpl.trainer.trainer import MultiLabelTrainer
@@ -116,18 +117,14 @@ def write_recipe(folder: Path, method: str = "sst", **sections: dict[str, Any]) 
     return str(path)
 
 
-def make_trainer(recipe: Recipe, output: Path, **options: Any) -> MultiLabelTrainer:
+def make_trainer(recipe: Recipe, output: Path, callbacks: list[TrainerCallback] | None = None) -> MultiLabelTrainer:
     """What `hf-mlrpl train` trains with."""
-    arguments = recipe.build_arguments(str(output))
-    set_seed(arguments.seed)
-    splits = recipe.load_data()
-    model = recipe.build_model(splits.names, known_labels(splits.train), splits.train)
-    validation = None
-    if splits.validation is not None:
-        validation = recipe.build_images(splits.validation, model.config, training=False)
-    train = recipe.build_images(splits.train, model.config, training=True, seed=arguments.seed)
-    objective = recipe.build_objective(model.config)
-    return MultiLabelTrainer(model, arguments, objective, train_dataset=train, eval_dataset=validation, **options)
+    return recipe.build_trainer(output, callbacks=callbacks)
+
+
+def build_model(recipe: Recipe, names: list[str], labels: np.ndarray) -> MultiLabelPreTrainedModel:
+    """The model of `recipe` for data with these known labels."""
+    return recipe.model.build(recipe.model.config(names), labels)
 
 
 def tiny_model(method: str = "sst", num_labels: int = 5, **settings: Any) -> torch.nn.Module:
@@ -135,7 +132,7 @@ def tiny_model(method: str = "sst", num_labels: int = 5, **settings: Any) -> tor
     recipe = tiny_recipe(method, model=settings)
     torch.manual_seed(0)
     labels = torch.randint(-1, 2, (20, num_labels), dtype=torch.int8).numpy()
-    return recipe.build_model([str(i) for i in range(num_labels)], labels)
+    return build_model(recipe, [str(i) for i in range(num_labels)], labels)
 
 
 class GivenLogits(torch.nn.Module):

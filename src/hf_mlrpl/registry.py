@@ -174,6 +174,7 @@ METHODS.update(
             "SSGRL, also on mixtures of two feature maps",
             model=_SSGRL,
             page="mixup",
+            trains_any_model=True,
         ),
         "soft_exposure": _loss(
             ".methods.soft_exposure.objective_soft_exposure:SoftExposureObjective",

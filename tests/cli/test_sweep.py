@@ -128,7 +128,7 @@ def test_a_chart_over_the_known_proportion(file, started, tmp_path, monkeypatch)
 def test_other_settings_of_the_grid_are_lines_of_their_own():
     for name in ("proportion", "fraction"):
         run = sweep.Run("SST", ((f"data.{name}", 0.1), ("objective.bank_size", 50)), 0, "recipe", ())
-        assert (run.column, run.line) == (f"{name} 0.1, bank_size 50", "SST, bank_size 50")
+        assert (run.column, run.line(f"data.{name}")) == (f"{name} 0.1, bank_size 50", "SST, bank_size 50")
 
 
 def test_a_list_of_grids_is_tried_one_after_the_other(file):
@@ -139,7 +139,7 @@ def test_a_list_of_grids_is_tried_one_after_the_other(file):
     columns = list(dict.fromkeys(planned.column for planned in runs if planned.row == "SST"))
     assert columns == ["proportion 0.5", "proportion 1.0", "protocol single_positive"]
     recipe = Recipe.load(runs[4].recipe, list(runs[4].overrides))
-    assert recipe.data["protocol"] == "single_positive" and "proportion" not in recipe.data
+    assert recipe.data.settings["protocol"] == "single_positive" and "proportion" not in recipe.data.settings
 
 
 def test_one_proportion_makes_no_chart(file, started, tmp_path):

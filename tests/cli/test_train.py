@@ -142,7 +142,7 @@ def test_overwrite_starts_afresh(tmp_path):
     assert main([*command, "training.num_train_epochs=1", "--overwrite"]) == 0
     assert (output / "attention.png").read_bytes() != b"of the earlier run"
     assert [path.name for path in output.glob("checkpoint-*")] == ["checkpoint-3"]
-    assert Recipe.load(output / "recipe.yaml").training["num_train_epochs"] == 1
+    assert Recipe.load(output / "recipe.yaml").training.settings["num_train_epochs"] == 1
 
 
 def test_a_mistake_leaves_no_trace(tmp_path, capsys):
@@ -221,7 +221,7 @@ def arguments(*words: str):
 def test_without_arguments_the_built_in_recipe_runs():
     assert train_command.load_recipe(arguments()).to_dict() == Recipe.load("sst/digit_scenes_10").to_dict()
     recipe = train_command.load_recipe(arguments("data.proportion=0.5", "training.seed=1"))
-    assert recipe.data["proportion"] == 0.5 and recipe.training["seed"] == 1
+    assert recipe.data.settings["proportion"] == 0.5 and recipe.training.settings["seed"] == 1
 
 
 def test_settings_may_stand_behind_options():

@@ -43,6 +43,6 @@ def test_a_stratified_part_depends_on_the_seed_alone():
 
 def test_a_recipe_stratifies_what_it_holds_out():
     recipe = tiny_recipe(data={"validation": 0.25, "stratify": True})
-    images = recipe.load_split("train")
+    images = recipe.data.load_split("train")
     _, held_out = hold_out(images, len(images) // 4, stratify=True)
-    assert recipe.load_data().validation["image_id"][:] == images.select(held_out)["image_id"][:]
+    assert recipe.data.load().validation["image_id"][:] == images.select(held_out)["image_id"][:]

@@ -127,7 +127,7 @@ def test_the_recipe_is_without_paths_and_loads(online, run, tmp_path):
     assert text.startswith("# Paths of the author were left out: data.path. Give yours.\n")
     (tmp_path / "recipe.yaml").write_bytes(online.main(NAME)["recipe.yaml"])
     recipe = Recipe.load(tmp_path / "recipe.yaml", ["data.path=elsewhere"])
-    assert recipe.training["ema_decay"] == 0.5
+    assert recipe.training.settings["ema_decay"] == 0.5
 
 
 def test_private_branches_and_tags(online, run):
@@ -255,7 +255,7 @@ def test_a_wrong_token_stops_the_training_before_it_begins(online, tmp_path, mon
 def test_a_token_of_the_arguments_is_used_and_written_nowhere(online, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "")
     recipe = tiny_recipe("asl", training=PUSHING | {"report_to": "tensorboard"})
-    recipe.training["hub_token"] = TOKEN  # only in memory: a recipe with it cannot be read
+    recipe.training.settings["hub_token"] = TOKEN  # only in memory: a recipe with it cannot be read
     trainer = make_trainer(recipe, tmp_path)
     trainer.train()
     trainer.push_to_hub()

@@ -15,7 +15,6 @@ from hf_mlrpl.methods.scpnet.configuration_scpnet import ScpnetConfig
 from hf_mlrpl.methods.scpnet.modeling_scpnet import ScpnetForMultiLabelClassification
 from hf_mlrpl.models.parts.backbone import Backbone
 from hf_mlrpl.models.priors import cosine_similarities, relation_prior
-from hf_mlrpl.recipe.document import known_labels
 from hf_mlrpl.trainer.optimization import parameter_groups
 from hf_mlrpl.trainer.training_args import MultiLabelTrainingArguments
 
@@ -201,12 +200,12 @@ def test_every_sub_case_is_compared(name):
 def test_the_prior_may_come_from_the_training_images():
     """Cosines of the mean vectors of the images where a label is known to be present."""
     recipe = tiny_recipe("scpnet", model={"prior": "images", "prior_top_k": 3}, data={"proportion": 0.9})
-    splits = recipe.load_data()
-    labels = known_labels(splits.train)
+    splits = recipe.data.load()
+    labels, config = splits.known_labels, recipe.model.config(splits.names)
+    images = recipe.data.images(splits.train, config, training=False)
     torch.manual_seed(0)
-    model = recipe.build_model(splits.names, labels, splits.train)
+    model = recipe.model.build(config, labels, images)
     assert model.training
-    images = recipe.build_images(splits.train, model.config, training=False)
     pixel_values = torch.stack([images[i]["pixel_values"] for i in range(len(images))])
     with torch.no_grad():
         vectors = model.eval().encode(pixel_values)
@@ -217,7 +216,7 @@ def test_the_prior_may_come_from_the_training_images():
     with pytest.raises(ValueError, match="labels cannot change: how alike they are comes from images"):
         model.set_labels(["cat"])
     with pytest.raises(ValueError, match="comes from the training images: `set_priors` needs"):
-        recipe.build_model(splits.names, labels)
+        recipe.model.build(config, labels)
 
 
 def test_dynamic_priors_follow_the_prompts():

@@ -26,7 +26,7 @@ from hf_mlrpl.methods.soft_exposure.neighbours import (
     nearest_images,
     with_distances,
 )
-from hf_mlrpl.recipe.document import Recipe
+from hf_mlrpl.recipe.data_part import DataPart
 
 FILES = 5  # of four images
 
@@ -287,7 +287,7 @@ def test_the_command_makes_priors_from_training_images(tmp_path, capsys):
 
 
 def test_a_method_without_neighbours_is_an_error_before_data_are_read(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Recipe, "load_data", None)
+    monkeypatch.setattr(DataPart, "load", None)
     assert main(["neighbours", write_recipe(tmp_path, "partial_bce")]) == 2
     assert "needs no neighbours: its objective does not look at them" in capsys.readouterr().err
     assert main(["neighbours", write_recipe(tmp_path, "soft_exposure", objective={"variant": "FE"})]) == 2

@@ -5,11 +5,12 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import MODELS, tiny_content, tiny_recipe, write_recipe
+from tiny import MODELS, build_model, tiny_content, tiny_recipe, write_recipe
 
 from hf_mlrpl.data.columns import label_matrix, make_dataset
 from hf_mlrpl.data.images.photos import pixels_of
 from hf_mlrpl.hub.shipped import recipe_files
+from hf_mlrpl.recipe.data_part import DataPart
 from hf_mlrpl.recipe.document import DEFAULT_RECIPE, Recipe
 from hf_mlrpl.registry import METHODS, VIEWS, load
 from hf_mlrpl.schedules import Progress
@@ -19,9 +20,9 @@ from hf_mlrpl.schedules import Progress
 def test_every_shipped_recipe_is_valid(name, tmp_path):
     recipe = Recipe.load(name)
     assert recipe.name == name.replace("/", "-") and recipe.method == name.split("/")[0]
-    arguments = recipe.build_arguments(str(tmp_path))
+    arguments = recipe.build_arguments(tmp_path)
     assert arguments.learning_rate > 0 and arguments.num_train_epochs >= 1
-    assert recipe.build_objective(recipe.model_config(["cat", "dog"])) is not None
+    assert recipe.objective.build(recipe.model.config(["cat", "dog"])) is not None
 
 
 def test_every_method_has_a_recipe():
@@ -50,22 +51,25 @@ def test_overrides_replace_and_add_settings():
         "model.backbone=vgg11",
     ]
     recipe = Recipe.load("sst/digit_scenes_10", [*overrides, "objective.cooccurrence=statistical"])
-    assert recipe.data["proportion"] == 0.3 and recipe.training["learning_rate"] == 1e-4
-    assert recipe.model["backbone"] == "vgg11"
-    config = recipe.objective_config()
+    assert recipe.data.settings["proportion"] == 0.3 and recipe.training.settings["learning_rate"] == 1e-4
+    assert recipe.model.settings["backbone"] == "vgg11"
+    config = recipe.objective.config
     assert config.ramp.epochs == 2 and config.cooccurrence == "statistical"
 
 
 def test_an_override_without_a_value_takes_a_setting_out():
     overrides = ["data.protocol=single_positive", "data.proportion=", "data.seed="]
     recipe = Recipe.load("sst/digit_scenes_10", overrides)
-    assert "proportion" not in recipe.data and recipe.protocol().num_positives == 1
-    assert Recipe.load("sst/digit_scenes_10", ["objective.bank_size="]).objective == Recipe.load().objective
+    assert "proportion" not in recipe.data.settings and recipe.data.protocol.num_positives == 1
+    assert (
+        Recipe.load("sst/digit_scenes_10", ["objective.bank_size="]).objective.settings
+        == Recipe.load().objective.settings
+    )
 
 
 def test_an_override_fills_an_empty_section(tmp_path):
     (tmp_path / "empty.yaml").write_text("method: asl\ndata: {name: digit_scenes}\nobjective:\n")
-    assert Recipe.load(tmp_path / "empty.yaml", ["objective.clip=0.1"]).objective == {"clip": 0.1}
+    assert Recipe.load(tmp_path / "empty.yaml", ["objective.clip=0.1"]).objective.settings == {"clip": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -176,12 +180,12 @@ def test_settings_of_a_loader_have_its_types():
         _recipe_of({"name": "table", "path": "here", "labels": 3})
     for year in ("2012", 2012):
         with pytest.raises(FileNotFoundError, match="There is no VOC 2012 in /nowhere"):
-            _recipe_of({"name": "voc", "path": "/nowhere", "year": year}).load_data()
+            _recipe_of({"name": "voc", "path": "/nowhere", "year": year}).data.load()
 
 
 def test_a_missing_setting_of_a_loader_or_protocol_is_an_error():
     with pytest.raises(ValueError, match="The data set 'coco' needs `data.path`"):
-        _recipe_of({"name": "coco"}).load_data()
+        _recipe_of({"name": "coco"}).data.load()
     with pytest.raises(ValueError, match="Recipe section `data` needs `proportion`"):
         _recipe_of({"name": "digit_scenes", "protocol": "random_known"})
 
@@ -194,7 +198,7 @@ def _recipe_of(data: dict) -> Recipe:
 
 
 def test_training_images_lose_labels_and_the_others_do_not():
-    splits = tiny_recipe(data={"proportion": 0.3}).load_data()
+    splits = tiny_recipe(data={"proportion": 0.3}).data.load()
     labels, full = label_matrix(splits.train), label_matrix(splits.train, "full_labels")
     assert 0.2 < (labels != 0).mean() < 0.4
     assert (full != 0).all() and ((labels == full) | (labels == 0)).all()
@@ -210,12 +214,12 @@ def test_a_split_of_the_data_may_be_the_validation_part(tmp_path):
         for name in names:
             Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
     data = {"name": "table", "path": str(tmp_path), "protocol": "random_known", "proportion": 0.5}
-    splits = _recipe_of(data | {"validation": "val"}).load_data()
+    splits = _recipe_of(data | {"validation": "val"}).data.load()
     assert [len(images) for images in (splits.train, splits.validation, splits.test)] == [2, 1, 1]
     assert splits.validation["image_id"][:] == ["c.png"] and label_matrix(splits.validation).tolist() == [[1, -1]]
-    assert _recipe_of(data | {"validation": "val"}).build_arguments(str(tmp_path)).eval_strategy == "epoch"
+    assert _recipe_of(data | {"validation": "val"}).build_arguments(tmp_path).eval_strategy == "epoch"
     with pytest.raises(ValueError, match="no split 'validation' in .*Available splits: 'train', 'val', 'test'"):
-        _recipe_of(data | {"validation": "validation"}).load_data()
+        _recipe_of(data | {"validation": "validation"}).data.load()
 
 
 @pytest.mark.parametrize(
@@ -235,14 +239,14 @@ def test_all_images_of_a_run_must_have_the_same_labels(kind, names, message, mon
     def load_split(self, split):
         return make_dataset([b""], ["a"], labels, names if split == kind else ["cat", "dog"])
 
-    monkeypatch.setattr(Recipe, "load_split", load_split)
+    monkeypatch.setattr(DataPart, "load_split", load_split)
     with pytest.raises(ValueError, match=message):
-        _recipe_of({"name": "digit_scenes", "validation": "validation"}).load_data()
+        _recipe_of({"name": "digit_scenes", "validation": "validation"}).data.load()
 
 
 def test_a_larger_validation_part_does_not_change_the_known_labels():
     """Labels are hidden before the validation part is held out, so runs with and without one are comparable."""
-    some, none = tiny_recipe().load_data(), tiny_recipe(data={"validation": 0.0}).load_data()
+    some, none = tiny_recipe().data.load(), tiny_recipe(data={"validation": 0.0}).data.load()
     assert none.validation is None and len(none.train) == 64
     all_labels = dict(zip(none.train["image_id"], label_matrix(none.train).tolist(), strict=True))
     some_labels = dict(zip(some.train["image_id"], label_matrix(some.train).tolist(), strict=True))
@@ -250,8 +254,8 @@ def test_a_larger_validation_part_does_not_change_the_known_labels():
 
 
 def test_without_a_validation_part_nothing_is_evaluated_during_training(tmp_path):
-    assert tiny_recipe(data={"validation": 0.0}).build_arguments(str(tmp_path)).eval_strategy == "no"
-    assert tiny_recipe().build_arguments(str(tmp_path)).eval_strategy == "epoch"
+    assert tiny_recipe(data={"validation": 0.0}).build_arguments(tmp_path).eval_strategy == "no"
+    assert tiny_recipe().build_arguments(tmp_path).eval_strategy == "epoch"
 
 
 @pytest.mark.parametrize(
@@ -262,30 +266,30 @@ def test_what_needs_validation_images_is_refused_without_them(setting, tmp_path)
     with pytest.raises(
         ValueError, match=f"`training.{next(iter(setting))}` needs validation images: set `data.validation`"
     ):
-        recipe.build_arguments(str(tmp_path))
+        recipe.build_arguments(tmp_path)
 
 
 @pytest.mark.parametrize("part, number", [(0.001, 0), (0.999, 64)])
 def test_the_validation_part_leaves_images_on_both_sides(part, number):
     with pytest.raises(ValueError, match=f"must leave images on both sides, but {part} holds out {number} of 64"):
-        tiny_recipe(data={"validation": part}).load_data()
+        tiny_recipe(data={"validation": part}).data.load()
 
 
 def test_further_views_belong_to_training_images():
     recipe = tiny_recipe(data={"further_views": {"weak": "shift", "strong": "strong_shift"}})
-    data, config = recipe.load_data().train, recipe.model_config(["a"])
-    training = recipe.build_images(data, config, training=True)
+    data, config = recipe.data.load().train, recipe.model.config(["a"])
+    training = recipe.data.images(data, config, training=True)
     assert set(training[0]) - {"labels", "full_labels", "index"} == {"pixel_values", "weak", "strong"}
     assert training.views["pixel_values"] == training.views["weak"], "equal views share what is prepared"
-    assert not {"weak", "strong"} & set(recipe.build_images(data, config, training=False)[0])
+    assert not {"weak", "strong"} & set(recipe.data.images(data, config, training=False)[0])
 
 
 def test_skipped_images_are_replaced_in_training_and_black_in_evaluation():
     recipe = tiny_recipe(data={"on_bad_image": "skip"})
-    config = recipe.model_config(["a"])
+    config = recipe.model.config(["a"])
     photo = Image.new("RGB", (40, 40), "white")
     data = make_dataset([b"no image", photo], ["bad", "good"], np.ones((2, 1), np.int8), ["a"])
-    training, evaluation = (recipe.build_images(data, config, training=training) for training in (True, False))
+    training, evaluation = (recipe.data.images(data, config, training=training) for training in (True, False))
     assert training[0]["pixel_values"].eq(255).all() and training[0]["index"] == 1
     assert not evaluation[0]["pixel_values"].any() and evaluation[0]["index"] == evaluation[0]["labels"] == 0
 
@@ -293,13 +297,13 @@ def test_skipped_images_are_replaced_in_training_and_black_in_evaluation():
 def test_evaluation_cuts_out_the_centre_where_the_model_says_so():
     for resize, expected in (("stretch", "plain"), ("crop", "center_crop")):
         recipe = tiny_recipe(model={"resize": resize})
-        config = recipe.model_config(["a"])
+        config = recipe.model.config(["a"])
         wide = Image.fromarray(np.tile(np.arange(96, dtype=np.uint8) * 2, (64, 1))).convert("RGB")
         data = make_dataset([wide], ["wide"], np.ones((1, 1), np.int8), ["a"])
         view = load(VIEWS[expected].target)((32, 32))
         for images in (
-            recipe.build_images(data, config, training=False),
-            recipe.build_images(data, config, training=True).without_augmentation(),
+            recipe.data.images(data, config, training=False),
+            recipe.data.images(data, config, training=True).without_augmentation(),
         ):
             assert torch.equal(images[0]["pixel_values"], view(pixels_of(wide)))
 
@@ -309,10 +313,10 @@ def test_evaluation_cuts_out_the_centre_where_the_model_says_so():
 
 def test_the_priors_see_the_known_training_labels_only():
     recipe = tiny_recipe("ssgrl", model={"graph_estimator": "published"})
-    splits = recipe.load_data()
+    splits = recipe.data.load()
     known = label_matrix(splits.train)
-    model = recipe.build_model(splits.names, known)
-    with_hidden = recipe.build_model(splits.names, label_matrix(splits.train, "full_labels"))
+    model = build_model(recipe, splits.names, known)
+    with_hidden = build_model(recipe, splits.names, label_matrix(splits.train, "full_labels"))
     assert model.config.label_names == splits.names
     assert not np.array_equal(model.label_graph.numpy(), with_hidden.label_graph.numpy())
 
@@ -320,18 +324,18 @@ def test_the_priors_see_the_known_training_labels_only():
 def test_pretrained_weights_come_from_a_file(tmp_path):
     from safetensors.torch import save_file
 
-    source = tiny_recipe().build_model(["a", "b"], np.array([[1, -1], [-1, 1]], dtype=np.int8)).backbone.network
+    source = build_model(tiny_recipe(), ["a", "b"], np.array([[1, -1], [-1, 1]], dtype=np.int8)).backbone.network
     save_file({name: value.contiguous() for name, value in source.state_dict().items()}, tmp_path / "w.safetensors")
     recipe = tiny_recipe("partial_bce", model={"pretrained": str(tmp_path / "w.safetensors")})
-    actual = recipe.build_model(["x"], np.ones((1, 1), dtype=np.int8)).backbone.network.state_dict()
+    actual = build_model(recipe, ["x"], np.ones((1, 1), dtype=np.int8)).backbone.network.state_dict()
     assert all(value.equal(actual[name]) for name, value in source.state_dict().items())
 
 
 def test_a_loss_trains_the_network_of_another_method():
     recipe = tiny_recipe("asl", model=MODELS["ssgrl"] | {"name": "ssgrl"})
-    model = recipe.build_model(["a", "b"], np.array([[1, -1], [1, 1]], dtype=np.int8))
+    model = build_model(recipe, ["a", "b"], np.array([[1, -1], [1, 1]], dtype=np.int8))
     assert type(model).__name__ == "SsgrlForMultiLabelClassification" and model.label_graph[1, 0] == 1
-    objective = recipe.build_objective(model.config)
+    objective = recipe.objective.build(model.config)
     output = model(torch.randn(2, 3, 32, 32), torch.tensor([[1, 0], [-1, 1]]), objective, Progress(0, 1, 0.0))
     output.loss.backward()
     assert type(objective).__name__ == "AslObjective" and model.label_graph.grad is None
@@ -362,7 +366,38 @@ def test_differences_name_the_settings_and_leave_out_training():
 
 def test_the_output_that_was_asked_for_counts_not_that_of_the_recipe(tmp_path):
     recipe = tiny_recipe(training={"output_dir": "elsewhere"})
-    assert recipe.build_arguments(str(tmp_path)).output_dir == str(tmp_path)
+    assert recipe.build_arguments(tmp_path).output_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ({}, "`protocol: none` does not. Other seeds: `data.scenes_seed`, `data.validation_seed`, `training.seed`"),
+        (
+            {"protocol": "listed_positives", "list": "x"},
+            "`protocol: listed_positives` does not. Other seeds: `data.sc",
+        ),
+        ({"name": "coco"}, "`protocol: none` does not. Other seeds: `data.validation_seed`, `training.seed`"),
+    ],
+)
+def test_the_seed_of_the_data_is_that_of_the_protocol(data, message):
+    with pytest.raises(ValueError, match="Recipe section `data` has no key `seed` here: it is that of a pr") as error:
+        _recipe_of({"name": "digit_scenes", "seed": 1} | data)
+    assert message in str(error.value)
+
+
+def test_a_part_can_be_used_alone():
+    section = {"name": "digit_scenes", "num_scenes": 8, "protocol": "random_known", "proportion": 0.5}
+    data, other = DataPart(section), DataPart(section | {"seed": 3, "scenes_seed": 4, "validation": 0.25})
+    assert (data.hidden, data.known_part) == ("random_known, proportion 0.5", ("proportion", 0.5))
+    assert other.hidden == "random_known, proportion 0.5, seed 3"
+    splits = data.load()
+    assert len(splits.train) == 8 and splits.validation is None and splits.names == [str(i) for i in range(10)]
+    assert np.array_equal(splits.known_labels, label_matrix(splits.train))
+    assert splits.summary.num_images == 8 and splits.measured[0] == "test"
+    assert not np.array_equal(label_matrix(other.load_split("train")), label_matrix(data.load_split("train")))
+    plain = DataPart({"name": "digit_scenes"})
+    assert (plain.hidden, plain.known_part, plain.protocol) == ("no labels hidden", None, None)
 
 
 @pytest.mark.parametrize("size", ["[32]", "[32, 32, 32]", "[]", "0", "[32, 0]"])

@@ -43,7 +43,7 @@ def test_decays_of_the_recipes_match_published_code(data):
     coefficient = f"{data}_ratio1" + ("_bs96" if data == "cub" else "")
     expected = golden("scpnet_misc").hparams["ema_coefficients"][coefficient]
     recipe = Recipe.load(f"scpnet/{name}_single_positive")
-    assert recipe.training["ema_decay"] == pytest.approx(expected, abs=5e-6)
+    assert recipe.training.settings["ema_decay"] == pytest.approx(expected, abs=5e-6)
 
 
 def test_integers_that_do_not_change_stay_as_they_are():

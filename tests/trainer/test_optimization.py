@@ -52,12 +52,12 @@ def test_a_factor_for_a_part_that_is_not_trained_is_an_error(tmp_path):
 @pytest.mark.parametrize("factor", [0, -1.0, "ten"])
 def test_a_factor_that_is_no_factor_is_an_error(factor, tmp_path):
     with pytest.raises(ValueError, match=f"`lr_factors.classifier` must be a number above 0, got {factor!r}"):
-        tiny_recipe(training={"lr_factors": {"classifier": factor}}).build_arguments(str(tmp_path))
+        tiny_recipe(training={"lr_factors": {"classifier": factor}}).build_arguments(tmp_path)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 5, 6])
 def test_a_cycle_may_have_few_steps(steps, tmp_path):
-    arguments = tiny_recipe(training={"lr_schedule": "one_cycle"}).build_arguments(str(tmp_path))
+    arguments = tiny_recipe(training={"lr_schedule": "one_cycle"}).build_arguments(tmp_path)
     optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = make_schedule(optimizer, arguments, steps)
     for _ in range(steps - 1):
@@ -69,7 +69,7 @@ def test_a_cycle_may_have_few_steps(steps, tmp_path):
 @pytest.mark.parametrize("epochs", [0, -1.0, [5, 0], ["ten"]])
 def test_the_rate_falls_after_the_beginning(epochs, tmp_path):
     with pytest.raises(ValueError, match="`lr_step_epochs` must be above 0, or a list of such"):
-        tiny_recipe(training={"lr_step_epochs": epochs}).build_arguments(str(tmp_path))
+        tiny_recipe(training={"lr_step_epochs": epochs}).build_arguments(tmp_path)
 
 
 # ---- the groups of SCPNet ----
@@ -106,7 +106,7 @@ def test_groups_match_published_code(tmp_path):
     rates = {"lr": 3e-5, "gcn_lr": 1e-5}
     settings = {"learning_rate": rates["lr"], "weight_decay": decay, "decay_exempt": "biases_and_norms"}
     settings["lr_factors"] = {"gc": rates["gcn_lr"] / rates["lr"]}
-    arguments = tiny_recipe("partial_bce", training=settings).build_arguments(str(tmp_path))
+    arguments = tiny_recipe("partial_bce", training=settings).build_arguments(tmp_path)
     model = golden_parameters()
     optimizer = make_optimizer(model, arguments)
     found = rates_and_decays(optimizer)
@@ -199,10 +199,10 @@ def test_a_beginning_that_no_schedule_has_is_an_error(settings, tmp_path):
 @pytest.mark.parametrize("key", ["num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"])
 def test_nothing_to_train_or_evaluate_is_an_error(key, tmp_path):
     with pytest.raises(ValueError, match=f"`{key}` must be .*, got 0"):
-        tiny_recipe(training={key: 0}).build_arguments(str(tmp_path))
+        tiny_recipe(training={key: 0}).build_arguments(tmp_path)
 
 
 @pytest.mark.parametrize("key, value", [("optimizer", "lion"), ("lr_schedule", "cosin")])
 def test_an_unknown_optimizer_or_schedule_is_an_error(key, value, tmp_path):
     with pytest.raises(ValueError, match=f"`{key}` must be one of .*, got '{value}'"):
-        tiny_recipe(training={key: value}).build_arguments(str(tmp_path))
+        tiny_recipe(training={key: value}).build_arguments(tmp_path)

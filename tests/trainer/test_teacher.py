@@ -9,7 +9,7 @@ from tiny import make_trainer, tiny_model, tiny_recipe, weights
 
 from hf_mlrpl.losses import partial_bce
 from hf_mlrpl.objective import Objective, logits_of, sum_of_terms
-from hf_mlrpl.recipe.document import Recipe
+from hf_mlrpl.recipe.parts import ObjectivePart
 from hf_mlrpl.trainer.ema import WeightEma
 
 TRAINING = {"ema_decay": 0.8, "save_strategy": "steps", "save_steps": 1, "eval_strategy": "no"}
@@ -28,7 +28,7 @@ class Taught(Objective):
 
 @pytest.fixture
 def taught(monkeypatch):
-    monkeypatch.setattr(Recipe, "build_objective", lambda self, config: Taught(None, config))
+    monkeypatch.setattr(ObjectivePart, "build", lambda self, config: Taught(None, config))
 
 
 def test_the_teacher_is_the_averaged_model_of_the_last_step(taught, tmp_path):

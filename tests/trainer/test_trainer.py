@@ -187,10 +187,10 @@ def test_the_best_epoch_on_the_validation_part_is_kept(tmp_path):
 
 def test_validation_images_are_training_images_and_never_test_images():
     recipe = tiny_recipe()
-    splits = recipe.load_data()
+    splits = recipe.data.load()
     train, validation, test = ({*part["image_id"]} for part in (splits.train, splits.validation, splits.test))
     assert len(train) == 48 and len(validation) == 16
-    assert train | validation == {*recipe.load_split("train")["image_id"]}
+    assert train | validation == {*recipe.data.load_split("train")["image_id"]}
     assert not (train & validation) and not (test & (train | validation))
     assert "full_labels" not in splits.validation.column_names
 
@@ -225,7 +225,7 @@ def test_the_average_follows_its_formula(tmp_path):
 @pytest.mark.parametrize("decay", [1.0, 0.0, -0.5, 2])
 def test_a_decay_outside_its_range_is_an_error(decay, tmp_path):
     with pytest.raises(ValueError, match=r"`ema_decay` must lie in \(0, 1\)"):
-        tiny_recipe(training={"ema_decay": decay}).build_arguments(str(tmp_path))
+        tiny_recipe(training={"ema_decay": decay}).build_arguments(tmp_path)
 
 
 def test_thresholds_are_chosen_on_validation_images_for_the_averaged_weights(tmp_path):

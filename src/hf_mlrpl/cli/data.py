@@ -33,21 +33,19 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..data.columns import label_names
-    from ..labels import summarize_labels
-    from ..recipe.document import known_labels
+    from ..recipe.data_part import Splits
 
-    recipe = _recipe(arguments.source, arguments.overrides)
-    config = recipe.data_config()
+    data = _recipe(arguments.source, arguments.overrides).data
     if arguments.split == "train":
-        dataset = recipe.load_data().train
-        if config.protocol != "none":
-            print(f"labels hidden by the protocol {config.protocol}")
+        splits = data.load()
+        if data.protocol is not None:
+            print(f"labels hidden by the protocol {data.hidden}")
     else:
-        dataset = recipe.load_split("test")
-    print(summarize_labels(known_labels(dataset), label_names(dataset)))
+        splits = Splits(data.load_split("test"))
+    dataset = splits.train
+    print(splits.summary)
     if arguments.examples > 0:
-        skip = config.on_bad_image == "skip"
+        skip = data.config.on_bad_image == "skip"
         count = save_examples(dataset, Path(arguments.picture), arguments.examples, skip)
         print(f"\n{count} examples: {arguments.picture}")
 

@@ -33,9 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     import tempfile
 
     from ..distributed import end_processes
-    from ..objective import Objective
     from ..recipe.document import Recipe
-    from ..trainer.trainer import MultiLabelTrainer
     from .checkpoint import load_model
 
     checkpoint = Path(arguments.checkpoint)
@@ -48,11 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_same_labels(model.config.label_names, dataset, arguments.checkpoint)
 
     with tempfile.TemporaryDirectory() as scratch:
-        only_evaluation = {"load_best_model_at_end": False, "choose_thresholds": False, "ema_decay": None}
-        recipe.training |= {"report_to": "none", "eval_strategy": "no", **only_evaluation}
-        nothing_to_minimise = Objective(None, model.config)
-        trainer = MultiLabelTrainer(model, recipe.build_arguments(scratch), nothing_to_minimise)
-        images = recipe.build_images(dataset, model.config, training=False)
+        trainer = recipe.build_trainer(scratch, model=model)
+        images = recipe.data.images(dataset, model.config, training=False)
         metrics = trainer.evaluate(images, metric_key_prefix=arguments.split)
     for name in ("epoch", f"{arguments.split}_model_preparation_time"):
         metrics.pop(name, None)
@@ -69,12 +64,12 @@ def _load_images(recipe, split: str):
 
     if split == "test":
         try:
-            return recipe.load_split("test")
+            return recipe.data.load_split("test")
         except SplitNotFound as error:
             raise ValueError(
                 f"{error} `--split validation` measures the part that `data.validation` holds out."
             ) from error
-    splits = recipe.load_data()
+    splits = recipe.data.load()
     if split == "validation" and splits.validation is None:
         raise ValueError("The recipe holds out no validation part: set `data.validation`, for example to 0.1.")
     return splits.train if split == "train" else splits.validation

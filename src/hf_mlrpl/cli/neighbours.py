@@ -39,36 +39,22 @@ def run(arguments: argparse.Namespace) -> None:
     import tempfile
     import time
 
-    from transformers import set_seed
     from transformers.utils import logging
 
-    from ..data.images.training_images import TrainingImages
     from ..distributed import end_processes
-    from ..recipe.document import Recipe, known_labels
+    from ..recipe.document import Recipe
 
     logging.disable_progress_bar()
     started = time.perf_counter()
     recipe = Recipe.load(arguments.recipe, arguments.overrides)
-    if not getattr(recipe.objective_config(), "needs_features", False):
+    if not getattr(recipe.objective.config, "needs_features", False):
         raise ValueError(f"{arguments.recipe} needs no neighbours: its objective does not look at them.")
     with tempfile.TemporaryDirectory() as scratch:
-        settings = recipe.build_arguments(scratch)
-    set_seed(settings.seed)  # so a backbone without pretrained weights is that of the training run
-    splits = recipe.load_data()
-    model: Any = recipe.build_model(splits.names, known_labels(splits.train), splits.train)
-    model.to(settings.device).eval()
-    objective: Any = recipe.build_objective(model.config)
-    images = TrainingImages(
-        recipe.build_images(splits.train, model.config, training=True),
-        normalize=model.normalize,
-        batch_size=settings.per_device_eval_batch_size,
-        num_workers=settings.dataloader_num_workers,
-        show_progress=True,
-    )
-    objective.prepare(images)
-    objective.to(settings.device)
-    features = objective.find_neighbours(model, images)
-    if settings.process_index == 0:
+        trainer = recipe.build_trainer(scratch)
+        objective: Any = trainer.objective
+        features = objective.find_neighbours(trainer.model.eval(), trainer.training_images)
+    if trainer.args.process_index == 0:
         size = sum(file.stat().st_size for file in features.folder.iterdir()) / 2**20
-        print(f"{len(images)} images, {time.perf_counter() - started:.0f} s, {size:.0f} MiB in {features.folder}")
+        images, seconds = len(trainer.train_dataset), time.perf_counter() - started
+        print(f"{images} images, {seconds:.0f} s, {size:.0f} MiB in {features.folder}")
     end_processes()

@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ A sweep is a YAML file:
   metrics: [test_map, train_seconds]    columns (default: test_map, train_seconds); the chart shows the first
 
 Results go to OUTPUT: results.jsonl has one line a run; table.md and table.tex (booktabs) the means and deviations over
-the seeds; chart.png the first metric over data.proportion (or data.fraction), where that has several values. An
+the seeds; chart.png the first metric over the part of the labels that is known, where that has several values. An
 interrupted sweep goes on where it was: finished runs are kept, the others resume from their last checkpoint.
 """
 
@@ -62,9 +62,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-PROPORTIONS = ("proportion", "fraction")  # of known labels, settings of section `data`
-
-
 @dataclass(frozen=True)
 class Run:
     """One training run: a row and a column of the table, and a seed."""
@@ -79,10 +76,9 @@ class Run:
     def column(self) -> str:
         return _describe(self.cell)
 
-    @property
-    def line(self) -> str:
-        """Its line in the chart: the row, and what else than the proportion makes the column."""
-        others = _describe([(key, value) for key, value in self.cell if key.removeprefix("data.") not in PROPORTIONS])
+    def line(self, axis: str) -> str:
+        """Its line in the chart: the row, and what else than the setting `axis` makes the column."""
+        others = _describe([(key, value) for key, value in self.cell if key != axis])
         return f"{self.row}, {others}" if others else self.row
 
     @property
@@ -152,8 +148,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     metrics = arguments.metrics or metrics
     # All recipes are read first: a typing mistake shows now, not after an hour.
-    recipes = {planned.key: Recipe.load(planned.recipe, planned.settings) for planned in runs}
-    proportions = {k: r.data[name] for k, r in recipes.items() for name in PROPORTIONS if name in r.data}
+    known = {planned.key: Recipe.load(planned.recipe, planned.settings).data.known_part for planned in runs}
     output = Path(arguments.output or Path("runs") / path.stem)
     output.mkdir(parents=True, exist_ok=True)
     sources = [output / "results.jsonl", *map(Path, arguments.results)]
@@ -167,7 +162,7 @@ def run(arguments: argparse.Namespace) -> None:
     table = make_table(runs, results, metrics)
     (output / "table.md").write_text(table.to_markdown())
     (output / "table.tex").write_text(table.to_latex())
-    figure = chart(make_series(runs, results, metrics[0], proportions), metrics[0])
+    figure = chart(make_series(runs, results, metrics[0], known), metrics[0])
     if figure is not None:
         figure.savefig(output / "chart.png", dpi=150)
     print(table.to_markdown(), end="")
@@ -287,13 +282,21 @@ def make_table(runs: list[Run], results: dict[str, dict[str, Any]], metrics: lis
 
 
 def make_series(
-    runs: list[Run], results: dict[str, dict[str, Any]], metric: str, proportions: dict[str, float]
+    runs: list[Run],
+    results: dict[str, dict[str, Any]],
+    metric: str,
+    known: Mapping[str, tuple[str, float] | None],
 ) -> dict[str, dict[float, list[float]]]:
-    """The values of the seeds, by line of the chart and proportion of known labels; runs without one are left out."""
+    """The values of the seeds, by line of the chart and part of the labels that is known.
+
+    Args:
+        known: by the key of a run the setting of its data for that part, and its value; runs without one are left out.
+    """
     series: dict[str, dict[float, list[float]]] = {}
     for planned in runs:
+        part = known[planned.key]
         found = results.get(planned.key, {}).get("metrics", {})
-        if planned.key in proportions and metric in found:
-            line = series.setdefault(planned.line, {})
-            line.setdefault(proportions[planned.key], []).append(found[metric])
+        if part is not None and metric in found:
+            line = series.setdefault(planned.line(f"data.{part[0]}"), {})
+            line.setdefault(part[1], []).append(found[metric])
     return series

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from ..hub.facts import TrainingFacts
     from ..models.modeling_utils import MultiLabelPreTrainedModel
-    from ..recipe.document import Recipe, Splits
+    from ..recipe.data_part import Splits
+    from ..recipe.document import Recipe
     from ..trainer.trainer import MultiLabelTrainer
 
 _DESCRIPTION = """\
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def recipe_output(recipe: "Recipe", output: str | None) -> Path:
-    return Path(output or recipe.training.get("output_dir") or Path("runs") / recipe.name)
+    return Path(output or recipe.training.settings.get("output_dir") or Path("runs") / recipe.name)
 
 
 def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
@@ -92,37 +93,23 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     import time
     from dataclasses import replace
 
-    from transformers import set_seed
     from transformers.utils import logging
 
     from ..distributed import describe_processes, end_processes
-    from ..labels import summarize_labels
     from ..recipe.description import describe_training
-    from ..recipe.document import known_labels
-    from ..trainer.trainer import MultiLabelTrainer
 
     logging.disable_progress_bar()  # of reading and writing weight files; training has its own
     started = time.perf_counter()
-    arguments = recipe.build_arguments(str(output))
+    arguments = recipe.build_arguments(output)
     is_main = arguments.process_index == 0
     say = print if is_main else _say_nothing
     _check_output(output, recipe, resume=resume, overwrite=overwrite)
-    set_seed(arguments.seed)
-    say(f"{recipe.method} on {recipe.data['name']}, {describe_processes()}, results in {output}")
+    say(f"{recipe.method} on {recipe.data.config.name}, {describe_processes()}, results in {output}")
 
-    splits = _load_data(recipe, say)
-    model = recipe.build_model(splits.names, known_labels(splits.train), splits.train)
-    trainer = MultiLabelTrainer(
-        model,
-        arguments,
-        recipe.build_objective(model.config),
-        train_dataset=recipe.build_images(splits.train, model.config, training=True, seed=arguments.seed),
-        eval_dataset=recipe.build_images(splits.validation, model.config, training=False)
-        if splits.validation is not None
-        else None,
-    )
-    summary = summarize_labels(known_labels(splits.train), splits.names)
-    facts = describe_training(recipe, summary, model.config)
+    splits = recipe.data.load()
+    _check_data(splits, say)
+    trainer = recipe.build_trainer(arguments, splits)
+    facts = describe_training(recipe, splits.summary, trainer.model.config)
     _begin_output(output, recipe, facts, resume=resume, is_main=is_main)
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_averaged_weights_to_model()
@@ -130,7 +117,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     images = {"training": trainer.train_dataset, "validation": trainer.eval_dataset}
     name, measured = splits.measured
     if measured is not None:
-        images[name] = recipe.build_images(measured, model.config, training=False)
+        images[name] = recipe.data.images(measured, trainer.model.config, training=False)
         metrics, average_precision = trainer.measure(images[name], name)
         facts = replace(facts, measured=name, average_precision=average_precision)
     metrics["train_seconds"] = round(time.perf_counter() - started, 1)
@@ -143,7 +130,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
         save_results(output, facts, measured, trainer.model, metrics)
         if arguments.push_to_hub:
             _push(trainer, output)
-        _say_goodbye(output, metrics, type(model).__name__)
+        _say_goodbye(output, metrics, type(trainer.model).__name__)
     end_processes()
     return metrics
 
@@ -199,28 +186,24 @@ def _check_same_recipe(recipe: "Recipe", saved: Path) -> None:
         )
 
 
-def _load_data(recipe: "Recipe", say: Callable[..., None]) -> "Splits":
-    """The data of the run; raises now, not after the training, if nothing could be learned or measured."""
-    from ..labels import POSITIVE, summarize_labels
-    from ..recipe.document import known_labels
+def _check_data(splits: "Splits", say: Callable[..., None]) -> None:
+    """Say what there is; raises now, not after the training, if nothing could be learned or measured."""
+    from ..data.columns import label_matrix
+    from ..labels import POSITIVE
 
-    splits = recipe.load_data()
-    labels = known_labels(splits.train)
-    summary = summarize_labels(labels, splits.names)
-    say(str(summary).splitlines()[0])
-    for message in summary.warnings:
+    say(str(splits.summary).splitlines()[0])
+    for message in splits.summary.warnings:
         say(f"warning: {message}")
-    if not labels.any():
+    if not splits.known_labels.any():
         raise ValueError("All training labels are unknown: there is nothing to learn from. Check `data`.")
     for name, dataset in (("validation", splits.validation), ("test", splits.test)):
-        if dataset is not None and not (known_labels(dataset) == POSITIVE).any():
+        if dataset is not None and not (label_matrix(dataset) == POSITIVE).any():
             raise ValueError(
                 f"No label of the {name} images is known to be present, so there is nothing to measure. Give them "
                 "labels, or leave them out."
             )
     if splits.measured[1] is None:
         say("There are neither test images nor a validation part (`data.validation`): nothing will be measured.")
-    return splits
 
 
 def _training_metrics(history: list[dict[str, float]], kept_step: int | None = None) -> dict[str, float]:
@@ -275,8 +258,8 @@ def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any
     """A few photos as files, and a picture of what the model looks at in them."""
     import torch
 
+    from ..data.columns import label_matrix
     from ..models.image_processing import processor_for
-    from ..recipe.document import known_labels
     from ..visualization.attention import plot_attention
     from .data import first_images
 
@@ -297,7 +280,7 @@ def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any
             prediction.attention_maps.float().cpu().numpy(),
             prediction.logits.sigmoid().cpu().numpy(),
             model.config.label_names,
-            labels=known_labels(dataset)[rows],
+            labels=label_matrix(dataset.select(rows)),
         )
         figure.savefig(output / "attention.png", dpi=110)
 

@@ -134,7 +134,7 @@ def _metadata(
     facts: TrainingFacts,
     license: str | None,
 ) -> ModelCardData:
-    results = _eval_results(recipe, metrics, facts)
+    results = _eval_results(metrics, facts)
     method = [] if recipe is None else [recipe["method"]]
     return ModelCardData(
         license=license or UNKNOWN_LICENSE,
@@ -149,10 +149,8 @@ def _metadata(
     )
 
 
-def _eval_results(recipe: dict[str, Any] | None, metrics: dict[str, float], facts: TrainingFacts) -> list[EvalResult]:
+def _eval_results(metrics: dict[str, float], facts: TrainingFacts) -> list[EvalResult]:
     split = facts.measured
-    data = ({} if recipe is None else recipe.get("data")) or {}
-    args = {key: data[key] for key in ("protocol", "proportion", "seed") if key in data}
     return [
         EvalResult(
             task_type="image-classification",
@@ -160,7 +158,7 @@ def _eval_results(recipe: dict[str, Any] | None, metrics: dict[str, float], fact
             dataset_type=facts.dataset or facts.data,
             dataset_name=facts.data,
             dataset_split=split,
-            dataset_args=args or None,
+            dataset_args=facts.protocol or None,
             metric_type=kind,
             metric_name=title,
             metric_value=round(metrics[f"{split}_{name}"], 2),

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 FACTS_NAME = "facts.json"
 
@@ -27,6 +28,7 @@ class TrainingFacts:
     data: str = ""
     dataset: str | None = None
     hidden: str = ""
+    protocol: dict[str, Any] = field(default_factory=dict)
     base_model: str | None = None
     num_images: int = 0
     present: list[int] = field(default_factory=list)

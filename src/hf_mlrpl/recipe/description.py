@@ -21,13 +21,15 @@ def describe_training(recipe: "Recipe", summary: LabelSummary, config: Any) -> T
         summary: of the known training labels.
         config: of the model.
     """
-    data = recipe.data_config()
-    dataset = recipe.data.get("dataset")
+    data = recipe.data
+    name, protocol, dataset = data.config.name, data.config.protocol, data.settings.get("dataset")
+    numbers = {key: value for key, value in data.protocol_settings.items() if isinstance(value, int | float)}
     return TrainingFacts(
-        data=data.name if data.name not in ("table", "dataset") else "own photos",
+        data=name if name not in ("table", "dataset") else "own photos",
         dataset=dataset if dataset and not is_local(dataset, "dataset") else None,
-        hidden="" if data.protocol == "none" else _in_words(data.protocol, recipe.data),
-        base_model=base_model(recipe.model.get("pretrained", True), config),
+        hidden="" if data.protocol is None else f"{PROTOCOLS[protocol].summary} (protocol {data.hidden})",
+        protocol={} if data.protocol is None else {"protocol": protocol, **numbers},
+        base_model=base_model(recipe.model.settings.get("pretrained", True), config),
         num_images=summary.num_images,
         present=summary.present.tolist(),
         absent=summary.absent.tolist(),
@@ -47,14 +49,6 @@ def base_model(pretrained: bool | str, config: Any) -> str | None:
 
     weights = timm.get_pretrained_cfg(config.backbone)
     return (weights and weights.hf_hub_id) or None
-
-
-def _in_words(protocol: str, settings: dict[str, Any]) -> str:
-    """What a protocol leaves, and its numbers."""
-    numbers = [
-        f"{key} {settings[key]}" for key in ("proportion", "fraction", "num_positives", "seed") if key in settings
-    ]
-    return f"{PROTOCOLS[protocol].summary} ({', '.join([f'protocol {protocol}', *numbers])})"
 
 
 def _from_page(method: str) -> dict[str, Any]:

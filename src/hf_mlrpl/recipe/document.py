@@ -1,130 +1,44 @@
 """Recipes: a method, its data and its settings in one YAML file, checked before anything is loaded."""
 
-import dataclasses
-import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
-from huggingface_hub.errors import StrictDataclassError
 
-from ..data.columns import FULL_LABELS, LABELS, SplitNotFound, label_matrix, label_names
-from ..data.held_out import hold_out
-from ..data.hiding import hide_labels
-from ..data.protocols.hierarchy import read_hierarchy, with_ancestors
 from ..data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
 from ..hub.privacy import refuse_tokens
 from ..hub.shipped import recipe_files
-from ..labels import describe_difference
-from ..registry import DATASETS, METHODS, PROTOCOLS, VIEWS, load, lookup
-from ..settings import check_keys, check_value, check_values, field_types, from_mapping, parse_yaml
+from ..objective import Objective, check_views
+from ..registry import METHODS, lookup
+from ..settings import check_keys, parse_yaml
+from .data_part import DataPart, Splits
+from .parts import ModelPart, ObjectivePart, TrainingPart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from transformers import TrainerCallback
 
-    from datasets import Dataset
-
-    from ..data.images.torch_dataset import PartialLabelImages
-    from ..data.images.views import View
-    from ..models.configuration_utils import MultiLabelConfig
     from ..models.modeling_utils import MultiLabelPreTrainedModel
-    from ..objective import Objective
+    from ..trainer.trainer import MultiLabelTrainer
     from ..trainer.training_args import MultiLabelTrainingArguments
 
 DEFAULT_RECIPE = "sst/digit_scenes_10"
 SECTIONS = ("data", "model", "objective", "training")
-_NAMES_OF_A_BATCH = ("pixel_values", LABELS, FULL_LABELS, "index")
-_PLAIN_VIEWS = {"stretch": "plain", "crop": "center_crop"}  # what `resize` of a model means
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Section `data`. Further keys go to the protocol and to the loader of the data set.
-
-    name: a data set of `hf-mlrpl list`.
-    protocol: rule that hides labels of training images, or "none".
-    hierarchy: name of a shipped label hierarchy, or a JSON file, see `hf_mlrpl.data.protocols.hierarchy`: the labels
-        above those of the data become labels, too.
-    validation: part of the training images, in [0, 1), that is held out for model selection; or the name of a split of
-        the data. These images keep the labels that the data came with, as in the literature; the test images are
-        never used to select.
-    validation_seed: by default all our runs hold out the same images. With a seed they are those of Cole et al. 2021,
-        whose code has 1200.
-    stratify: hold out the same share of the images that show each label.
-    view: what happens to a training image, see `hf-mlrpl list`.
-    further_views: other views of each training image, for methods that compare them: from the name that the method
-        knows it by to a view.
-    on_bad_image: "error" stops at an unreadable image, "skip" goes on without it and counts it: another one takes its
-        place in training.
-    draft: decode JPEG photos that are at least twice as large as needed at a half, a quarter or an eighth of their
-        size, several times as fast. Their pixels change a little, so published recipes leave it out.
-    """
-
-    name: str
-    protocol: str = "none"
-    hierarchy: str | None = None
-    validation: float | str = 0.0
-    validation_seed: int | None = None
-    stratify: bool = False
-    view: str = "crop_flip"
-    further_views: dict[str, str] = field(default_factory=dict)
-    on_bad_image: Literal["error", "skip"] = "error"
-    draft: bool = False
-
-    def __post_init__(self):
-        lookup(DATASETS, self.name, "data set")
-        lookup(VIEWS, self.view, "view")
-        for name, view in self.further_views.items():
-            if not isinstance(name, str) or not name.isidentifier() or name in _NAMES_OF_A_BATCH:
-                raise ValueError(
-                    f"Recipe key `data.further_views` must map names such as `strong` to views, got {name!r}. "
-                    f"{', '.join(_NAMES_OF_A_BATCH)} are taken."
-                )
-            lookup(VIEWS, view, f"view in `data.further_views.{name}`:")
-        if self.protocol != "none":
-            lookup(PROTOCOLS, self.protocol, "protocol")
-        if self.hierarchy is not None:
-            read_hierarchy(self.hierarchy)
-        if not isinstance(self.validation, str) and not 0 <= self.validation < 1:
-            raise ValueError(f"`data.validation` must lie in [0, 1), got {self.validation}. Ten percent is 0.1.")
-
-
-@dataclass
-class Splits:
-    """Data of a run: `validation` and `test` are `None` where there are none."""
-
-    train: "Dataset"
-    validation: "Dataset | None"
-    test: "Dataset | None"
-
-    @property
-    def names(self) -> list[str]:
-        return label_names(self.train)
-
-    @property
-    def measured(self) -> "tuple[str, Dataset | None]":
-        """What the final metrics come from: the test images, or the validation part where there are none."""
-        return ("test", self.test) if self.test is not None else ("validation", self.validation)
-
-
-@dataclass
+@dataclass(frozen=True)
 class Recipe:
-    """A checked recipe; the four sections keep what the file says, without the defaults.
+    """A method, and what each section says; each part can be used alone, too.
 
-    model: settings of the network, and two keys of the recipe alone: `pretrained`, whether the model gets weights
-        (or from where), and `name`, a method whose network takes the place of the plain one under a loss.
     name: file name without suffix, used for the output folder.
     """
 
     method: str
-    data: dict[str, Any]
-    model: dict[str, Any] = field(default_factory=dict)
-    objective: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
+    data: DataPart
+    model: ModelPart
+    objective: ObjectivePart
+    training: TrainingPart
     name: str = "recipe"
 
     # ---- reading and checking ----
@@ -155,29 +69,26 @@ class Recipe:
         for key in ("method", "data"):
             if key not in content:
                 raise ValueError(f"The recipe has no `{key}`. It needs at least `method` and `data.name`.")
-        lookup(METHODS, content["method"], "method")
+        method = content["method"]
+        lookup(METHODS, method, "method")
         sections = {section: content.get(section) or {} for section in SECTIONS}
         for section, values in sections.items():
             if not isinstance(values, dict):
                 raise ValueError(f"Recipe section `{section}` must be a mapping of keys to values, got {values!r}.")
-        recipe = cls(method=content["method"], name=name, **sections)
-        recipe._check()
+        recipe = cls(
+            method=method,
+            data=DataPart(sections["data"]),
+            model=ModelPart(sections["model"], method),
+            objective=ObjectivePart(sections["objective"], method),
+            training=TrainingPart(sections["training"]),
+            name=name,
+        )
+        check_views(recipe.objective.config, recipe.data.config.further_views)
         return recipe
 
-    def _check(self) -> None:
-        from ..objective import check_views
-
-        self.protocol()
-        settings = _model_settings(self._model_class().config_class)
-        check_values(self.model, settings | {"pretrained": bool | str, "name": str}, "model")
-        self.model_config(["label"])
-        check_views(self.objective_config(), self.data_config().further_views)
-        check_values(
-            self.training, field_types(load(".trainer.training_args:MultiLabelTrainingArguments")), "training"
-        )
-
     def to_dict(self) -> dict[str, Any]:
-        return {"method": self.method, **{section: getattr(self, section) for section in SECTIONS}}
+        """The content of the file, without the defaults."""
+        return {"method": self.method, **{section: getattr(self, section).settings for section in SECTIONS}}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
@@ -189,192 +100,57 @@ class Recipe:
         """Settings that `other` has otherwise, as texts; those of `training` do not count."""
         found = [] if self.method == other.method else [f"method is {self.method!r} and was {other.method!r}"]
         for section in ("data", "model", "objective"):
-            ours, theirs = getattr(self, section), getattr(other, section)
+            ours, theirs = getattr(self, section).settings, getattr(other, section).settings
             for key in sorted(ours.keys() | theirs.keys()):
                 if ours.get(key) != theirs.get(key):
                     found.append(f"{section}.{key} is {ours.get(key)!r} and was {theirs.get(key)!r}")
         return found
 
-    def _split_data_section(self) -> tuple[DataConfig, dict[str, Any], dict[str, Any]]:
-        """The section's own keys, those of the loader, and those of the protocol, which may be own keys as well."""
-        if "name" not in self.data:
-            raise ValueError(f"The recipe has no `data.name`. Available: {', '.join(DATASETS)}.")
-        own = {f.name for f in dataclasses.fields(DataConfig)}
-        config = from_mapping(DataConfig, {k: v for k, v in self.data.items() if k in own}, "data")
-        protocol_keys: set[str] = set()
-        if config.protocol != "none":
-            protocol_keys = {f.name for f in dataclasses.fields(load(PROTOCOLS[config.protocol].target))}
-        parameters = inspect.signature(load(DATASETS[config.name].target)).parameters
-        loader_keys = parameters.keys() - {"split"}
-        check_keys(self.data, own | protocol_keys | loader_keys, "data")
-        protocol = {k: v for k, v in self.data.items() if k in protocol_keys}
-        loader = {k: v for k, v in self.data.items() if k in loader_keys - own - protocol_keys}
-        for key, value in loader.items():
-            annotation = parameters[key].annotation
-            check_value(value, Any if isinstance(annotation, str) else annotation, f"data.{key}")
-        return config, loader, protocol
-
     # ---- building ----
 
-    def data_config(self) -> DataConfig:
-        return self._split_data_section()[0]
+    def build_arguments(self, output: str | Path) -> "MultiLabelTrainingArguments":
+        """Arguments of a run whose results go to `output`."""
+        return self.training.arguments(output, has_validation=self.data.config.validation != 0)
 
-    def protocol(self) -> "Callable[..., np.ndarray] | None":
-        """The rule that hides labels of training images, if any."""
-        config, _, settings = self._split_data_section()
-        if config.protocol == "none":
-            return None
-        return from_mapping(load(PROTOCOLS[config.protocol].target), settings, "data")
-
-    def load_split(self, split: str) -> "Dataset":
-        """The images and labels of a split as they come, with those of the hierarchy, nothing hidden."""
-        config, loader, _ = self._split_data_section()
-        function = load(DATASETS[config.name].target)
-        parameters = inspect.signature(function).parameters.values()
-        missing = [p.name for p in parameters if p.default is p.empty and p.name not in (*loader, "split")]
-        if missing:
-            names = ", ".join(f"`data.{name}`" for name in missing)
-            raise ValueError(f"The data set {config.name!r} needs {names}: see `help(hf_mlrpl.{function.__name__})`.")
-        dataset = function(**loader, split=split)
-        return dataset if config.hierarchy is None else with_ancestors(dataset, read_hierarchy(config.hierarchy))
-
-    def load_data(self) -> Splits:
-        """Load, hide labels of the training images, and hold out the validation part."""
-        config, rule = self.data_config(), self.protocol()
-        images = self.load_split("train")
-        train = images if rule is None else hide_labels(images, rule)
-        validation = None
-        if isinstance(config.validation, str):
-            validation = self.load_split(config.validation)
-        elif config.validation:
-            num_validation = round(config.validation * len(images))
-            if not 0 < num_validation < len(images):
-                raise ValueError(
-                    f"`data.validation` must leave images on both sides, but {config.validation} holds out "
-                    f"{num_validation} of {len(images)}."
-                )
-            kept, held_out = hold_out(images, num_validation, seed=config.validation_seed, stratify=config.stratify)
-            train, validation = train.select(kept), images.select(held_out)  # with the labels that they came with
-        try:
-            test = self.load_split("test")
-        except SplitNotFound:
-            test = None
-        for kind, other in (("validation", validation), ("test", test)):
-            if other is not None and label_names(other) != label_names(train):
-                raise ValueError(
-                    f"Training and {kind} images have different labels: "
-                    f"{describe_difference(label_names(train), label_names(other), 'training', kind)}. Give both the "
-                    "same label set and order."
-                )
-        return Splits(train, validation, test)
-
-    def _model_class(self) -> Any:
-        """The network of the method that `model.name` names, by default the recipe's own."""
-        own = METHODS[self.method]
-        other = lookup(METHODS, self.model.get("name", self.method), "method")
-        if other.model != own.model and not own.trains_any_model:
-            raise ValueError(
-                f"`model.name` must not be {self.model['name']!r}: {self.method} needs its own network. Methods that "
-                "are only a loss train the network of any other."
-            )
-        return load(other.model)
-
-    def model_config(self, names: list[str]) -> "MultiLabelConfig":
-        """The config of a model for the labels `names`."""
-        config_class = self._model_class().config_class
-        settings = {key: value for key, value in self.model.items() if key not in ("pretrained", "name")}
-        labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
-        try:
-            return config_class(**settings, **labels)
-        except StrictDataclassError as error:
-            raise ValueError(f"Recipe section `model`: {str(error).splitlines()[-1].strip()}") from error
-
-    def build_model(
-        self, names: list[str], train_labels: np.ndarray, train: "Dataset | None" = None
-    ) -> "MultiLabelPreTrainedModel":
-        """A model for `names`, with its pretrained weights and its priors from the known training labels.
+    def build_trainer(
+        self,
+        output: "str | Path | MultiLabelTrainingArguments",
+        splits: Splits | None = None,
+        *,
+        model: "MultiLabelPreTrainedModel | None" = None,
+        callbacks: "list[TrainerCallback] | None" = None,
+    ) -> "MultiLabelTrainer":
+        """Everything that a run needs, ready to train; random numbers start from its seed.
 
         Args:
-            train: the training images, which few priors come from.
+            output: folder of the results, or what `build_arguments` has made of it.
+            splits: by default those of the section `data`, loaded now.
+            model: a finished one, for a trainer that only measures; no data are loaded then.
         """
-        model = self._model_class()(self.model_config(names))
-        pretrained = self.model.get("pretrained", True)
-        if pretrained:
-            model.load_pretrained(None if pretrained is True else pretrained)
-        images = None
-        if train is not None:
-            from ..data.images.training_images import TrainingImages
+        from transformers import set_seed
 
-            workers = self.training.get("dataloader_num_workers", 0)
-            images = TrainingImages(
-                self.build_images(train, model.config, training=False),
-                normalize=model.normalize,
-                batch_size=64,
-                num_workers=workers,
-                show_progress=True,
-            )
-        model.set_priors(train_labels, images)
-        return model
+        from ..trainer.trainer import MultiLabelTrainer
 
-    def objective_config(self) -> Any:
-        return from_mapping(load(METHODS[self.method].objective).config_class, self.objective, "objective")
-
-    def build_objective(self, model_config: Any) -> "Objective":
-        return load(METHODS[self.method].objective)(self.objective_config(), model_config)
-
-    def build_arguments(self, output_dir: str) -> "MultiLabelTrainingArguments":
-        settings = {**self.training, "output_dir": output_dir}
-        if self.data_config().validation == 0:
-            settings.setdefault("eval_strategy", "no")
-            for key, off in {
-                "eval_strategy": "no",
-                "choose_thresholds": False,
-                "load_best_model_at_end": False,
-            }.items():
-                if settings.get(key, off) != off:
-                    raise ValueError(f"`training.{key}` needs validation images: set `data.validation`, such as 0.1.")
-        return load(".trainer.training_args:MultiLabelTrainingArguments")(**settings)
-
-    def build_images(
-        self, dataset: "Dataset", model_config: Any, *, training: bool, seed: int = 0
-    ) -> "PartialLabelImages":
-        """Images of a split as the model sees them; random views only where `training`."""
-        from ..data.images.torch_dataset import PartialLabelImages
-
-        config = self.data_config()
-        size = model_config.height_and_width
-
-        @cache
-        def view(name: str) -> "View":
-            return load(VIEWS[name].target)(size)
-
-        plain = view(_PLAIN_VIEWS[model_config.resize])
-        further = config.further_views if training else {}
-        replaces = training and config.on_bad_image == "skip"
-        return PartialLabelImages(
-            dataset,
-            view(config.view) if training else plain,
-            plain_view=plain,
-            further_views={name: view(its_view) for name, its_view in further.items()},
-            image_size=size,
-            seed=seed,
-            on_bad_image="replace" if replaces else config.on_bad_image,
-            draft=config.draft,
-            with_full_labels=training,
+        if not isinstance(output, str | Path):
+            arguments = output
+        elif model is not None:
+            arguments = self.training.arguments_to_measure(output)
+        else:
+            arguments = self.build_arguments(output)
+        if model is not None:
+            return MultiLabelTrainer(model, arguments, Objective(None, model.config), callbacks=callbacks)
+        splits = splits or self.data.load()
+        set_seed(arguments.seed)
+        config = self.model.config(splits.names)
+        images = self.data.images(splits.train, config, training=True, seed=arguments.seed)
+        model = self.model.build(config, splits.known_labels, images, num_workers=arguments.dataloader_num_workers)
+        validation = None
+        if splits.validation is not None:
+            validation = self.data.images(splits.validation, config, training=False)
+        objective = self.objective.build(config)
+        return MultiLabelTrainer(
+            model, arguments, objective, train_dataset=images, eval_dataset=validation, callbacks=callbacks
         )
-
-
-def known_labels(dataset: "Dataset") -> np.ndarray:
-    """`(num_images, num_labels)` in {-1, 0, +1}: what training may see."""
-    return label_matrix(dataset, LABELS)
-
-
-def _model_settings(config_class: type) -> dict[str, Any]:
-    """Types of the settings of a model, without those of transformers."""
-    from transformers import PreTrainedConfig
-
-    inherited = field_types(PreTrainedConfig)
-    return {name: kind for name, kind in field_types(config_class).items() if name not in inherited}
 
 
 def _find(path: str | Path) -> Path:

@@ -68,7 +68,7 @@ def test_the_shipped_hierarchy_knows_the_labels(tmp_path):
 def test_the_recipe_hides_labels_below_where_the_annotator_stops(tmp_path):
     write_panoptic(tmp_path, panoptic())
     recipe = Recipe.load("soft_exposure/coco_panoptic", [f"data.path={tmp_path}", "data.validation=0"])
-    train = recipe.load_data().train
+    train = recipe.data.load().train
     known, full = label_matrix(train), label_matrix(train, "full_labels")
     assert known.shape == (3, 9) and (known == 0).any() and np.array_equal(known[known != 0], full[known != 0])
     assert known[0, label_names(train).index("thing")] == 1

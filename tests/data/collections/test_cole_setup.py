@@ -62,7 +62,7 @@ def test_coco(tmp_path):
         }
         (tmp_path / "annotations" / f"instances_{part}2014.json").write_text(json.dumps(instances))
     write_photos(tmp_path / "images", *(f"{i}.jpg" for i in ids))
-    splits = setup({"name": "coco", "path": str(tmp_path), "annotated_only": True, "order": "id_as_text"}).load_data()
+    splits = setup({"name": "coco", "path": str(tmp_path), "annotated_only": True, "order": "id_as_text"}).data.load()
 
     sorted_ids = sorted({str(annotation["image_id"]) for annotation in annotations})
     assert sorted_ids != sorted(sorted_ids, key=int) and len(sorted_ids) < 50
@@ -79,9 +79,9 @@ def test_coco_has_no_other_order_and_needs_annotations(tmp_path):
     file = tmp_path / "annotations" / "instances_train2014.json"
     file.write_text(json.dumps(instances | {"annotations": []}))
     with pytest.raises(ValueError, match="`order` must be one of file, id_as_text, got 'id'"):
-        setup({"name": "coco", "path": str(tmp_path), "order": "id"}).load_data()
+        setup({"name": "coco", "path": str(tmp_path), "order": "id"}).data.load()
     with pytest.raises(ValueError, match="annotates none of its 1 images, and `annotated_only` leaves them out"):
-        setup({"name": "coco", "path": str(tmp_path), "annotated_only": True}).load_data()
+        setup({"name": "coco", "path": str(tmp_path), "annotated_only": True}).data.load()
 
 
 def test_voc_2012(tmp_path):
@@ -99,7 +99,7 @@ def test_voc_2012(tmp_path):
     write_photos(folder / "JPEGImages", *(f"{image_id}.jpg" for image_id in ids))
     for part in ("train", "val"):
         (folder / "ImageSets" / "Main" / f"{part}.txt").write_text("\n".join(ids))
-    splits = setup({"name": "voc", "year": "2012", "path": str(tmp_path)}).load_data()
+    splits = setup({"name": "voc", "year": "2012", "path": str(tmp_path)}).data.load()
     assert_is_setup(splits, ids, labels)
 
 
@@ -107,7 +107,7 @@ def test_without_a_seed_the_held_out_images_stay_what_they_were(tmp_path):
     ids = [f"{i:02d}.jpg" for i in range(30)]
     write_photos(tmp_path, *ids)
     (tmp_path / "train.csv").write_text("image,cat,dog\n" + "".join(f"{name},1,0\n" for name in ids))
-    splits = setup({"name": "table", "path": str(tmp_path), "protocol": "none", "validation_seed": None}).load_data()
+    splits = setup({"name": "table", "path": str(tmp_path), "protocol": "none", "validation_seed": None}).data.load()
     order = np.random.RandomState(0).permutation(30)
     assert splits.validation["image_id"][:] == [ids[row] for row in sorted(order[:6])]
     assert splits.train["image_id"][:] == [ids[row] for row in sorted(order[6:])]

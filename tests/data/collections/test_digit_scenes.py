@@ -28,7 +28,7 @@ def test_the_seed_decides_every_pixel():
     scenes = load_digit_scenes(num_scenes=20)
     assert image_bytes(scenes) == image_bytes(load_digit_scenes(num_scenes=20))
     assert image_bytes(scenes)[:5] == image_bytes(load_digit_scenes(num_scenes=5)), "fewer are the first ones"
-    assert image_bytes(scenes) != image_bytes(load_digit_scenes(num_scenes=20, seed=1))
+    assert image_bytes(scenes) != image_bytes(load_digit_scenes(num_scenes=20, scenes_seed=1))
     assert not set(image_bytes(scenes)) & set(image_bytes(load_digit_scenes("test", num_scenes=20)))
 
 

@@ -46,5 +46,5 @@ def test_other_images_have_another_fingerprint_and_other_labels_have_not():
 
 def scenes_fingerprint(seed: int) -> str:
     """That of scenes with the same ids, whatever the seed."""
-    scenes = load_digit_scenes(num_scenes=8, seed=seed)
+    scenes = load_digit_scenes(num_scenes=8, scenes_seed=seed)
     return PartialLabelImages(scenes, plain_view((32, 32)), image_size=(32, 32)).fingerprint()

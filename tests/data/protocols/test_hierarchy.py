@@ -219,7 +219,7 @@ def test_a_recipe_with_a_hierarchy(tmp_path):
     path.write_text(json.dumps(DIGITS))
     content = tiny_content("partial_bce", data={"protocol": "knowledge_graph", "hierarchy": str(path)})
     del content["data"]["proportion"]
-    splits = Recipe.from_dict(content).load_data()
+    splits = Recipe.from_dict(content).data.load()
     assert splits.names[10:] == label_names(splits.test)[10:] == ["round", "straight"]
     labels, full = label_matrix(splits.train), label_matrix(splits.train, "full_labels")
     assert (labels == 0).any() and np.array_equal(labels[labels != 0], full[labels != 0])
@@ -230,7 +230,7 @@ def test_other_protocols_may_have_a_hierarchy(tmp_path):
     path = tmp_path / "digits.json"
     path.write_text(json.dumps(DIGITS))
     recipe = tiny_recipe("partial_bce", data={"hierarchy": str(path)})
-    assert label_matrix(recipe.load_data().train).shape[1] == 12
+    assert label_matrix(recipe.data.load().train).shape[1] == 12
 
 
 def test_the_protocol_needs_a_hierarchy():

@@ -88,7 +88,7 @@ def test_a_recipe_with_a_list_for_coco(tmp_path):
     names = write_list(tmp_path, "COCO_train2014_9.jpg,1", "COCO_train2014_7.jpg,0")
     data = {"name": "coco", "path": str(tmp_path), "protocol": "listed_positives", "list": names}
     with pytest.raises(ValueError, match="does not list 1 of the 3 images: .*COCO_train2014_8.jpg"):
-        Recipe.from_dict({"method": "splc", "data": data}).load_data()
-    train = Recipe.from_dict({"method": "splc", "data": data | {"annotated_only": True}}).load_data().train
+        Recipe.from_dict({"method": "splc", "data": data}).data.load()
+    train = Recipe.from_dict({"method": "splc", "data": data | {"annotated_only": True}}).data.load().train
     assert label_matrix(train).tolist() == [[1, 0], [0, 1]]
     assert load_coco(tmp_path, annotated_only=True)["image_id"][:] == ["7", "9"], "order of the file"

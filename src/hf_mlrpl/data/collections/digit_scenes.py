@@ -26,7 +26,7 @@ PLACES = 24  # candidate places per digit
 ALLOWED_OVERLAP = 0.1  # of the smaller of two digits
 
 
-def load_digit_scenes(split: str = "train", num_scenes: int | None = None, seed: int = 0) -> "Dataset":
+def load_digit_scenes(split: str = "train", num_scenes: int | None = None, scenes_seed: int = 0) -> "Dataset":
     """Grey scenes of 64 x 64 pixels with one to four digits each; the labels are the digits "0" to "9".
 
     Digits of 16 to 24 pixels lie at random places on a noisy canvas, each with its own contrast. About 80 % of the
@@ -36,7 +36,7 @@ def load_digit_scenes(split: str = "train", num_scenes: int | None = None, seed:
     Args:
         split: "train" or "test".
         num_scenes: 4,000 for training and 1,000 for testing by default; fewer are the first ones of more.
-        seed: of the scenes; the same seed gives the same pixels.
+        scenes_seed: the same seed gives the same pixels.
     """
     check_split(split, list(NUM_SCENES), "digit_scenes")
     num_scenes = NUM_SCENES[split] if num_scenes is None else num_scenes
@@ -44,7 +44,7 @@ def load_digit_scenes(split: str = "train", num_scenes: int | None = None, seed:
         raise ValueError(f"`num_scenes` must be at least 1, got {num_scenes}.")
     scans, digits = digit_scans(split)
     by_digit = [scans[digits == digit] for digit in range(NUM_LABELS)]
-    generator = np.random.RandomState([seed, list(NUM_SCENES).index(split)])
+    generator = np.random.RandomState([scenes_seed, list(NUM_SCENES).index(split)])
     images, labels = [], np.full((num_scenes, NUM_LABELS), NEGATIVE, dtype=np.int8)
     for row in labels:
         drawn = draw_digits(generator)

@@ -8,10 +8,11 @@ import numpy as np
 
 from ...labels import POSITIVE, UNKNOWN, check_labels, shorten
 from ..tables.index_lists import ListedImage, read_index_list
+from .rules import HidingProtocol
 
 
 @dataclass(frozen=True)
-class ListedPositives:
+class ListedPositives(HidingProtocol):
     """The positives that a published list names stay known, and nothing else.
 
     The setting of SPLC (Zhang et al. 2021) and SCPNet, whose authors publish one positive of each training image, but

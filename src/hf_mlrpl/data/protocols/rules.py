@@ -1,15 +1,14 @@
 """Protocols: rules that hide labels, so that fully labelled data become partially labelled.
 
-A protocol is a function of the whole label matrix, `(num_images, num_labels)` in {-1, 0, +1}. It replaces entries by 0
-(unknown) and changes nothing else: the same labels, order and seed give the same result. It has its own random
-generator, NumPy's global one stays as it is. The generator is the legacy one: only its numbers never change.
-`hide_labels` applies a protocol to a data set. One with `needs_names = True` gets the label names, too, one with
-`needs_files = True` the paths of the images.
+The same labels, order and seed give the same result. A rule has a random generator of its own, so NumPy's global one
+stays as it is; it is the legacy generator, for only its numbers never change. `hide_labels` applies a protocol to a
+data set.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,8 +18,30 @@ from .hierarchy import any_related, read_hierarchy
 KEEP_ALL = -1
 
 
+class HidingProtocol:
+    """Base of the rules that hide labels: frozen dataclasses, whose fields are settings of a recipe.
+
+    A rule is called with the label matrix, `(num_images, num_labels)` in {-1, 0, +1}, and gives it back with some
+    entries replaced by 0 (unknown).
+
+    needs_names: whether it is called with the label names, too.
+    needs_files: whether it is called with the paths of the images, too.
+    part_setting: the field that says which part of the labels stays known, where there is one.
+    """
+
+    needs_names: ClassVar[bool] = False
+    needs_files: ClassVar[bool] = False
+    part_setting: ClassVar[str | None] = None
+
+    def __str__(self) -> str:
+        """The numbers that differ from their defaults, such as "proportion 0.1"; texts may name files of one's own."""
+        values: Any = {field: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        numbers = {field: value for field, value in values.items() if isinstance(value, int | float)}
+        return ", ".join(f"{field.name} {value}" for field, value in numbers.items() if value != field.default)
+
+
 @dataclass(frozen=True)
-class RandomKnown:
+class RandomKnown(HidingProtocol):
     """Every label, positive or negative, stays known with probability `proportion`.
 
     The setting of Durand et al. 2019 that SST, SARB, DualCoOp and SCPNet use. Draws from NumPy's legacy generator over
@@ -31,6 +52,8 @@ class RandomKnown:
 
     proportion: float
     seed: int = 0
+
+    part_setting: ClassVar[str] = "proportion"
 
     def __post_init__(self):
         if not 0 < self.proportion <= 1:
@@ -43,7 +66,7 @@ class RandomKnown:
 
 
 @dataclass(frozen=True)
-class SinglePositive:
+class SinglePositive(HidingProtocol):
     """`num_positives` positives and `num_negatives` negatives of every image stay known; -1 keeps all of a kind.
 
     The setting of Cole et al. 2021, one positive and nothing else, with the seed of their code. Bit for bit theirs if
@@ -73,7 +96,7 @@ class SinglePositive:
 
 
 @dataclass(frozen=True)
-class PositiveFraction:
+class PositiveFraction(HidingProtocol):
     """Every positive stays known with probability `fraction`, and so do 1 to 1.5 times as many negatives of its image.
 
     The setting of Kundu et al. for COCO 2017. Their paper does not say how the ratio and the negatives are drawn:
@@ -89,6 +112,8 @@ class PositiveFraction:
     negatives_per_positive: tuple[float, float] = (1.0, 1.5)
     exact: bool = False
     seed: int = 0
+
+    part_setting: ClassVar[str] = "fraction"
 
     def __post_init__(self):
         if not 0 < self.fraction <= 1:
@@ -122,7 +147,7 @@ class PositiveFraction:
 
 
 @dataclass(frozen=True)
-class KnowledgeGraph:
+class KnowledgeGraph(HidingProtocol):
     """Labels are verified from the root of a hierarchy downwards, and the annotator stops somewhere.
 
     The setting of Kundu et al. for COCO panoptic, whose details are not published. Here, for each present label of an

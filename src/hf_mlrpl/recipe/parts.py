@@ -1,0 +1,137 @@
+"""Sections `model`, `objective` and `training` of a recipe, read and checked before anything is loaded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from huggingface_hub.errors import StrictDataclassError
+
+from ..registry import METHODS, load, lookup
+from ..settings import check_values, field_types, from_mapping
+
+if TYPE_CHECKING:
+    from ..data.images.torch_dataset import PartialLabelImages
+    from ..models.configuration_utils import MultiLabelConfig
+    from ..models.modeling_utils import MultiLabelPreTrainedModel
+    from ..objective import Objective
+    from ..trainer.training_args import MultiLabelTrainingArguments
+
+_ONLY_MEASURED = {  # nothing is trained, selected or logged
+    "report_to": "none",
+    "eval_strategy": "no",
+    "load_best_model_at_end": False,
+    "choose_thresholds": False,
+    "ema_decay": None,
+}
+
+
+class ModelPart:
+    """The network of a method.
+
+    settings: those of the network, and two keys of a recipe alone: `pretrained`, whether the model gets weights (or
+        from where), and `name`, a method whose network takes the place of the method's own.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], method: str):
+        self.settings = dict(settings)
+        self.model_class = _network(method, settings.get("name", method))
+        kinds = _settings_of(self.model_class.config_class)
+        check_values(settings, kinds | {"pretrained": bool | str, "name": str}, "model")
+        self.config([])
+
+    def config(self, names: list[str]) -> "MultiLabelConfig":
+        """The config of a model for the labels `names`."""
+        settings = {key: value for key, value in self.settings.items() if key not in ("pretrained", "name")}
+        labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+        try:
+            return self.model_class.config_class(**settings, **labels)
+        except StrictDataclassError as error:
+            raise ValueError(f"Recipe section `model`: {str(error).splitlines()[-1].strip()}") from error
+
+    def build(
+        self,
+        config: "MultiLabelConfig",
+        labels: np.ndarray,
+        images: "PartialLabelImages | None" = None,
+        num_workers: int = 0,
+    ) -> "MultiLabelPreTrainedModel":
+        """A model with its pretrained weights and its priors.
+
+        Args:
+            config: from `config`.
+            labels: the known training labels, `(num_images, num_labels)` in {-1, 0, +1}.
+            images: the training images, which few priors come from.
+            num_workers: worker processes that open them.
+        """
+        from ..data.images.training_images import TrainingImages
+
+        model = self.model_class(config)
+        pretrained = self.settings.get("pretrained", True)
+        if pretrained:
+            model.load_pretrained(None if pretrained is True else pretrained)
+        unread = None
+        if images is not None:
+            unread = TrainingImages(
+                images, normalize=model.normalize, batch_size=64, num_workers=num_workers, show_progress=True
+            )
+        model.set_priors(labels, unread)
+        return model
+
+
+class ObjectivePart:
+    """What a method minimises.
+
+    config: its settings, with their defaults.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], method: str):
+        self.settings = dict(settings)
+        self.objective_class = load(METHODS[method].objective)
+        self.config = from_mapping(self.objective_class.config_class, settings, "objective")
+
+    def build(self, model_config: "MultiLabelConfig") -> "Objective":
+        return self.objective_class(self.config, model_config)
+
+
+class TrainingPart:
+    """Settings of the trainer."""
+
+    def __init__(self, settings: Mapping[str, Any]):
+        self.settings = dict(settings)
+        self._arguments_class = load(".trainer.training_args:MultiLabelTrainingArguments")
+        check_values(settings, field_types(self._arguments_class), "training")
+
+    def arguments(self, output: str | Path, *, has_validation: bool = True) -> "MultiLabelTrainingArguments":
+        """Arguments of a run whose results go to `output`."""
+        settings = {**self.settings, "output_dir": str(output)}
+        if not has_validation:
+            settings.setdefault("eval_strategy", "no")
+            needs = {"eval_strategy": "no", "choose_thresholds": False, "load_best_model_at_end": False}
+            for key, off in needs.items():
+                if settings.get(key, off) != off:
+                    raise ValueError(f"`training.{key}` needs validation images: set `data.validation`, such as 0.1.")
+        return self._arguments_class(**settings)
+
+    def arguments_to_measure(self, output: str | Path) -> "MultiLabelTrainingArguments":
+        """Arguments of a trainer that measures a finished model."""
+        return self._arguments_class(**{**self.settings, **_ONLY_MEASURED, "output_dir": str(output)})
+
+
+def _network(method: str, name: str) -> Any:
+    """The model class of the method `name`, which is trained by the objective of `method`."""
+    own, other = METHODS[method], lookup(METHODS, name, "method")
+    if other.model != own.model and not own.trains_any_model:
+        raise ValueError(
+            f"`model.name` must not be {name!r}: {method} needs its own network. Methods that are only a loss train "
+            "the network of any other."
+        )
+    return load(other.model)
+
+
+def _settings_of(config_class: type) -> dict[str, Any]:
+    """Types of the settings of a model, without those of transformers."""
+    from transformers import PreTrainedConfig
+
+    inherited = field_types(PreTrainedConfig)
+    return {name: kind for name, kind in field_types(config_class).items() if name not in inherited}
