@@ -1,9 +1,11 @@
+import math
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
 
-from hf_mlrpl.settings import from_mapping, parse_yaml
+from hf_mlrpl.settings import check_range, check_value, from_mapping, parse_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,3 +84,61 @@ def test_a_wrong_key_or_value_is_an_error_that_names_it(values, message):
     with pytest.raises(ValueError) as error:
         from_mapping(Outer, values, "objective")
     assert message in str(error.value)
+
+
+# ---- documents that would mean less, or more, than they seem to ----
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "training: {a: 1}\ntraining: {}",
+        "a: 1\na: 1",
+        "data:\n  name: coco\n  seed: 1\n  name: voc",
+        "x: [{y: 1, y: 2}]",
+        '{"a": 1, "a": 2}',
+        "1: a\n1: b",
+    ],
+)
+def test_a_key_may_stand_only_once(text):
+    with pytest.raises(ValueError, match="the key .* stands twice, again in line"):
+        parse_yaml(text, "the recipe")
+
+
+def test_aliases_are_fine_as_long_as_they_do_not_blow_up():
+    assert parse_yaml("a: &x [1, 2]\nb: *x", "it") == {"a": [1, 2], "b": [1, 2]}
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    with pytest.raises(ValueError, match="more than 100,000 values once its aliases are written out"):
+        parse_yaml("\n".join(levels), "the recipe")
+    with pytest.raises(ValueError, match="the recipe is not valid YAML"):
+        parse_yaml("a: &a [*a]", "the recipe")
+
+
+def test_what_is_nested_too_deeply_is_named():
+    with pytest.raises(ValueError, match="the recipe is nested too deeply"):
+        parse_yaml("[" * 5000 + "]" * 5000, "the recipe")
+
+
+@pytest.mark.parametrize("text", [".nan", ".inf", "-.inf", "1.0e+999"])
+def test_numbers_that_are_none_are_refused(text):
+    value = parse_yaml(text, "it")
+    for annotation in (float, float | None, float | list[float]):
+        with pytest.raises(ValueError, match="`training.x` must be a finite number"):
+            check_value(value, annotation, "training.x")
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, [["y"] * 1000] * 1000, {i: "z" * 1000 for i in range(1000)}, 10**3000])
+def test_messages_show_a_part_of_what_is_long(value):
+    with pytest.raises(ValueError) as error:
+        check_value(value, bool, "data.stratify")
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.1, 1.1])
+def test_ranges(value):
+    config = SimpleNamespace(share=value, other=None)
+    with pytest.raises(ValueError, match="`share` must"):
+        check_range(config, "other", "share", at_least=0, at_most=1)
+    for fine in (0, 1, 0.5):
+        check_range(SimpleNamespace(share=fine), "share", at_least=0, at_most=1)

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import math
 import re
+import reprlib
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
@@ -13,10 +15,36 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 
 _BOOL = "tag:yaml.org,2002:bool"
+_MAX_NODES = 100_000  # of a document after all aliases are written out
+_shortener = reprlib.Repr()
+_shortener.maxlevel, _shortener.maxstring, _shortener.maxother = 3, 80, 80
+
+
+def shown(value: Any) -> str:
+    """Text of `value` for a message, cut where it is long or deep."""
+    return _shortener.repr(value)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2: 1e-5 is a number, too, and `no` is a text, as in `save_strategy: no`."""
+    """YAML 1.2: 1e-5 is a number, too, and `no` is a text, as in `save_strategy: no`. A key may stand only once in a
+    mapping, and aliases must not blow up."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _count_nodes(node, {}) > _MAX_NODES:
+            raise yaml.YAMLError(f"it has more than {_MAX_NODES:,} values once its aliases are written out")
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.YAMLError(
+                    f"the key {shown(key)} stands twice, again in line {key_node.start_mark.line + 1}"
+                )
+            seen.add(key if isinstance(key, Hashable) else id(key))
+        return super().construct_mapping(node, deep)
 
     yaml_implicit_resolvers = {
         start: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
@@ -30,12 +58,29 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _count_nodes(node: Any, counts: dict[int, float]) -> float:
+    """Nodes below `node`, each alias counted as what it stands for; infinite where one contains itself."""
+    if id(node) not in counts:
+        counts[id(node)] = math.inf  # until it is known: who meets it inside itself never ends
+        parts = node.value if isinstance(node.value, list) else []
+        inner = (part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,)))
+        counts[id(node)] = 1 + sum(_count_nodes(part, counts) for part in inner)
+    return counts[id(node)]
+
+
 def parse_yaml(text: str, where: str) -> Any:
-    """Parse YAML without running anything."""
+    """Parse YAML without running anything.
+
+    Raises:
+        ValueError: for what is not YAML, a key that stands twice, and a document that is nested too deeply or grows
+            without bound by its aliases.
+    """
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits
         raise ValueError(f"{where} is not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{where} is nested too deeply to be read.") from error
 
 
 def check_keys(given: Iterable[str], known: Iterable[str], section: str | None = None) -> None:
@@ -58,7 +103,7 @@ def from_mapping(cls: type, values: Mapping[str, Any] | None, where: str) -> Any
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
-        raise ValueError(f"Recipe section `{where}` must be a mapping of keys to values, got {values!r}.")
+        raise ValueError(f"Recipe section `{where}` must be a mapping of keys to values, got {shown(values)}.")
     checked = check_values(values, field_types(cls), where)
     missing = [f.name for f in dataclasses.fields(cls) if _is_required(f) and f.name not in checked]
     if missing:
@@ -87,16 +132,32 @@ def check_value(value: Any, annotation: Any, where: str) -> Any:
     if dataclasses.is_dataclass(annotation):
         return from_mapping(annotation, value, where)  # type: ignore[arg-type]
     if not _fits(value, annotation):
-        raise ValueError(f"Recipe key `{where}` must be {_describe(annotation)}, got {value!r}.")
+        raise ValueError(f"Recipe key `{where}` must be {_describe(annotation)}, got {shown(value)}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"Recipe key `{where}` must be a finite number, got {value}.")
     return float(value) if annotation is float else value
 
 
 def check_not_negative(config: Any, *names: str) -> None:
-    """Raise `ValueError` for the first of these fields of `config` that is below 0; `None` may be."""
+    """Raise `ValueError` for the first of these fields of `config` that is not a finite number from 0 on; `None` may
+    be."""
+    check_range(config, *names, at_least=0)
+
+
+def check_range(config: Any, *names: str, at_least: float = -math.inf, at_most: float = math.inf) -> None:
+    """Raise `ValueError` for the first of these fields of `config` that is infinite, NaN or outside the range; `None`
+    may be."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value >= 0:
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise ValueError(f"`{name}` must be a finite number, got {value}.")
+        if value < 0 <= at_least == 0:
             raise ValueError(f"`{name}` must not be negative, got {value}.")
+        if not at_least <= value <= at_most:
+            limits = f"lie in [{at_least:g}, {at_most:g}]" if at_most < math.inf else f"be at least {at_least:g}"
+            raise ValueError(f"`{name}` must {limits}, got {value}.")
 
 
 def _fits(value: Any, annotation: Any) -> bool:

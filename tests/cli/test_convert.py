@@ -155,6 +155,27 @@ def write_merges(path):
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda weight: weight * torch.nan,
+        lambda weight: weight.index_fill(0, torch.tensor([0]), -torch.inf),
+        lambda weight: weight.to(torch.int8),
+        lambda weight: weight.to(torch.complex64),
+        lambda weight: weight > 0,
+    ],
+    ids=["nan", "inf", "int8", "complex", "bool"],
+)
+def test_weights_that_are_no_finite_real_numbers_are_refused(spoil, tmp_path, capsys):
+    tensors = published("clip_resnet")
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.ndim == 2)
+    torch.save(tensors | {name: spoil(tensors[name])}, tmp_path / "clip.pt")
+    command = ["convert", "clip", str(tmp_path / "clip.pt"), str(tmp_path / "out"), "--activation", "quick_gelu"]
+    assert main(command) == 2
+    assert f"1 without finite real numbers ({name} (" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("file", ["bpe_simple_vocab_16e6.txt.gz", "merges.txt", "tokenizer.json", "folder"])
 def test_the_tokenizer_comes_from_a_file(file, towers, tmp_path, capsys):
     expected = build_tokenizer(MERGES, TEXT["context_length"])

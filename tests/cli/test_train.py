@@ -1,5 +1,6 @@
 import json
 import re
+from zipfile import BadZipFile
 
 import pytest
 import torch
@@ -257,9 +258,27 @@ def test_mistakes_end_with_one_line(words, message, tmp_path, capsys):
 
 
 def test_a_traceback_on_request(monkeypatch):
-    monkeypatch.setenv("HF_MLRPL_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["train", "nothing.yaml", "--traceback"])
+    monkeypatch.setenv("HF_MLRPL_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError):
         main(["train", "nothing.yaml"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("x"), TypeError("x"), ZeroDivisionError(), OverflowError(), AssertionError("x\ny"), MemoryError()]
+    + [EOFError(), AttributeError("x"), RecursionError("deep"), SafetensorError("x"), BadZipFile("x")],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_last_resort_is_one_line(error, monkeypatch, capsys):
+    def fail_so(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(Recipe, "load", fail_so)
+    assert main(["train"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: an unexpected {type(error).__name__}") and "--traceback" in line
 
 
 def test_an_interruption_from_the_keyboard(monkeypatch, tmp_path, capsys):

@@ -249,9 +249,27 @@ def test_labels_without_positives_are_named(caplog):
     assert "unicorn" in caplog.text and "cat" not in caplog.text
 
 
-def test_labels_of_zeros_and_ones_are_noticed(caplog):
-    multi_label_metrics([[1.0, 1.0], [0.0, 0.0]], np.array([[1, 0], [0, 1]]))
-    assert "turned into -1" in caplog.text
+def test_labels_of_zeros_and_ones_are_refused():
+    with pytest.raises(ValueError, match="need their zeros turned into -1"):
+        multi_label_metrics([[1.0, 1.0], [0.0, 0.0]], np.array([[1, 0], [0, 1]]))
+
+
+def test_a_label_without_known_negatives_does_not_count(caplog):
+    """Any order of the images ranks it right."""
+    scores, labels = np.array([[2.0, -2.0], [1.0, 3.0], [0.3, -1.0]]), np.array([[1, 1], [1, -1], [1, -1]])
+    result = multi_label_metrics(scores, labels, ["cat", "dog"])
+    assert result["map"] == pytest.approx(100 / 3) == result["map_interpolated"]
+    assert (result["labels_without_negatives"], result["labels_without_positives"]) == (1, 0)
+    assert "no known negative in the evaluated images (left out of the mAP): cat" in caplog.text
+    assert np.isnan(average_precision(scores, labels)).tolist() == [True, False]
+    for empty in ("zero", "nan"):
+        assert multi_label_metrics(scores, labels, empty=empty)["map"] == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("labels", [[[1, 0], [1, 0]], [[1, -1], [1, -1]], [[1, 1], [0, 1]]])
+def test_nothing_to_measure(labels):
+    with pytest.raises(ValueError, match="no average precision is defined"):
+        multi_label_metrics(np.zeros((2, 2)), np.array(labels))
 
 
 def test_a_label_without_predictions_counts_one_in_the_published_op_only():
@@ -343,11 +361,16 @@ def problems(draw):
     return scores, draw(hnp.arrays(np.int8, shape, elements=st.sampled_from([-1, 0, 1])))
 
 
+def measurable(labels: np.ndarray) -> np.ndarray:
+    """Booleans of the labels with a known positive and a known negative."""
+    return (labels == 1).any(axis=0) & (labels == -1).any(axis=0)
+
+
 @settings(deadline=None, max_examples=60)
 @given(problems(), st.randoms(use_true_random=False))
 def test_the_order_of_the_images_never_matters(problem, random):
     scores, labels = problem
-    assume((labels == 1).any())
+    assume(measurable(labels).any())
     order = random.sample(range(len(scores)), len(scores))
     assert multi_label_metrics(scores, labels) == pytest.approx(multi_label_metrics(scores[order], labels[order]))
 
@@ -389,9 +412,9 @@ def test_a_large_table_needs_little_more_memory_than_itself():
 @given(problems())
 def test_every_number_is_a_percentage(problem):
     scores, labels = problem
-    assume((labels == 1).any())
+    assume(measurable(labels).any())
     result = multi_label_metrics(scores, labels)
-    assert all(0 <= value <= 100 + 1e-9 for name, value in result.items() if name != "labels_without_positives")
+    assert all(0 <= value <= 100 + 1e-9 for name, value in result.items() if not name.startswith("labels_without"))
     assert result["map_interpolated"] >= result["map"] - 1e-9
     assert result["labels_without_positives"] == (~(labels == 1).any(axis=0)).sum()
 
@@ -400,7 +423,7 @@ def test_every_number_is_a_percentage(problem):
 @given(problems(), st.integers(0, 4))
 def test_unknown_entries_never_matter(problem, seed):
     scores, labels = problem
-    assume((labels == 1).any())
+    assume(measurable(labels).any())
     extra_rows = np.zeros((2, labels.shape[1]), dtype=np.int8)
     extra_scores = np.random.default_rng(seed).normal(size=extra_rows.shape).astype(np.float32)
     longer = np.concatenate([scores, extra_scores]), np.concatenate([labels, extra_rows])
@@ -411,7 +434,7 @@ def test_unknown_entries_never_matter(problem, seed):
 @given(problems())
 def test_a_label_without_positives_leaves_the_others_alone(problem):
     scores, labels = problem
-    assume((labels == 1).any())
+    assume(measurable(labels).any())
     more = np.concatenate([scores, np.zeros((len(scores), 1), np.float32)], axis=1)
     more_labels = np.concatenate([labels, -np.ones((len(labels), 1), np.int8)], axis=1)
     before, after = multi_label_metrics(scores, labels), multi_label_metrics(more, more_labels)

@@ -6,6 +6,8 @@ import os
 import sys
 from importlib import import_module
 
+TRACEBACK = "--traceback"
+MISTAKES = (ValueError, OSError, RuntimeError, ImportError)  # our messages for what a user can mend
 COMMANDS = ("train", "evaluate", "tag", "push", "data", "neighbours", "list", "sweep", "convert")
 
 _EPILOG = """\
@@ -42,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(TRACEBACK, action="store_true", help="show where an error happened, with any command")
     parser.add_argument("--version", action="version", version=f"hf-mlrpl {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -50,9 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command. Mistakes of the user end as one line and the exit code 2; `HF_MLRPL_DEBUG=1` shows tracebacks."""
-    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-    if os.environ.get("HF_MLRPL_DEBUG"):
+    """Run a command. A mistake of the user ends as one line and the exit code 2, one of ours as one line and the exit
+    code 1; `--traceback` or `HF_MLRPL_TRACEBACK=1` shows where it happened."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parse_arguments([argument for argument in argv if argument != TRACEBACK])
+    if TRACEBACK in argv or os.environ.get("HF_MLRPL_TRACEBACK"):
         return arguments.run(arguments) or 0
     data_logger = logging.getLogger("hf_mlrpl.data")
     level = data_logger.level
@@ -64,10 +69,17 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        message = str(error) or type(error).__name__
-        print(f"error: {message}", file=sys.stderr)
-        return 2
+    except Exception as error:
+        if isinstance(error, MISTAKES) and not isinstance(error, RecursionError | NotImplementedError):
+            print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
+            return 2
+        reason = " ".join(str(error).split())[:300]
+        print(
+            f"error: an unexpected {type(error).__name__} ({reason}). This should have been a clear message: please "
+            f"report it to the developers of hf-mlrpl, with the output of the same command and {TRACEBACK}.",
+            file=sys.stderr,
+        )
+        return 1
     finally:
         data_logger.setLevel(level)
 

@@ -159,7 +159,7 @@ def _rename(
 ) -> dict[str, Tensor]:
     """All tensors of towers with `config`, half precision as float32, or an error with the names of the file."""
     result: dict[str, Tensor] = {}
-    missing, misshapen, used = [], [], set(ignored)
+    missing, misshapen, not_finite, used = [], [], [], set(ignored)
     for name, own in empty_towers(config).items():
         place = place_of(name)
         tensor = tensors.get(place.name)
@@ -170,11 +170,14 @@ def _rename(
             missing.append(place.name)
         elif tuple(tensor.shape) != place.shape(own.shape):
             misshapen.append(f"{place.name} {tuple(tensor.shape)} instead of {place.shape(own.shape)}")
+        elif own.is_floating_point() and not (tensor.is_floating_point() and tensor.isfinite().all()):
+            not_finite.append(f"{place.name} ({tensor.dtype})")
         else:
             is_half = tensor.dtype in (torch.float16, torch.bfloat16)
             result[name] = place.take(tensor.float() if is_half else tensor)
     extra = sorted(set(tensors) - used)
     faults = {"missing": sorted(set(missing)), "unknown": extra, "of another shape": sorted(set(misshapen))}
+    faults["without finite real numbers"] = sorted(set(not_finite))
     if any(faults.values()):
         texts = [f"{len(names)} {kind} ({_some(names)})" for kind, names in faults.items() if names]
         raise ValueError(f"{where} does not hold exactly the weights of {_describe(config)}: {', '.join(texts)}.")

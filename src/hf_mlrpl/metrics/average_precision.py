@@ -27,7 +27,8 @@ _ENTRIES_PER_BLOCK = 2**20  # what is made of so many stays in the caches
 def average_precision(
     scores: Matrix, labels: Matrix, *, form: Form = "mean_precision", ties: Ties = "grouped", eps: float = 1e-8
 ) -> np.ndarray:
-    """Average precision of every label, in [0, 1]; NaN for a label without a known positive, never a silent 0.
+    """Average precision of every label, in [0, 1]; NaN where it is undefined, never a silent 0 or 1: for a label
+    without a known positive, and for one without a known negative, which any order of the images ranks right.
 
     The published tables use different forms, so always say which one a number is:
 
@@ -56,8 +57,9 @@ def average_precisions(
     """`average_precision` in several forms from one sort, `(num_forms, num_labels)`, of arrays that are checked."""
     precisions_of_labels = _precisions_grouped if ties == "grouped" else _precisions_in_order
     result = np.full((len(forms), scores.shape[1]), np.nan)
+    has_negatives = (labels == NEGATIVE).any(axis=0)
     for label, precisions in enumerate(precisions_of_labels(scores, labels)):  # highest recall first
-        if not len(precisions):
+        if not (len(precisions) and has_negatives[label]):
             continue
         for row, form in enumerate(forms):
             used = np.maximum.accumulate(precisions) if form == "interpolated" else precisions
@@ -66,7 +68,7 @@ def average_precisions(
 
 
 def mean_over_labels(values: np.ndarray, empty: Empty = "skip") -> float:
-    """Mean of per-label values, where NaN marks a label without known positives.
+    """Mean of per-label values, where NaN marks a label that cannot be measured.
 
     Args:
         values: `(num_labels,)`.

@@ -30,6 +30,7 @@ def multi_label_metrics(
     - `mean_f1`: mean over labels of F1, where a label is predicted from its threshold on. With `choose_thresholds` on
       validation images it is the mF1 of Kundu et al.
     - `labels_without_positives`: number of labels without a known positive, for which `empty` is the rule.
+    - `labels_without_negatives`: number of further labels without a known negative; both kinds of mAP leave them out.
 
     Args:
         logits: `(num_images, num_labels)`, array or tensor.
@@ -42,8 +43,9 @@ def multi_label_metrics(
     """
     check_choice("empty", empty, Empty)
     logits, labels = as_arrays(logits, labels)
-    without_positives = _check_measurable(labels, names, empty)
+    without_positives, without_negatives = _check_measurable(labels, names, empty)
     thresholds = check_thresholds(thresholds, labels.shape[1])
+    defined = ~without_negatives
     average, interpolated = average_precisions(logits, labels, "mean_precision", "interpolated")
     plain, top3, chosen = count(
         logits,
@@ -53,14 +55,15 @@ def multi_label_metrics(
         lambda rows: scores_of(rows) >= thresholds,
     )
     fractions = {
-        "map": mean_over_labels(average, empty),
-        "map_interpolated": mean_over_labels(interpolated, empty),
+        "map": mean_over_labels(average[defined], empty),
+        "map_interpolated": mean_over_labels(interpolated[defined], empty),
         **precision_recall_f1_of(plain, empty, ref_op),
     }
     fractions |= {f"{name}_top3": value for name, value in precision_recall_f1_of(top3, empty, ref_op).items()}
     fractions["mean_f1"] = mean_over_labels(f1_of(chosen), empty)
     return {name: 100 * value for name, value in fractions.items()} | {
-        "labels_without_positives": float(without_positives)
+        "labels_without_positives": float(without_positives.sum()),
+        "labels_without_negatives": float(without_negatives.sum()),
     }
 
 
@@ -69,26 +72,35 @@ def scores_of(logits: np.ndarray) -> np.ndarray:
     return torch.from_numpy(logits).sigmoid().numpy()
 
 
-def _check_measurable(labels: np.ndarray, names: list[str] | None, empty: Empty) -> int:
-    """Number of labels without known positives; raises if there is nothing to measure, warns if it means little."""
+def _check_measurable(labels: np.ndarray, names: list[str] | None, empty: Empty) -> tuple[np.ndarray, np.ndarray]:
+    """Booleans of the labels without known positives, and of further ones without known negatives; warns of both.
+
+    Raises:
+        ValueError: if there is nothing to measure.
+    """
     num_labels = labels.shape[1]
     if names is not None and len(names) != num_labels:
         raise ValueError(f"`names` must hold {num_labels} names, one per column of `labels`, got {len(names)}.")
-    without_positives = np.flatnonzero(~(labels == POSITIVE).any(axis=0))
-    if len(without_positives) == num_labels and empty == "skip":
+    without_positives = ~(labels == POSITIVE).any(axis=0)
+    without_negatives = ~without_positives & ~(labels == NEGATIVE).any(axis=0)
+    if without_positives.all() and empty == "skip":
         raise ValueError(
             f"None of the {num_labels} labels has a known positive (+1) in these {len(labels)} images, so there is "
             "nothing to measure. Evaluate on images with known labels."
         )
-    if len(without_positives):
-        missing = [str(i) if names is None else names[i] for i in without_positives]
-        logger.warning_once(
-            f"{len(without_positives)} label(s) have no known positive in the evaluated images "
-            f'(`empty="{empty}"`): {shorten(missing, 8)}.'
+    if (without_positives | without_negatives).all() and without_negatives.any():
+        raise ValueError(
+            f"No label has both a known positive (+1) and a known negative (-1) in these {len(labels)} images, so no "
+            "average precision is defined. If what is not listed is absent, say so (`data.unlisted=absent`); labels "
+            "in {0, 1} need their zeros turned into -1."
         )
-    if not (labels == NEGATIVE).any():
-        logger.warning_once(
-            "No evaluated label is known to be absent (-1), so every precision is 100. "
-            "Labels in {0, 1} need their zeros turned into -1 before they are evaluated."
-        )
-    return len(without_positives)
+    for kind, missing, rule in (
+        ("positive", without_positives, f'`empty="{empty}"`'),
+        ("negative", without_negatives, "left out of the mAP"),
+    ):
+        if missing.any():
+            shown = [str(i) if names is None else names[i] for i in np.flatnonzero(missing)]
+            logger.warning_once(
+                f"{len(shown)} label(s) have no known {kind} in the evaluated images ({rule}): {shorten(shown, 8)}."
+            )
+    return without_positives, without_negatives

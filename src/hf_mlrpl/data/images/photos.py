@@ -223,7 +223,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_eight_bits(grey: np.ndarray, mode: str) -> np.ndarray:
     """Grey values of 16 or 32 bits as 8 bit, `(height, width)`; "I" also holds 16 bit files, of PGM for instance."""
-    values = np.nan_to_num(grey.astype(np.float64))
+    values = grey.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("some pixels are infinite or no numbers")
     if mode.startswith("I;16") or (mode == "I" and values.min() >= 0 and values.max() <= 65535):
         return np.rint(values / 257).astype(np.uint8)
     low, high = values.min(), values.max()
