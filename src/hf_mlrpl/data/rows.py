@@ -15,7 +15,7 @@ import numpy as np
 
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN, shorten, summarize_labels
 from ..settings import as_setting
-from .columns import ROWS_AT_A_TIME, find_split, make_dataset
+from .columns import ROWS_AT_A_TIME, find_split, label_matrix, make_dataset
 from .files import find_photos
 from .names import (
     EXACT,
@@ -74,7 +74,7 @@ class LabelRows:
     files: of the photos, as they are written there.
     ids: one per photo, unique.
     folders: where the photos may lie.
-    where: the place of a row, for messages.
+    where: the place of a row in `source`, for messages; by default its file.
     sort_names: whether the order of `names` says nothing.
     """
 
@@ -84,7 +84,7 @@ class LabelRows:
     files: list[str]
     ids: list[str]
     folders: list[Path]
-    where: Callable[[int], str]
+    where: Callable[[int], str] | None = None
     sort_names: bool = False
 
     def __len__(self) -> int:
@@ -92,16 +92,36 @@ class LabelRows:
 
     def place(self, row: int) -> str:
         """The place of a row in `source`."""
-        return self.where(row).removeprefix(f"{self.source}, ")
+        return f"photo {self.files[row]}" if self.where is None else self.where(row)
+
+    def select(self, kept: np.ndarray) -> "LabelRows":
+        """These rows only."""
+        if len(kept) == len(self) and (kept == np.arange(len(self))).all():
+            return self
+        places = self.place
+        where = None if self.where is None else lambda row: places(int(kept[row]))
+        files, ids = ([values[row] for row in kept] for values in (self.files, self.ids))
+        return replace(self, labels=self.labels[kept], files=files, ids=ids, where=where)
+
+    def resolved(self, unlisted: str) -> "LabelRows":
+        """The rows with labels in {-1, 0, +1}; the matrix is changed where it is.
+
+        Args:
+            unlisted: what the unlisted ones are, "unknown" or "absent".
+        """
+        for start in range(0, len(self), ROWS_AT_A_TIME):
+            block = self.labels[start : start + ROWS_AT_A_TIME]
+            if (block == UNLISTED).any():  # a matrix that needs no change may be read-only
+                block[block == UNLISTED] = UNLISTED_RULES[unlisted]
+        return self
 
     @property
     def num_present(self) -> np.ndarray:
         """`(num_labels,)` photos that show each label."""
-        blocks = range(0, len(self), ROWS_AT_A_TIME)
-        return sum(
-            ((self.labels[i : i + ROWS_AT_A_TIME] == POSITIVE).sum(axis=0) for i in blocks),
-            np.zeros(len(self.names), int),
-        )
+        counts = np.zeros(len(self.names), dtype=np.int64)
+        for start in range(0, len(self), ROWS_AT_A_TIME):
+            counts += (self.labels[start : start + ROWS_AT_A_TIME] == POSITIVE).sum(axis=0)
+        return counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +165,6 @@ def split_photos(
             files=[photo.file for photo in of_split],
             ids=[photo.image_id or photo.file for photo in of_split],
             folders=list(folders),
-            where=lambda row, of_split=of_split: f"{source}, photo {of_split[row].file}",  # type: ignore[misc]
             sort_names=names is None,
         )
         for split, of_split in splits.items()
@@ -170,16 +189,25 @@ def load_rows(splits: Mapping[str, LabelRows], split: str, choices: Choices) -> 
     rows = settle_names(splits, find_split(split, list(splits), next(iter(splits.values())).source), choices)
     if not len(rows):
         raise ValueError(f"{rows.source} is empty: its split {split!r} has no photos.")
-    folders = rows.folders
     if choices.image_folder is not None:
         told = Path(choices.image_folder).expanduser()
-        folders = [told.absolute(), *(folder / told for folder in folders)]
-    photos = find_photos(rows.files, list(dict.fromkeys(folders)), rows.source, choices.missing, rows.place)
-    kept = [row for row, photo in enumerate(photos) if photo]
-    labels = rows.labels[kept] if len(kept) < len(rows) else rows.labels
-    dataset = make_dataset([photos[row] for row in kept], [rows.ids[row] for row in kept], labels, rows.names)
-    warn_about_labels(labels, rows.names, f"{rows.source}, split {split!r}")
+        rows = replace(rows, folders=[told.absolute(), *(folder / told for folder in rows.folders)])
+    dataset = load_photos(rows, choices.missing)
+    warn_about_labels(label_matrix(dataset), rows.names, f"{rows.source}, split {split!r}")
     return dataset
+
+
+def load_photos(rows: LabelRows, missing: str = "error") -> "Dataset":
+    """The data set of `rows`, whose labels are in {-1, 0, +1}.
+
+    Args:
+        missing: see `Choices`.
+    """
+    where = None if rows.where is None else rows.place
+    photos = find_photos(rows.files, list(dict.fromkeys(rows.folders)), rows.source, missing, where)
+    kept = np.array([row for row, photo in enumerate(photos) if photo])
+    rows = rows.select(kept)
+    return make_dataset([photo for photo in photos if photo], rows.ids, rows.labels, rows.names)
 
 
 def settle_names(splits: Mapping[str, LabelRows], split: str, choices: Choices) -> LabelRows:
@@ -201,12 +229,7 @@ def settle_names(splits: Mapping[str, LabelRows], split: str, choices: Choices) 
         _say_left_out(rows.source, left_out, chosen)
     if not rows.names:
         raise ValueError(f"{rows.source} has no labels.")
-    labels = rows.labels
-    for start in range(0, len(labels), ROWS_AT_A_TIME):
-        block = labels[start : start + ROWS_AT_A_TIME]
-        if (block == UNLISTED).any():  # a matrix that needs no change may be read-only
-            block[block == UNLISTED] = UNLISTED_RULES[choices.unlisted]
-    return rows
+    return rows.resolved(choices.unlisted)
 
 
 def _say_left_out(source: str, left_out: Mapping[str, int], chosen: Sequence[str]) -> None:
@@ -229,7 +252,7 @@ def _join(rows: LabelRows, targets: Mapping[str, str], all_names: Sequence[str])
     try:
         labels, names = join_columns(labels, all_names, [targets[name] for name in all_names])
     except Conflict as conflict:
-        raise ValueError(f"{rows.where(conflict.row)}: {conflict}") from conflict
+        raise ValueError(f"{rows.source}, {rows.place(conflict.row)}: {conflict}") from conflict
     if rows.sort_names and names != sorted(names):
         order = sorted(range(len(names)), key=names.__getitem__)
         labels, names = labels[:, order], [names[i] for i in order]

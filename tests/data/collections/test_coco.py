@@ -1,8 +1,6 @@
 """COCO, on a small set of real photos and on folders made here."""
 
-import importlib.util
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -10,15 +8,6 @@ from PIL import Image
 
 from hf_mlrpl.data.collections.coco import load_coco
 from hf_mlrpl.data.columns import SplitNotFound, label_matrix, label_names
-
-READERS = ["json"] + (["msgspec"] if importlib.util.find_spec("msgspec") else [])  # msgspec is optional
-
-
-@pytest.fixture(params=READERS)
-def reader(request, monkeypatch):
-    if request.param == "json":
-        monkeypatch.setitem(sys.modules, "msgspec", None)  # as if it were not installed
-    return request.param
 
 
 def small_instances() -> dict:
@@ -48,7 +37,7 @@ def write_coco(folder, instances, photos="train2014", file="instances_train2014.
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_labels_of_real_photos(coco_mini, split, reader):
+def test_labels_of_real_photos(coco_mini, split):
     dataset = load_coco(coco_mini, split, year="")
     file = coco_mini / "annotations" / f"instances_{'train' if split == 'train' else 'val'}.json"
     instances = json.loads(file.read_text())
@@ -66,7 +55,7 @@ def test_labels_of_real_photos(coco_mini, split, reader):
 
 
 @pytest.mark.parametrize("photos", ["train2014", "images", "."])
-def test_order_crowds_and_empty_images(tmp_path, reader, photos):
+def test_order_crowds_and_empty_images(tmp_path, photos):
     dataset = load_coco(write_coco(tmp_path, small_instances(), photos))
     assert label_names(dataset) == ["bicycle", "train", "toothbrush"], "ascending category id"
     assert dataset["image_id"][:] == ["30", "10", "20"], "order of the file"
@@ -148,10 +137,10 @@ def list_of_ids(instances):
     [
         (no_list, "`annotations` must be a list of JSON objects"),
         (no_object, "`images` must be a list of JSON objects"),
-        (no_file_name, "entry 1 of `images` must have a text as file_name, got None"),
-        (list_of_ids, "entry 1 of `annotations` must have a whole number as category_id, got \\[2, 90\\]"),
-        (drop_category, "annotation 0 names the category id 7, which is not in `categories`"),
-        (drop_image, "annotation 0 names the image id 10, which is not in `images`"),
+        (no_file_name, "entry 1 of `images` must have a text as file_name, got null"),
+        (list_of_ids, "entry 1 of `annotations` must have a whole number as category_id, got array"),
+        (drop_category, "an annotation of image 10 names the category id 7, which is not in `categories`"),
+        (drop_image, "an annotation names the image id 10, which is not in `images`"),
         (repeat_image, "the file name 'a.jpg' 2 times"),
         (repeat_id, "the image id 10 2 times"),
         (drop_section, "has no section `annotations`"),
@@ -159,14 +148,14 @@ def list_of_ids(instances):
         (drop_everything, "lists 0 images and 3 categories"),
     ],
 )
-def test_damaged_annotations_name_file_and_place(tmp_path, reader, damage, message):
+def test_damaged_annotations_name_file_and_place(tmp_path, damage, message):
     instances = small_instances()
     damage(instances)
     with pytest.raises(ValueError, match=f"instances_train2014.json.*{message}"):
         load_coco(write_coco(tmp_path, instances))
 
 
-def test_ids_may_be_texts(tmp_path, reader):
+def test_ids_may_be_texts(tmp_path):
     instances = small_instances()
     for image in instances["images"]:
         image["id"] = f"photo {image['id']}"
@@ -176,12 +165,12 @@ def test_ids_may_be_texts(tmp_path, reader):
     assert dataset["image_id"][:] == ["photo 30", "photo 10", "photo 20"]
 
 
-def test_broken_json_names_the_file(tmp_path, reader):
+def test_broken_json_names_the_file(tmp_path):
     write_coco(tmp_path, small_instances())
     file = tmp_path / "annotations" / "instances_train2014.json"
     file.write_text(file.read_text()[:100])
     with pytest.raises(ValueError, match="instances_train2014.json is not valid JSON, perhaps an incomplete download"):
         load_coco(tmp_path)
     file.write_text("[1, 2]")
-    with pytest.raises(ValueError, match="instances_train2014.json must hold one JSON object .* got a list"):
+    with pytest.raises(ValueError, match="instances_train2014.json must hold one JSON object, got a list"):
         load_coco(tmp_path)

@@ -1,30 +1,29 @@
 """The panoptic annotations of COCO 2017: things and stuff."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-from .coco_files import Category, Image, annotation_file, coco_dataset, photo_folders, read_annotations
+import msgspec
+
+from ..rows import load_photos
+from .coco_files import Id, annotation_file, coco_rows, photo_folders, read_coco
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class _Segment(TypedDict):
-    category_id: int
+class Segment(msgspec.Struct, gc=False):
+    category_id: Id
 
 
-class _Annotation(TypedDict):
-    image_id: int
-    segments_info: list[_Segment]
+class PanopticAnnotation(msgspec.Struct, gc=False):
+    image_id: Id
+    segments_info: list[Segment]
 
 
-class _Panoptic(TypedDict):
-    categories: list[Category]
-    images: list[Image]
-    annotations: list[_Annotation]
-
-
-def load_coco_panoptic(path: str | Path, split: str = "train", year: str | int = "2017") -> "Dataset":
+def load_coco_panoptic(
+    path: str | Path, split: str = "train", year: str | int = "2017", missing: str = "error"
+) -> "Dataset":
     """The photos of a COCO split with one label per thing and per stuff: 80 and 53 in the official files.
 
     A label is present if at least one segment of the category is annotated, and absent otherwise. Labels stand in the
@@ -36,11 +35,15 @@ def load_coco_panoptic(path: str | Path, split: str = "train", year: str | int =
     path/annotations/panoptic_val2017.json        split="test"
     path/train2017/  path/val2017/                photos; or all of them in path/images/ or in path/ itself
     ```
+
+    Args:
+        missing: what to do about photos that do not exist: "error", or "skip" leaves them out and counts them.
     """
     file = annotation_file(path, split, "panoptic", year)
-    panoptic = read_annotations(file, _Panoptic)
-    shown = (
-        (annotation["image_id"], [segment["category_id"] for segment in annotation["segments_info"]])
-        for annotation in panoptic["annotations"]
-    )
-    return coco_dataset(file, panoptic["categories"], panoptic["images"], shown, photo_folders(path, split, year))
+    content = read_coco(file, annotation=PanopticAnnotation, objects=_segments)
+    return load_photos(coco_rows(content, photo_folders(path, split, year)).resolved("absent"), missing)
+
+
+def _segments(annotations: list[PanopticAnnotation]) -> tuple[list[Id], list[Id]]:
+    segments = [(a.image_id, segment.category_id) for a in annotations for segment in a.segments_info]
+    return [image_id for image_id, _ in segments], [category_id for _, category_id in segments]

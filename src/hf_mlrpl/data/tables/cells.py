@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...labels import shorten
 from ...settings import as_setting
 from ..names import tidy
 from .values import is_empty
@@ -163,8 +162,7 @@ def _items(cell: Any, ids: bool) -> list[str]:
 
 def _no_list(cell: Any) -> ValueError:
     return ValueError(
-        'expected a list of label names, such as \'dog;cat\' in CSV or ["dog", "cat"] in JSON, got '
-        f"{shorten([repr(cell)[:80]])}."
+        f'expected a list of label names, such as \'dog;cat\' in CSV or ["dog", "cat"] in JSON, got {repr(cell)[:80]}.'
     )
 
 

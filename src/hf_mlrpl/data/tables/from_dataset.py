@@ -110,7 +110,7 @@ def load_from_dataset(
             f"{as_setting('label_columns', name)}."
         )
     found = read_labels([table], settings, needs_image=False, declared=declared)
-    rows = _rows(source, found.names, found.labels[0], table.where, found.sort_names)
+    rows = _rows(source, found.names, found.labels[0], table.place, found.sort_names)
     rows = settle_names({split: rows}, split, choices)
     result = set_labels(_with_image_and_id(flat, image, found.roles.image_id, source), rows.labels, rows.names)
     warn_about_labels(rows.labels, rows.names, f"{source}, split {split!r}")
@@ -209,7 +209,7 @@ def _own_labels(dataset: "Dataset", choices: Choices, source: str, ignore: str |
     for column in (FULL_LABELS, LABELS):
         if column in dataset.column_names:
             labels = label_matrix(dataset, column)
-            rows = _rows(source, label_names(dataset), labels, lambda row: f"{source}, row {row}")
+            rows = _rows(source, label_names(dataset), labels, lambda row: f"row {row}")
             rows = settle_names({"all": rows}, "all", replace(choices, rename=choices.rename or EXACT))
             result = set_labels(result, rows.labels, rows.names)
             if column == FULL_LABELS:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...labels import NEGATIVE, POSITIVE, UNKNOWN, shorten
+from ...labels import NEGATIVE, POSITIVE, shorten
 from ..names import UNLISTED
 from ..rows import Choices, LabelRows, load_rows
 from .layouts import TableLabels, TableSettings, read_labels
@@ -212,7 +212,7 @@ def _rows(table: Table, found: TableLabels, labels: np.ndarray, suffix: str) -> 
         files=[name + suffix if suffix else name for name in map(str.strip, column.cells())],
         ids=_image_ids(table, roles.image_id if roles.image_id in table.columns else roles.image),
         folders=[Path(table.source).parent],
-        where=replace(table, columns={}).where,  # which keeps the numbers of the rows alone
+        where=replace(table, columns={}).place,  # which keeps the numbers of the rows alone
         sort_names=found.sort_names,
     )
 
@@ -241,19 +241,12 @@ def _join_rows(rows: LabelRows) -> LabelRows:
         if value == POSITIVE and both.any():
             row, name = listed[both][0], rows.names[columns[both][0]]
             raise ValueError(
-                f"{rows.where(row)}: {name} is present, and absent in another row of the photo. Keep one."
+                f"{rows.source}, {rows.place(row)}: {name} is present, and absent in another row. Keep one."
             )
         labels[photo[listed], columns] = value
-    assert UNKNOWN not in labels
     kept = np.unique(photo, return_index=True)[1]
     logger.warning("%s: %d rows with one name each are the labels of %d photos.", rows.source, len(rows), len(first))
-    return replace(
-        rows,
-        labels=labels,
-        files=[rows.files[row] for row in kept],
-        ids=[rows.ids[row] for row in kept],
-        where=lambda row: rows.where(kept[row]),
-    )
+    return replace(rows.select(kept), labels=labels)
 
 
 def _normal(file: str) -> str:
@@ -267,7 +260,7 @@ def _check_no_repetition(rows: LabelRows, values: Sequence[str], what: str) -> N
     for row, value in enumerate(values):
         if value in first:
             raise ValueError(
-                f"{rows.where(row)}: the {what} {value} stands in {rows.place(first[value])} "
+                f"{rows.source}, {rows.place(row)}: the {what} {value} stands in {rows.place(first[value])} "
                 "already. Every image needs one row with all its labels: merge them, or remove one."
             )
         first[value] = row

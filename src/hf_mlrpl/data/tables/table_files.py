@@ -96,9 +96,13 @@ class Table:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def place(self, row: int) -> str:
+        """The place of a row in `source`, for messages."""
+        return f"{self.unit} {self.numbers[row]}"
+
     def where(self, row: int) -> str:
         """The place of a row, for messages."""
-        return f"{self.source}, {self.unit} {self.numbers[row]}"
+        return f"{self.source}, {self.place(row)}"
 
     def select(self, rows: np.ndarray) -> "Table":
         """The table with these rows only."""

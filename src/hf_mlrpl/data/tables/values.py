@@ -165,7 +165,7 @@ class Alphabet:
 
     def _place(self, key: str) -> str:
         table, name, value = self._first[key]
-        return f"{table.unit} {table.numbers[table.columns[name].row_of(value)]}, column `{name}`"
+        return f"{table.place(table.columns[name].row_of(value))}, column `{name}`"
 
     def _choices(self) -> str:
         names = ["zero_absent", "zero_unknown", "both_absent"] if ZERO in self._first else ["minus_one_absent"]
