@@ -67,14 +67,10 @@ class Hub:
     def tree(self, name: str, revision: str) -> tuple[str, Tree] | None:
         """The commit and the files of a revision."""
         commits = self.commits.setdefault(name, {})
-        if revision in commits:
-            return revision, commits[revision]
-        named = self.branches.get(name, {}).get(revision)
-        if named is not None:
-            return named, commits[named]
-        if revision != "main":
-            return None
-        files = self.main(name)
+        commit = self.branches.get(name, {}).get(revision, revision)
+        files = self.main(name) if revision == "main" else commits.get(commit)
+        if files is None or files == commits.get(commit):
+            return None if files is None else (commit, files)
         commit = _digest(repr(sorted((path, _digest(content)) for path, content in files.items())).encode())
         commits[commit] = files
         return commit, files

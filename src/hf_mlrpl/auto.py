@@ -4,7 +4,7 @@
 `pipeline("image-tagging", ...)`. It is not part of `import hf_mlrpl`, which shall stay light.
 """
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
 from .clip.configuration_clip import ClipConfig
 from .models.image_processing import MultiLabelImageProcessor, MultiLabelImageProcessorPil
@@ -18,6 +18,8 @@ def register() -> None:
         model_class = load(target)
         config_class = model_class.config_class
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        if config_class.earlier_model_type:
+            CONFIG_MAPPING.register(config_class.earlier_model_type, config_class, exist_ok=True)
         AutoModelForImageClassification.register(config_class, model_class, exist_ok=True)
         processors: dict[str, type] = {"torchvision": MultiLabelImageProcessor, "pil": MultiLabelImageProcessorPil}
         AutoImageProcessor.register(config_class, image_processor_classes=processors, exist_ok=True)

@@ -24,6 +24,7 @@ CLEAN = {
     "facts.json",
     "metrics.json",
     "model.safetensors",
+    "needs_hf_mlrpl.py",
     "preprocessor_config.json",
     "recipe.yaml",
 }
@@ -85,7 +86,7 @@ def logits(folder):
 
     pixels = torch.linspace(-2, 2, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
     with torch.no_grad():
-        return load_model(str(folder)).eval()(pixels).logits
+        return load_model(folder).eval()(pixels).logits
 
 
 def test_a_push_publishes_the_clean_folder_and_nothing_else(online, run, capsys):
@@ -193,14 +194,14 @@ def test_no_network_is_explained(online, run, capsys, monkeypatch):
 def test_a_token_in_a_text_file_stops_the_upload(online, run, tmp_path):
     (tmp_path / "notes.md").write_text(f"my token is {TOKEN}")
     with pytest.raises(RuntimeError, match="notes.md has the token in it, so nothing was uploaded"):
-        publish.upload(tmp_path, NAME)
+        publish.upload(tmp_path, publish.Destination(repo_id=NAME))
     assert online.main(NAME) == {}
 
 
 def test_a_pickle_stops_the_upload(online, tmp_path):
     (tmp_path / "optimizer.pt").write_bytes(b"")
     with pytest.raises(RuntimeError, match="Pickles are never uploaded, but there is optimizer.pt"):
-        publish.upload(tmp_path, NAME)
+        publish.upload(tmp_path, publish.Destination(repo_id=NAME))
 
 
 # ---- the trainer ----

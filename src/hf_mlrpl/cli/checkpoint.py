@@ -1,5 +1,6 @@
 """Checkpoints named on the command line."""
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,49 +8,73 @@ if TYPE_CHECKING:
     from ..models.modeling_utils import MultiLabelPreTrainedModel
 
 
-def load_model(checkpoint: str) -> "MultiLabelPreTrainedModel":
-    """The model of a folder or of a name on the Hub, or an error that says what is wrong with it."""
+def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a command that uses a checkpoint."""
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="folder that `hf-mlrpl train` has written, or a model on the Hub: user/model, or user/model@revision",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a model on the Hub")
+    parser.add_argument("--token", help="for private models (default: that of `hf auth login`, or HF_TOKEN)")
+
+
+def find_checkpoint(arguments: argparse.Namespace) -> Path:
+    """The folder of the checkpoint that these arguments name."""
+    from ..hub.download import checkpoint_folder
+
+    return checkpoint_folder(arguments.checkpoint, revision=arguments.revision, token=arguments.token)
+
+
+def load_model(folder: Path, name: str | None = None) -> "MultiLabelPreTrainedModel":
+    """The model of a checkpoint, with the averaged weights where a training was stopped that had them.
+
+    Args:
+        name: what the checkpoint is called in errors.
+    """
     from safetensors import SafetensorError
+    from safetensors.torch import load_file
     from transformers import AutoModelForImageClassification
     from transformers.utils import logging
 
     from .. import auto  # noqa: F401  makes the models known
+    from ..trainer.checkpoints import EMA_NAME
 
     logging.disable_progress_bar()  # of reading the weights, which takes no time
-    check_checkpoint(checkpoint)
+    name = name or str(folder)
+    check_checkpoint(folder, name)
     try:
-        return AutoModelForImageClassification.from_pretrained(checkpoint, use_safetensors=True)
+        model = AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=False)
+        if (folder / EMA_NAME).is_file():
+            model.load_state_dict(load_file(folder / EMA_NAME))
     except SafetensorError as error:
-        raise ValueError(f"The weights of {checkpoint!r} are damaged ({error}). Copy or train them again.") from error
+        raise ValueError(f"The weights of {name} are damaged ({error}). Copy or train them again.") from error
+    return model
 
 
-def check_checkpoint(checkpoint: str) -> None:
-    """Raise unless `checkpoint` is a folder, or a model of the Hub, whose config is one of ours."""
+def check_checkpoint(folder: Path, name: str) -> None:
+    """Raise unless `folder` holds a config of ours."""
     from transformers import AutoConfig
 
     from ..clip.configuration_clip import ClipConfig
     from ..models.configuration_utils import MultiLabelConfig
 
-    folder = Path(checkpoint)
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file():
         inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
         hint = f"Did you mean {folder / inside[-1]}?" if inside else "`hf-mlrpl train` writes such folders."
-        raise FileNotFoundError(f"Folder `{checkpoint}` holds no checkpoint: there is no config.json. {hint}")
-    is_hub_name = checkpoint.count("/") == 1 and not folder.is_absolute() and not folder.parent.is_dir()
-    if not folder.is_dir() and not is_hub_name:
-        raise FileNotFoundError(f"Checkpoint `{checkpoint}` does not exist. Give a folder or the name of a Hub model.")
+        raise FileNotFoundError(f"`{name}` holds no checkpoint: there is no config.json. {hint}")
     try:
-        config = AutoConfig.from_pretrained(checkpoint)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"Checkpoint `{checkpoint}` cannot be read: {reason}") from error
+        raise ValueError(f"Checkpoint `{name}` cannot be read: {reason}") from error
     if not isinstance(config, MultiLabelConfig):
         raise ValueError(
-            f"Checkpoint `{checkpoint}` is a model of the type {config.model_type!r}, not of hf-mlrpl. Use one that "
+            f"Checkpoint `{name}` is a model of the type {config.model_type!r}, not of hf-mlrpl. Use one that "
             "`hf-mlrpl train` has written."
         )
     if config.model_type == ClipConfig.model_type:
         raise ValueError(
-            f"Checkpoint `{checkpoint}` has the towers of CLIP without labels. Train a model from it, with "
-            f"`model.pretrained={checkpoint}` in a recipe of SCPNet or DualCoOp."
+            f"Checkpoint `{name}` has the towers of CLIP without labels. Train a model from it, with "
+            f"`model.pretrained={name}` in a recipe of SCPNet or DualCoOp."
         )

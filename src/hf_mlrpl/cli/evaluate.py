@@ -3,13 +3,14 @@
 import argparse
 import json
 import sys
-from pathlib import Path
+
+from .checkpoint import add_checkpoint_arguments, find_checkpoint, load_model
 
 _EPILOG = """\
 examples:
   hf-mlrpl evaluate runs/sst-digit_scenes_10                    on the test images of its recipe
   hf-mlrpl evaluate runs/coco --recipe sst/voc2007_10 data.path=/data/VOCdevkit
-  hf-mlrpl evaluate runs/coco data.path=/other/place/coco --json
+  hf-mlrpl evaluate user/model@v1 data.path=/other/place/coco --json
 """
 
 
@@ -21,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="output folder of a training run")
+    add_checkpoint_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="SECTION.KEY=VALUE", help="settings that replace the recipe's")
     parser.add_argument("--recipe", help="recipe whose data to use (default: the one saved with the checkpoint)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
@@ -33,14 +34,16 @@ def run(arguments: argparse.Namespace) -> None:
     import tempfile
 
     from ..distributed import end_processes
+    from ..hub.publish import RECIPE_NAME
     from ..recipe.document import Recipe
-    from .checkpoint import load_model
 
-    checkpoint = Path(arguments.checkpoint)
-    model = load_model(arguments.checkpoint)
-    saved = checkpoint / "recipe.yaml"
+    checkpoint = find_checkpoint(arguments)
+    model = load_model(checkpoint, arguments.checkpoint)
+    saved = checkpoint / RECIPE_NAME
     if arguments.recipe is None and not saved.is_file():
-        raise FileNotFoundError(f"{checkpoint} has no recipe.yaml. Say with --recipe which data to evaluate on.")
+        raise FileNotFoundError(
+            f"{arguments.checkpoint} has no {RECIPE_NAME}. Say with --recipe which data to evaluate on."
+        )
     recipe = Recipe.load(arguments.recipe or saved, arguments.overrides)
     dataset = _load_images(recipe, arguments.split)
     check_same_labels(model.config.label_names, dataset, arguments.checkpoint)

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .checkpoint import load_model
+
 _DESCRIPTION = """\
 Publish a trained model: its final weights, config with thresholds, image processor, card, recipe without local paths,
 and metrics. Nothing else of the folder goes up: no photos, no optimizer states, no logs, no pickles.
@@ -33,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--pictures", action="store_true", help="also the example photos and the attention maps")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, made if there is none")
     parser.add_argument("--tag", help="a name for this version, such as v1")
-    parser.add_argument("--message", help="of the commit")
+    parser.add_argument("--message", default="Upload tagger", help="of the commit")
     parser.set_defaults(run=run)
 
 
@@ -43,18 +45,16 @@ def run(arguments: argparse.Namespace) -> None:
     from huggingface_hub import ModelCard
 
     from ..hub.cards import CARD_NAME, UNKNOWN_LICENSE
-    from ..hub.publish import listed_files, upload, write_folder
-    from ..models.image_processing import processor_for
-    from .checkpoint import load_model
+    from ..hub.download import checkpoint_folder
+    from ..hub.publish import Destination, listed_files, upload, write_folder
 
-    model = load_model(arguments.checkpoint)
+    model = load_model(checkpoint_folder(arguments.checkpoint))
     with TemporaryDirectory(prefix="hf-mlrpl-") as scratch:
         folder = Path(scratch)
         write_folder(
             folder,
             model,
             arguments.repository,
-            processor=processor_for(model.config),
             run=arguments.checkpoint,
             license=arguments.license,
             pictures=arguments.pictures,
@@ -66,14 +66,14 @@ def run(arguments: argparse.Namespace) -> None:
             print("The card names no license of the weights; --license gives one.")
         if arguments.dry_run:
             return
-        address = upload(
-            folder,
-            arguments.repository,
+        destination = Destination(
+            repo_id=arguments.repository,
             private=arguments.private or None,
             revision=arguments.revision,
             tag=arguments.tag,
             commit_message=arguments.message,
         )
+        address = upload(folder, destination)
     name = "/".join(address.split("/")[-2:])
     print(f"\npublished: {address}\n\nTag photos with it, here or elsewhere:\n  hf-mlrpl tag {name} PHOTOS")
 

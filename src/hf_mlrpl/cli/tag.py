@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+from .checkpoint import add_checkpoint_arguments, find_checkpoint, load_model
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -20,7 +22,7 @@ BAR_WIDTH = 20  # characters of a score of 1
 _EPILOG = """\
 examples:
   hf-mlrpl tag runs/my_photos photo.jpg holiday/ https://example.org/cat.jpg
-  hf-mlrpl tag runs/my_photos holiday/ --top-k 5 --pictures out --on-bad-image skip
+  hf-mlrpl tag user/model@v1 holiday/ --top-k 5 --pictures out --on-bad-image skip
 """
 
 Tags = list[dict[str, Any]]
@@ -34,11 +36,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        help="folder that `hf-mlrpl train` has written, or the name of a model on the Hub",
-    )
+    add_checkpoint_arguments(parser)
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTO", help="image file, folder with images, or http(s) address"
     )
@@ -71,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"`--batch-size` must be at least 1, got {args.batch_size}.")
     photos = list_photos(args.photos)
     labels = None if args.labels is None else [name.strip() for name in args.labels.split(",")]
-    tagger = load_tagger(args.checkpoint, args.device, labels)
+    tagger = load_tagger(find_checkpoint(args), args.device, labels, name=args.checkpoint)
     options = {"threshold": args.threshold, "top_k": args.top_k, "batch_size": args.batch_size}
     artist = None if args.pictures is None else Artist(args.pictures)
     if artist is not None:
@@ -105,18 +103,23 @@ def list_photos(sources: list[str]) -> list[str]:
     return photos
 
 
-def load_tagger(checkpoint: str, device: str | None = None, labels: list[str] | None = None) -> "ImageTaggingPipeline":
-    """The pipeline of a checkpoint, for its own labels or for others; or an error that says what is wrong with it."""
+def load_tagger(
+    folder: Path, device: str | None = None, labels: list[str] | None = None, name: str | None = None
+) -> "ImageTaggingPipeline":
+    """The pipeline of a checkpoint, for its own labels or for others; or an error that says what is wrong with it.
+
+    Args:
+        name: what the checkpoint is called in errors.
+    """
     from transformers import AutoImageProcessor
 
     from ..pipelines.image_tagging import ImageTaggingPipeline
-    from .checkpoint import load_model
 
     _check_device(device)
-    model = load_model(checkpoint)
-    folder = Path(checkpoint)
-    has_processor = not folder.is_dir() or (folder / "preprocessor_config.json").is_file()
-    processor = AutoImageProcessor.from_pretrained(checkpoint) if has_processor else None  # made from the config
+    model = load_model(folder, name)
+    processor = None  # made from the config, where there is none
+    if (folder / "preprocessor_config.json").is_file():
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     return ImageTaggingPipeline(model=model, image_processor=processor, device=device, labels=labels)
 
 

@@ -231,13 +231,11 @@ def save_results(
     from safetensors import SafetensorError
 
     from ..hub.publish import describe_folder
-    from ..models.image_processing import processor_for
 
     try:
         model.save_pretrained(output)
     except SafetensorError as error:
         raise OSError(f"The weights could not be written to {output}: {error}. Make room and add --resume.") from error
-    processor_for(model.config).save_pretrained(output)
     (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     facts.save(output)
     describe_folder(output, model, str(output))

@@ -133,13 +133,10 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
         self.load_state_dict({name: tensor for name, tensor in tensors.items() if name in own}, strict=False)
         self._tokenizer = clip.tokenizer
 
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        """As everywhere in transformers, with the tokenizer."""
-        super().save_pretrained(save_directory, *args, **kwargs)
-        is_main_process = args[0] if args else kwargs.get("is_main_process", True)
-        if is_main_process and self.has_tokenizer:
-            for_hub = {key: kwargs[key] for key in ("push_to_hub", "repo_id", "token") if key in kwargs}
-            self.tokenizer.save_pretrained(save_directory, **for_hub)
+    def save_further_files(self, folder: Path) -> None:
+        super().save_further_files(folder)
+        if self.has_tokenizer:
+            self.tokenizer.save_pretrained(folder)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -309,16 +306,15 @@ class ClipPromptModel(ClipPreTrainedModel):
 
     # ---- checkpoints ----
 
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        """As everywhere in transformers, with the tokenizer and the label vectors."""
-        super().save_pretrained(save_directory, *args, **kwargs)
-        is_main_process = args[0] if args else kwargs.get("is_main_process", True)
-        if is_main_process and all(learner.has_tokens for learner in self.prompt_learners):
+    def save_further_files(self, folder: Path) -> None:
+        """The label vectors, too."""
+        super().save_further_files(folder)
+        if all(learner.has_tokens for learner in self.prompt_learners):
             vectors = self._kept.get("label_vectors")
             if vectors is None:
                 vectors = _constant(self.compute_label_vectors, self.device.type)
             state = {"label_vectors": vectors.contiguous().cpu()}
-            save_file(state, Path(save_directory) / LABEL_VECTORS_NAME, {"weights": self._digest_of_text_side()})
+            save_file(state, folder / LABEL_VECTORS_NAME, {"weights": self._digest_of_text_side()})
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):

@@ -1,7 +1,9 @@
 """What the Hub answers, in words that name the way out."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -15,6 +17,8 @@ from huggingface_hub.errors import (
 )
 
 TransportError: type[Exception] = HfHubHTTPError.__mro__[1]  # of the HTTP client, whose package depends on the version
+Result = TypeVar("Result")
+ATTEMPTS = 3
 _LOG_IN = "log in with `hf auth login`, or set the environment variable HF_TOKEN"
 _AGAIN = "Run the same command again; what has arrived is not sent twice."
 
@@ -38,6 +42,21 @@ def explained(name: str, *, writing: bool = False) -> Iterator[None]:
     except TransportError as error:
         reason = str(error) or type(error).__name__
         raise ConnectionError(f"The connection to the Hub broke ({reason}). {_AGAIN}") from error
+
+
+def retried(request: Callable[[], Result]) -> Result:
+    """What `request` gives; where the server or the connection fails, it is tried again, with longer and longer waits.
+
+    The client does so for some requests, but not for commits, nor for files that are read.
+    """
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return request()
+        except TransportError as error:
+            if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+                raise
+            time.sleep(2**attempt)
+    return request()
 
 
 def _translated(error: HfHubHTTPError, name: str, writing: bool) -> OSError:

@@ -7,60 +7,64 @@ stay where they are.
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError
 
 from ..settings import parse_yaml
 from .cards import CARD_NAME, keep_what_the_author_wrote, write_card
-from .errors import TransportError, explained
+from .errors import explained, retried
 from .facts import FACTS_NAME, TrainingFacts
 from .privacy import check_nothing_private, is_local, without_local_paths
+from .stub import name_the_package
 
 RECIPE_NAME, METRICS_NAME = "recipe.yaml", "metrics.json"
 PICTURES = ("attention.png", "examples")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _STALE = ("model", "pytorch_model", "training_args", "optimizer", "scheduler", "rng_state")  # starts of old weights
-_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where a push goes.
+
+    repo_id: the name of the repository, which is made where there is none.
+    private: whether a new repository is private.
+    token: by default that of `hf auth login` or of HF_TOKEN.
+    revision: branch, made where there is none.
+    tag: name for the commit.
+    further_place: a folder of the repository where everything is put a second time.
+    """
+
+    repo_id: str
+    private: bool | None = None
+    token: str | None = None
+    revision: str | None = None
+    tag: str | None = None
+    commit_message: str = "Upload tagger"
+    further_place: str | None = None
 
 
 def publish(
     model: Any,
-    repo_id: str,
+    destination: Destination,
     *,
     processor: Any = None,
     run: str | Path | None = None,
     license: str | None = None,
     pictures: bool = False,
-    wait: bool = True,
-    **options: Any,
-) -> "str | Future[str]":
-    """Push a model: `write_folder`, then `upload`.
-
-    Args:
-        options: those of `upload`.
-        wait: otherwise the upload goes on in the background; the files are those of now.
-
-    Returns:
-        The address of the repository.
-    """
-    scratch = TemporaryDirectory(prefix="hf-mlrpl-")
-    folder = Path(scratch.name)
-    write_folder(folder, model, repo_id, processor=processor, run=run, license=license, pictures=pictures)
-
-    def send() -> str:
-        with scratch:
-            return upload(folder, repo_id, **options)
-
-    return send() if wait else HfApi().run_as_future(send)
+) -> str:
+    """Push a model: `write_folder`, then `upload`; gives the address of the repository."""
+    content = {"processor": processor, "run": run, "license": license, "pictures": pictures}
+    with TemporaryDirectory(prefix="hf-mlrpl-") as folder:
+        write_folder(Path(folder), model, destination.repo_id, **content)
+        return upload(Path(folder), destination)
 
 
 def write_folder(
@@ -87,6 +91,7 @@ def write_folder(
         model.save_pretrained(folder)
     if processor is not None:
         processor.save_pretrained(folder)
+    name_the_package(folder, type(model), type(model.config))
     if run is not None:
         _write_recipe(Path(run), folder)
         for name in (METRICS_NAME, FACTS_NAME):
@@ -111,33 +116,17 @@ def describe_folder(folder: Path, model: Any, repo_id: str, *, license: str | No
         keep_what_the_author_wrote(card, earlier)
 
 
-def upload(
-    folder: Path,
-    repo_id: str,
-    *,
-    private: bool | None = None,
-    token: str | None = None,
-    revision: str | None = None,
-    tag: str | None = None,
-    commit_message: str | None = None,
-    further_place: str | None = None,
-) -> str:
-    """Make one commit of `folder`; the repository is created where there is none.
+def upload(folder: Path, destination: Destination) -> str:
+    """Make one commit of `folder`; gives the address of the repository.
 
     Old weights in the repository go, other files of its owner stay, and so does what they wrote in the card. Large
     files that have arrived in an earlier, interrupted attempt are not sent again.
 
-    Args:
-        private: whether a new repository is private.
-        token: by default that of `hf auth login` or of HF_TOKEN.
-        revision: branch, made where there is none.
-        tag: name for the commit.
-        further_place: a folder of the repository where everything is put a second time.
-
     Raises:
         OSError: if the Hub cannot be reached, or refuses.
     """
-    name = create_repository(repo_id, private=private, token=token)
+    revision, token = destination.revision, destination.token
+    name = create_repository(destination.repo_id, private=destination.private, token=token)
     api = HfApi(token=token, library_name="hf-mlrpl")
     with explained(name, writing=True):
         if revision is not None and not revision.startswith("refs/"):
@@ -147,9 +136,9 @@ def upload(
             earlier = Path(api.hf_hub_download(name, CARD_NAME, revision=revision)).read_text(encoding="utf-8")
             keep_what_the_author_wrote(folder / CARD_NAME, earlier)
         check_nothing_private(folder, token or get_token())
-        commit = _commit(api, folder, name, there, revision, commit_message or "Upload tagger", further_place)
-        if tag is not None:
-            api.create_tag(name, tag=tag, revision=commit)
+        commit = _commit(api, folder, name, there, destination)
+        if destination.tag is not None:
+            api.create_tag(name, tag=destination.tag, revision=commit)
     return f"{api.endpoint}/{name}"
 
 
@@ -175,32 +164,21 @@ def listed_files(folder: Path) -> list[Path]:
     return files
 
 
-def _commit(
-    api: HfApi,
-    folder: Path,
-    name: str,
-    there: list[str],
-    revision: str | None,
-    message: str,
-    further_place: str | None,
-) -> str:
-    """The number of the commit. A commit that fails on the way is tried again, without what has arrived."""
+def _commit(api: HfApi, folder: Path, name: str, there: list[str], destination: Destination) -> str:
+    """The number of the commit."""
     files = listed_files(folder)
     places = {file.as_posix(): file for file in files}
-    if further_place is not None:
-        places |= {f"{further_place}/{file.as_posix()}": file for file in files}
+    if destination.further_place is not None:
+        places |= {f"{destination.further_place}/{file.as_posix()}": file for file in files}
     stale = [path for path in there if path not in places and _is_stale(path)]
-    for attempt in range(_ATTEMPTS):
+
+    def commit() -> str:
         operations: list[Any] = [CommitOperationDelete(path_in_repo=path) for path in stale]
         operations += [CommitOperationAdd(place, folder / file) for place, file in places.items()]
-        try:
-            return api.create_commit(name, operations, commit_message=message, revision=revision).oid
-        except (HfHubHTTPError, TransportError) as error:
-            status = error.response.status_code if isinstance(error, HfHubHTTPError) else 500
-            if status < 500 or attempt == _ATTEMPTS - 1:
-                raise
-            time.sleep(2**attempt)
-    raise AssertionError("unreachable")
+        message = destination.commit_message
+        return api.create_commit(name, operations, commit_message=message, revision=destination.revision).oid
+
+    return retried(commit)
 
 
 def _is_stale(path: str) -> bool:

@@ -1,12 +1,21 @@
 """The settings that all models share."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+TAGGING_TASK = "image-tagging"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class _InstalledTasks(dict[str, dict]):
+    """Tasks that `pipeline` infers from a config, and that it looks up with `in` among those whose code lies in the
+    repository: they do not, they are registered."""
+
+    def __contains__(self, task: object) -> bool:
+        return False
 
 
 @strict
@@ -31,6 +40,7 @@ class MultiLabelConfig(PreTrainedConfig):
         label2id: dict[str, int]
 
     keys_to_ignore_at_inference = ["representations", "attention_maps"]
+    earlier_model_type: ClassVar[str] = ""  # what `model_type` was in the first version
 
     backbone: str = "resnet101.tv_in1k"
     image_size: int | list[int] | tuple[int, ...] = 448
@@ -43,8 +53,26 @@ class MultiLabelConfig(PreTrainedConfig):
     thresholds: float | int | list[float] | tuple[float, ...] = 0.5
 
     def __post_init__(self, **kwargs):
+        for key in ("auto_map", "custom_pipelines"):  # the way to this class, for those who have not imported it
+            kwargs.pop(key, None)
         kwargs.setdefault("problem_type", "multi_label_classification")
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        content, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if cls.earlier_model_type and content.get("model_type") == cls.earlier_model_type:
+            content["model_type"] = cls.model_type
+        return content, kwargs
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class="AutoConfig"):
+        """Nothing: where the code of a repository imports this class, a later save must not copy its modules."""
+
+    @property
+    def custom_pipelines(self) -> dict[str, dict]:
+        """The task of `transformers.pipeline(model=...)` when none is named."""
+        return _InstalledTasks({TAGGING_TASK: {}})
 
     @property
     def height_and_width(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ from transformers.utils import ModelOutput
 from ..data.images.training_images import TrainingImages
 from ..data.images.views import normalized
 from ..distributed import state_digest
+from ..hub.publish import Destination, publish
 from ..losses import at_least_float32, partial_bce
 from ..objective import Objective, ObjectiveOutput
 from ..schedules import Progress
 from .configuration_utils import MultiLabelConfig
+from .image_processing import processor_for
 from .parts.backbone import Backbone, PartlyFrozen
+
+_PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message")  # of `save_pretrained(push_to_hub=True)`
 
 
 @dataclass
@@ -194,12 +199,63 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         elif hasattr(module, "reset_parameters"):
             module.reset_parameters()
 
+    def save_pretrained(self, save_directory, is_main_process: bool = True, *args, push_to_hub=False, **kwargs):
+        """As everywhere in transformers, with what else belongs to a checkpoint; `push_to_hub` publishes it, too."""
+        options = {name: kwargs.pop(name) for name in _PUSH_OPTIONS if name in kwargs}
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        if is_main_process:
+            self.save_further_files(Path(save_directory))
+        if is_main_process and push_to_hub:
+            self.push_to_hub(**{"repo_id": Path(save_directory).name} | options)
+
+    def save_further_files(self, folder: Path) -> None:
+        """Write what a checkpoint has beside weights and config."""
+        processor_for(self.config).save_pretrained(folder)
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        *,
+        processor: Any = None,
+        run: str | Path | None = None,
+        license: str | None = None,
+        pictures: bool = False,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        tag: str | None = None,
+        commit_message: str = "Upload tagger",
+    ) -> str:
+        """Publish the model with its card.
+
+        Args:
+            repo_id, private, token, revision, tag, commit_message: see `hub.publish.Destination`.
+            processor, run, license, pictures: see `hub.publish.write_folder`.
+
+        Returns:
+            The address of the repository.
+        """
+        destination = Destination(
+            repo_id=repo_id,
+            private=private,
+            token=token,
+            revision=revision,
+            tag=tag,
+            commit_message=commit_message,
+        )
+        return publish(self, destination, processor=processor, run=run, license=license, pictures=pictures)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class="AutoModel"):
+        """Nothing: where the code of a repository imports this class, a later save must not copy its modules."""
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """Load a checkpoint; a file without some of the `needed_weights` is an error, not a random network."""
+        """Load a checkpoint from safetensors; one without some of the `needed_weights` is an error, not a random
+        network."""
         asked_for_info = kwargs.pop("output_loading_info", False)
         other_sizes_are_fine = kwargs.pop("ignore_mismatched_sizes", False)
-        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
         both: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model, info = both
         mismatched = sorted((key, tuple(theirs), tuple(ours)) for key, theirs, ours in info["mismatched_keys"])

@@ -14,9 +14,9 @@ from transformers import AutoModelForImageClassification, ImageClassificationPip
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..data.images.photos import DOWNLOAD_TIMEOUT, find_images, is_url, open_image
+from ..models.configuration_utils import TAGGING_TASK as TASK
 from ..models.image_processing import processor_for
-
-TASK = "image-tagging"
+from ..models.modeling_utils import MultiLabelPreTrainedModel
 
 Thresholds = float | Mapping[str, float] | Sequence[float]
 
@@ -36,6 +36,7 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
     Takes also checkpoints without `preprocessor_config.json`: the processor is then made from the model's config.
     """
 
+    _load_image_processor: Any = None  # where a checkpoint has none, it is made from the config
     model: Any
     image_processor: Any
 
@@ -87,6 +88,13 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
         blank = self.image_processor(torch.zeros(3, 8, 8, dtype=torch.uint8), return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             return self.model.represent(self.model.encode(blank.to(self.device, self.dtype)))[1] is not None
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Publish the model with the image processor of this pipeline; `options` are those of `model.push_to_hub`."""
+        if isinstance(self.model, MultiLabelPreTrainedModel):
+            options["processor"] = self.image_processor
+            return self.model.push_to_hub(repo_id, **options)
+        return super().push_to_hub(repo_id, **options)
 
     def _sanitize_parameters(  # type: ignore[override]
         self,
@@ -187,6 +195,7 @@ def register() -> None:
         PIPELINE_REGISTRY.register_pipeline(
             TASK, ImageTaggingPipeline, pt_model=AutoModelForImageClassification, type="image"
         )
+        del ImageTaggingPipeline._registered_impl  # type: ignore[attr-defined]  # with it, saving a pipeline would copy this module
 
 
 def _check_names(threshold: Mapping[str, float], names: list[str]) -> None:

@@ -3,14 +3,15 @@
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from huggingface_hub import HfApi
 from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
-from ..hub.publish import create_repository, describe_folder, publish
-from ..models.image_processing import processor_for
+from ..hub.publish import Destination, create_repository, describe_folder, upload, write_folder
 from .training_args import MultiLabelTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -62,7 +63,9 @@ class PushingTrainer(Trainer):
         self._finish_current_push()
         if self.hub_model_id is None:
             self.init_hf_repo(token, private)
-        return self._publish(commit_message, blocking, token=token, revision=revision, license=license)
+        folder, destination = self._prepare(commit_message or "End of training", token, revision, license=license)
+        push = HfApi().run_as_future(_send, folder, destination)
+        return push.result() if blocking else push
 
     def create_model_card(self) -> None:  # type: ignore[override]
         """Write the card into the folder of the run."""
@@ -81,25 +84,35 @@ class PushingTrainer(Trainer):
         message = f"Training in progress, step {self.state.global_step}"
         place = places.get(HubStrategy(self.args.hub_strategy))
         try:
-            self._pushes.append(self._publish(message, blocking=False, further_place=place))
+            folder, destination = self._prepare(message, further_place=place)
         except OSError as error:
             logger.warning(f"A push during the training failed: {error}")
+            return
+        self._pushes.append(HfApi().run_as_future(_send, folder, destination))
 
-    def _publish(self, message: str | None, blocking: bool, **options: Any) -> Any:
+    def _prepare(
+        self,
+        message: str,
+        token: str | None = None,
+        revision: str | None = None,
+        *,
+        license: str | None = None,
+        further_place: str | None = None,
+    ) -> "tuple[TemporaryDirectory[str], Destination]":
+        """The clean folder of the model as it is now, and where it goes."""
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        options = {name: value for name, value in options.items() if value is not None}
-        defaults = {"token": self.args.hub_token, "revision": self.args.hub_revision, "license": self.args.hub_license}
-        assert self.hub_model_id is not None
+        folder = TemporaryDirectory(prefix="hf-mlrpl-")
+        run, license = self.args.output_dir, license or self.args.hub_license
         with self.published_weights():
-            return publish(
-                self.model,
-                self.hub_model_id,
-                processor=processor_for(self.model.config),
-                run=self.args.output_dir,
-                wait=blocking,
-                commit_message=message,
-                **defaults | options,
-            )
+            write_folder(Path(folder.name), self.model, self.hub_model_id, run=run, license=license)
+        destination = Destination(
+            repo_id=self.hub_model_id,
+            token=token or self.args.hub_token,
+            revision=revision or self.args.hub_revision,
+            commit_message=message,
+            further_place=further_place,
+        )
+        return folder, destination
 
     def _finish_current_push(self) -> None:
         """Wait for uploads in the background, and say so where one failed: a later push makes up for it."""
@@ -107,3 +120,8 @@ class PushingTrainer(Trainer):
             if error := push.exception():
                 logger.warning(f"A push during the training failed: {error}")
         self._pushes.clear()
+
+
+def _send(folder: "TemporaryDirectory[str]", destination: Destination) -> str:
+    with folder:
+        return upload(Path(folder.name), destination)

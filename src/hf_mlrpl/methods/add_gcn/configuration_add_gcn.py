@@ -9,6 +9,7 @@ class AddGcnConfig(MultiLabelConfig):
     representation_dim: length of the vector of each label.
     """
 
-    model_type = "add_gcn"
+    model_type = "mlrpl-add_gcn"
+    earlier_model_type = "add_gcn"
 
     representation_dim: int = 1024

@@ -13,7 +13,8 @@ class DualCoOpConfig(ClipPromptConfig):
     include_mean_token: the mean of the image counts as one more region (authors' code, not in the paper).
     """
 
-    model_type = "dualcoop"
+    model_type = "mlrpl-dualcoop"
+    earlier_model_type = "dualcoop"
 
     backbone: str = "resnet101_clip"
     image_size: int | list[int] | tuple[int, ...] = 448

@@ -19,7 +19,7 @@ class GcnMlConfig(MultiLabelConfig):
     word_embedding_dim, label_embeddings: the word vectors of the labels, as in SSGRL.
     """
 
-    model_type = "gcn_ml"
+    model_type = "mlrpl-gcn_ml"
 
     graph_hidden_dim: int = 1024
     graph_threshold: float = 0.4

@@ -13,6 +13,6 @@ class KggrConfig(SsgrlConfig):
         that they came from ("product", the only public code, which is not by the authors).
     """
 
-    model_type = "kggr"
+    model_type = "mlrpl-kggr"
 
     classifier_form: Literal["refined", "product"] = "refined"

@@ -13,7 +13,8 @@ class SarbConfig(SsgrlConfig):
         "fixed beta").
     """
 
-    model_type = "sarb"
+    model_type = "mlrpl-sarb"
+    earlier_model_type = "sarb"
 
     initial_alpha: float = 0.5
     initial_beta: float = 0.5

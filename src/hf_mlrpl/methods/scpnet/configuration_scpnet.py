@@ -27,7 +27,8 @@ class ScpnetConfig(ClipPromptConfig):
         features of each step ("dynamic"); without a calibration ("none"), scores are distilled as they are.
     """
 
-    model_type = "scpnet"
+    model_type = "mlrpl-scpnet"
+    earlier_model_type = "scpnet"
 
     resize: Literal["stretch", "crop"] = "crop"
     num_context: int = 4

@@ -24,7 +24,8 @@ class SsgrlConfig(MultiLabelConfig):
     graph_estimator: how the label graph is counted from partial labels, "published" or "unbiased".
     """
 
-    model_type = "ssgrl"
+    model_type = "mlrpl-ssgrl"
+    earlier_model_type = "ssgrl"
 
     feature_pool: int = 2
     trainable_backbone: list[str] | tuple[str, ...] | None = ("layer4",)

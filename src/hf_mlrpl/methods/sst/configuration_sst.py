@@ -15,7 +15,8 @@ class SstConfig(SsgrlConfig):
         single one (the paper), the only choice for thousands of labels.
     """
 
-    model_type = "sst"
+    model_type = "mlrpl-sst"
+    earlier_model_type = "sst"
 
     cooccurrence_dim: int = 512
     cooccurrence_hidden_dim: int = 1024

@@ -20,8 +20,8 @@ def text_vectors(texts: Sequence[str], encoder: str | Path) -> Tensor:
     from transformers import AutoModel, AutoTokenizer  # seconds, and only where a text encoder is asked for
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(encoder)
-        model = AutoModel.from_pretrained(encoder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+        model = AutoModel.from_pretrained(encoder, dtype=torch.float32, trust_remote_code=False)
     except OSError as error:
         raise OSError(
             f"{str(encoder)!r} is neither a file, nor a folder, nor a name on the Hub with a text encoder of "
