@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -12,6 +13,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # What is kept between runs, of this session alone; huggingface_hub reads the variable when it is imported.
 _ASSETS = tempfile.TemporaryDirectory(prefix="hf-mlrpl-tests-")
 os.environ["HF_ASSETS_CACHE"] = _ASSETS.name
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of garbage collections: each trainer starts one, half a second of search."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
