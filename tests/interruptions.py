@@ -1,13 +1,16 @@
 """Stopping a run in the middle of an epoch, and resuming it."""
 
 import json
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import pytest
 from tiny import make_trainer, without_clock
 from transformers import TrainerCallback
 
+from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.trainer.checkpoints import latest_checkpoint
+from hf_mlrpl.trainer.trainer import MultiLabelTrainer
 
 SIGNS_OF_MEMORY = {
     "sst": ("pseudo_labels_intra", "pseudo_labels_cross"),
@@ -34,15 +37,20 @@ class StopAt(TrainerCallback):
             raise Interruption
 
 
-def numbers(trainer) -> list[dict[str, float]]:
+def numbers(trainer: MultiLabelTrainer) -> list[dict[str, float]]:
     """All that was logged, without the summary at the end, which knows nothing of an interruption."""
     return [without_clock(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
 
 
-def interrupted(recipe, output: Path, **stop):
-    """A run that was stopped and resumed."""
-    with pytest.raises(Interruption):
-        make_trainer(recipe, output, callbacks=[StopAt(**stop)]).train()
+def interrupted(
+    recipe: Recipe, output: Path, steps: Iterable[int], between_batches: Container[int] = ()
+) -> MultiLabelTrainer:
+    """A run that was stopped at each of the `steps`, and resumed each time; of these it is stopped in the middle of
+    `between_batches`."""
+    for step in steps:
+        trainer = make_trainer(recipe, output, callbacks=[StopAt(step, step in between_batches)])
+        with pytest.raises(Interruption):
+            trainer.train(resume_from_checkpoint=True)
     trainer = make_trainer(recipe, output)
     trainer.train(resume_from_checkpoint=True)
     return trainer

@@ -48,12 +48,23 @@ def die_at_batch(number: int) -> None:
     trainer.MultiLabelTrainer.training_step = step_or_die
 
 
+def run(where: str, arguments: list[str]) -> int:
+    if where.startswith("batch "):
+        die_at_batch(int(where.removeprefix("batch ")))
+    die_in(where, torch, "save", 1)
+    die_in(where, trainer, "save_file", 1)
+    die_in(where, transformers.modeling_utils, "safe_save_file", 1)
+    die_in(where, TrainerState, "save_to_json", 1)
+    return main(arguments)
+
+
+def run_in_silence(where: str, arguments: list[str], num_threads: int) -> None:
+    """As a process that a fork server starts, so that nothing has to be imported again."""
+    torch.set_num_threads(num_threads)
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    sys.exit(run(where, arguments))
+
+
 if __name__ == "__main__":
-    place = sys.argv[1]
-    if place.startswith("batch "):
-        die_at_batch(int(place.removeprefix("batch ")))
-    die_in(place, torch, "save", 1)
-    die_in(place, trainer, "save_file", 1)
-    die_in(place, transformers.modeling_utils, "safe_save_file", 1)
-    die_in(place, TrainerState, "save_to_json", 1)
-    sys.exit(main(sys.argv[2:]))
+    sys.exit(run(sys.argv[1], sys.argv[2:]))

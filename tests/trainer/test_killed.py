@@ -1,0 +1,89 @@
+"""A run that was killed with SIGKILL and resumed ends exactly like an unbroken one."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import kill
+import pytest
+import torch
+from interruptions import results
+from tiny import write_recipe
+
+from hf_mlrpl.cli.main import main
+from hf_mlrpl.trainer.checkpoints import latest_checkpoint, missing_from_checkpoint
+
+pytestmark = pytest.mark.slow
+
+KILLED = -signal.SIGKILL
+TRAINING = {  # nine steps of two batches
+    "per_device_train_batch_size": 8,
+    "num_train_epochs": 3,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "gradient_accumulation_steps": 2,
+    "save_total_limit": None,
+    "ema_decay": 0.9,
+}
+
+
+@pytest.fixture(scope="module", params=["sst", "sarb"])
+def unbroken(request, tmp_path_factory):
+    output = tmp_path_factory.mktemp("unbroken")
+    recipe = write_recipe(tmp_path_factory.mktemp("recipe"), request.param, training=TRAINING)
+    assert main(["train", recipe, "--output", str(output)]) == 0
+    return recipe, results(output)
+
+
+def test_killed_at_batches_and_while_each_file_of_a_checkpoint_is_written(unbroken, tmp_path):
+    """One run that is killed and resumed nine times."""
+    recipe, expected = unbroken
+    output = tmp_path / "run"
+    arguments = ["train", recipe, "--output", str(output), "--resume"]
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["kill"])
+    for where in (
+        "batch 3",
+        "checkpoint-2/model.safetensors",
+        "checkpoint-2/objective.safetensors",
+        "checkpoint-4/ema.safetensors",
+        "checkpoint-4/optimizer.pt",
+        "checkpoint-6/scheduler.pt",
+        "checkpoint-6/rng_state.pth",
+        "batch 4",  # from the last checkpoint on
+        "checkpoint-8/trainer_state.json",
+    ):
+        process = processes.Process(target=kill.run_in_silence, args=(where, arguments, torch.get_num_threads()))
+        process.start()
+        process.join(timeout=120)
+        assert process.exitcode == KILLED, where
+        assert where.startswith("batch") or missing_from_checkpoint(output / where.split("/")[0])
+        assert not (output / "metrics.json").exists()
+    assert main(arguments) == 0
+    assert results(output) == expected
+
+
+def test_killed_from_outside_at_some_moment(tmp_path):
+    """With augmented images from two workers."""
+    recipe = write_recipe(tmp_path, training=TRAINING | {"dataloader_num_workers": 2, "num_train_epochs": 6})
+    command = ["train", recipe, "--output"]
+    assert main([*command, str(tmp_path / "unbroken")]) == 0
+    output = str(tmp_path / "run")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hf_mlrpl.cli.main", *command, output],
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not latest_checkpoint(output):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.kill()
+    assert process.wait() == KILLED
+    assert main([*command, output, "--resume"]) == 0
+    assert results(tmp_path / "run") == results(tmp_path / "unbroken")
