@@ -12,6 +12,7 @@ from tiny import make_trainer, tiny_recipe
 
 from hf_mlrpl.trainer.checkpoints import latest_checkpoint, missing_from_checkpoint
 
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A run with the checkpoints 1 to 6."""

@@ -5,7 +5,6 @@ from interruptions import SIGNS_OF_MEMORY, interrupted, numbers
 from tiny import make_trainer, memory, tiny_recipe, weights
 
 from hf_mlrpl.distributed import state_digest
-from hf_mlrpl.registry import METHODS
 
 BATCH_OF_8 = {"per_device_train_batch_size": 8, "num_train_epochs": 3}  # six batches an epoch
 SCENARIOS = {
