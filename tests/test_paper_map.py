@@ -59,14 +59,6 @@ def _rows(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def _paper_to_code() -> list[tuple[str, str, str]]:
-    return [
-        (method, paper, code)
-        for method, page in PAGES.items()
-        for paper, code in _rows(_section(page, "Paper to code"))[1:]
-    ]
-
-
 def _find(path: str) -> Any:
     """The object at `module.Class.attribute`, relative to `hf_mlrpl`."""
     parts = path.split(".")
@@ -84,16 +76,17 @@ def _find(path: str) -> Any:
 # ---- paper to code ----
 
 
-@pytest.mark.parametrize(("method", "paper", "code"), _paper_to_code())
-def test_symbol_of_the_page_exists_and_names_its_equation(method, paper, code):
-    symbol = _find(code.strip("`"))
-    documentation = inspect.getdoc(symbol) or ""
-    source = inspect.getsource(symbol)
-    for number in re.findall(r"Eq\. \d+", paper):
-        exact = re.compile(re.escape(number) + r"(?!\d)")
-        first_line = documentation.partition("\n")[0]
-        in_source = re.search(r"# .*" + exact.pattern, source)
-        assert exact.search(first_line) or in_source, f"{code} does not name {number} of {method}"
+@pytest.mark.parametrize("method", PAGES)
+def test_symbols_of_the_page_exist_and_name_their_equations(method):
+    unnamed = []
+    for paper, code in _rows(_section(PAGES[method], "Paper to code"))[1:]:
+        symbol = _find(code.strip("`"))
+        first_line = (inspect.getdoc(symbol) or "").partition("\n")[0]
+        for number in re.findall(r"Eq\. \d+", paper):
+            exact = re.escape(number) + r"(?!\d)"
+            if not re.search(exact, first_line) and not re.search(r"# .*" + exact, inspect.getsource(symbol)):
+                unnamed.append((code, number))
+    assert not unnamed
 
 
 @pytest.mark.parametrize("method", PAGES)
@@ -142,12 +135,7 @@ def test_method_has_a_recipe(method):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_is_valid_and_lies_in_the_folder_of_its_method(name):
-    assert Recipe.load(name).method == name.partition("/")[0]
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_header_of_a_recipe_has_the_published_numbers(name):
+def test_recipe_lies_in_the_folder_of_its_method_and_has_the_published_numbers_in_its_header(name):
     """Those of its method and data on the page, at every proportion; the built-in scenes have none.
 
     Where there is no table of proportions, the header has the one number that the page gives for the data, in the line
@@ -155,6 +143,7 @@ def test_header_of_a_recipe_has_the_published_numbers(name):
     "Published: none".
     """
     recipe = Recipe.load(name)
+    assert recipe.method == name.partition("/")[0]
     header = _header(RECIPES[name])
     assert header, f"{name} begins without a comment that says what it is"
     data = (DATA_NAMES | {"voc": f"VOC {recipe.data.settings.get('year', '2007')}"}).get(recipe.data.settings["name"])
@@ -183,15 +172,19 @@ def _header(recipe: Path) -> str:
 # ---- commands ----
 
 
-def _commands() -> list[tuple[str, str]]:
-    """Every command of the documents and recipe headers, and the file it stands in."""
+def _commands() -> dict[str, list[str]]:
+    """The commands of each document and recipe header."""
     texts = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in DOCUMENTS}
     lines = [(where, line) for where, text in texts.items() for line in _command_lines(text)]
     for name, path in RECIPES.items():
         header = _header(path).removeprefix("#").replace("\n#", "\n")
         lines += [(name, line) for line in [*header.splitlines(), *INLINE_CODE.findall(header)] if "`" not in line]
     matches = [(where, line, LAUNCHED.search(line)) for where, line in lines]
-    return [(where, line[match.start() :].strip()) for where, line, match in matches if match]
+    commands: dict[str, list[str]] = {}
+    for where, line, match in matches:
+        if match:
+            commands.setdefault(where, []).append(line[match.start() :].strip())
+    return commands
 
 
 def _command_lines(text: str) -> list[str]:
@@ -202,9 +195,19 @@ def _command_lines(text: str) -> list[str]:
     return lines + INLINE_CODE.findall(CODE_BLOCK.sub("", text))
 
 
-@pytest.mark.parametrize(("where", "command"), _commands())
-def test_command_in_the_documentation_works(where, command):
-    words = shlex.split(command, comments=True)
+@pytest.mark.parametrize(("where", "commands"), _commands().items())
+def test_commands_in_the_documentation_work(where, commands):
+    wrong = {}
+    for command in commands:
+        try:
+            _check(shlex.split(command, comments=True))
+        except (SystemExit, ValueError, OSError) as error:
+            wrong[command] = error
+    assert not wrong, where
+
+
+def _check(words: list[str]) -> None:
+    """Raise an error if the recipe or the arguments of a command are wrong."""
     if words[0] == "hf-mlrpl":
         words = words[1:]
     else:
@@ -226,6 +229,6 @@ def test_command_in_the_documentation_works(where, command):
 
 def test_commands_are_found():
     """The tests above look at something."""
-    places = {where for where, _ in _commands()}
+    places = _commands().keys()
     assert set(RECIPES) - {name for name in RECIPES if "digit_scenes" in name} <= places
     assert {page.relative_to(ROOT).as_posix() for page in UNIQUE_PAGES} <= places
