@@ -23,14 +23,24 @@ def page_of(method: str) -> Path | None:
 def recipe_files() -> dict[str, Path]:
     """The shipped recipes by their names, such as `sst/coco2014_10`."""
     files: dict[str, Path] = {}
-    packages = dict.fromkeys(line.package for lines in REGISTRIES.values() for line in lines.values())
-    for folder in (folder for package in packages for folder in _folders(package, "recipes")):
+    for folder in _recipe_folders():
         for file in sorted(folder.glob("*/*.yaml")):
             name = file.relative_to(folder).with_suffix("").as_posix()
             if name in files:
                 raise ValueError(f"Two packages ship a recipe {name}: {files[name]} and {file}. Rename one.")
             files[name] = file
     return files
+
+
+def find_recipe(name: str) -> Path | None:
+    """The shipped recipe of that name, if there is one."""
+    files = (folder / f"{name}.yaml" for folder in _recipe_folders())
+    return next((file for file in files if file.is_file()), None)
+
+
+def _recipe_folders() -> list[Path]:
+    packages = dict.fromkeys(line.package for lines in REGISTRIES.values() for line in lines.values())
+    return [folder for package in packages for folder in _folders(package, "recipes")]
 
 
 def _folders(package: str, name: str) -> list[Path]:

@@ -9,7 +9,7 @@ import yaml
 
 from ..data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
 from ..hub.privacy import refuse_tokens
-from ..hub.shipped import recipe_files
+from ..hub.shipped import find_recipe, recipe_files
 from ..objective import Objective, check_views
 from ..registry import METHODS, lookup
 from ..settings import check_keys, parse_yaml
@@ -57,7 +57,7 @@ class Recipe:
             raise ValueError(f"{file} must be a mapping with the keys method, {', '.join(SECTIONS)}.")
         for override in overrides or []:
             _apply(content, override)
-        shipped = recipe_files().get(f"{file.parent.name}/{file.stem}")
+        shipped = find_recipe(f"{file.parent.name}/{file.stem}")
         is_shipped = shipped is not None and shipped.samefile(file)
         return cls.from_dict(content, name=f"{file.parent.name}-{file.stem}" if is_shipped else file.stem)
 
@@ -154,11 +154,10 @@ class Recipe:
 
 
 def _find(path: str | Path) -> Path:
-    shipped = recipe_files()
-    found = Path(path) if Path(path).is_file() else shipped.get(Path(path).as_posix().removesuffix(".yaml"))
+    found = Path(path) if Path(path).is_file() else find_recipe(str(path).removesuffix(".yaml"))
     if found is None:
         near = [str(file) for file in Path(path).parent.glob("*.yaml")]
-        close = get_close_matches(str(path), [*near, *shipped], n=1)
+        close = get_close_matches(str(path), [*near, *recipe_files()], n=1)
         hint = f"Did you mean {close[0]!r}? " if close else ""
         raise FileNotFoundError(
             f"There is no recipe {str(path)!r}, neither as a file nor among the shipped ones. {hint}"
