@@ -60,6 +60,11 @@ def test_a_method_takes_only_the_model_of_another_one():
     assert not wrong
 
 
+def test_nothing_shared_imports_a_method():
+    shared = [path for path in FILES if path.relative_to(PACKAGE).parts[0] != "methods"]
+    assert [path for path in shared if any(target[0] == "methods" for target in imports(path))] == []
+
+
 def test_no_config_module_switches_its_checks_off():
     """`@strict` checks nothing where annotations are texts."""
     assert [path for path in FILES if "from __future__ import annotations" in path.read_text()] == []

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.data.columns import label_matrix
+from hf_mlrpl.hub.converter import Converter
 from hf_mlrpl.hub.shipped import page_of, recipe_files
 from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.registry import DATASETS, METHODS, REGISTRIES, VIEWS, Entry, MethodSpec, load, register
@@ -110,6 +112,30 @@ def test_two_packages_with_one_name_are_an_error(install):
 
 
 # ---- the call ----
+
+
+class Copier(Converter):
+    """Stands for a converter of another package."""
+
+    description = "Copy a file that the authors have published."
+
+    def add_arguments(self, parser):
+        parser.add_argument("--name", required=True)
+
+    def convert(self, arguments):
+        arguments.output.mkdir()
+        (arguments.output / arguments.name).write_text(Path(arguments.source).read_text())
+        return ["copied"]
+
+
+def test_a_method_brings_its_converter(tmp_path, capsys):
+    register("methods", "mine", MethodSpec("a:B", "mine", converter=f"{__name__}:Copier"))
+    with pytest.raises(SystemExit):
+        main(["convert", "mine", "--help"])
+    assert Copier.description in capsys.readouterr().out
+    (tmp_path / "published.bin").write_text("numbers")
+    assert main(["convert", "mine", str(tmp_path / "published.bin"), str(tmp_path / "out"), "--name", "ours"]) == 0
+    assert capsys.readouterr().out == f"copied\nwrote {tmp_path / 'out'}: ours\n"
 
 
 def test_a_line_may_be_registered_twice_but_not_replaced():

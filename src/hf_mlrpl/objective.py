@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,7 +55,8 @@ class Objective(nn.Module):
 
     Attributes:
         config_class: frozen dataclass with the settings; a recipe's section `objective` fills it. Where the objective
-            compares views of an image, its `needed_views` names them, see `check_views`.
+            compares views of an image, its `needed_views` names them, see `check_views`; where it looks at what it
+            stores of all images, its `needs_neighbours` is true, see `find_neighbours`.
         is_prepared: whether the memory is filled; false until `before_epoch`, where an objective fills it there.
         averaged_model: the trainer's answer to `teacher`.
     """
@@ -86,6 +88,16 @@ class Objective(nn.Module):
         mid-epoch it is called again for the same epoch: a buffer with the epoch in which memory was made tells that
         there is nothing to do.
         """
+
+    def find_neighbours(self, model: Any, images: TrainingImages) -> Path:
+        """Find the neighbours of all training images, or take those that an earlier run has stored.
+
+        `hf-mlrpl neighbours` calls it after `prepare`, on every process; in training the objective does so by itself.
+
+        Returns:
+            The folder where they stay for other runs.
+        """
+        raise NotImplementedError(f"{type(self).__name__} looks at no neighbours.")
 
     def remembered(self, name: str) -> Tensor:
         """The buffer `name`, which `prepare` registers and, in some objectives, `before_epoch` fills.

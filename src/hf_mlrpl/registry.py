@@ -34,6 +34,7 @@ class MethodSpec:
     objective: target of what it minimises.
     model: target of its network.
     page: name of its page among those of its package, by default that of the method.
+    converter: target of a `hf_mlrpl.hub.converter.Converter` of the authors' checkpoints, if there is one.
     trains_any_model: whether the objective needs no more of a model than `represent` and `classify`, so that
         `model.name` of a recipe may choose another network.
     """
@@ -42,6 +43,7 @@ class MethodSpec:
     summary: str
     model: str = ".models.baseline.modeling_baseline:BaselineForMultiLabelClassification"
     page: str = ""
+    converter: str = ""
     trains_any_model: bool = False
 
     @property
@@ -132,11 +134,13 @@ METHODS.update(
             ".methods.scpnet.objective_scpnet:ScpnetObjective",
             "CLIP prompts on a graph of labels, taught by sure scores of weak views (CVPR 2023)",
             model=".methods.scpnet.modeling_scpnet:ScpnetForMultiLabelClassification",
+            converter=".methods.scpnet.convert_scpnet:ScpnetConverter",
         ),
         "dualcoop": MethodSpec(
             ".methods.dualcoop.objective_dualcoop:DualCoOpObjective",
             "two CLIP prompts for each label, and where it looks (NeurIPS 2022)",
             model=".methods.dualcoop.modeling_dualcoop:DualCoOpForMultiLabelClassification",
+            converter=".methods.dualcoop.convert_dualcoop:DualCoOpConverter",
         ),
         "ssgrl": MethodSpec(
             ".methods.ssgrl.objective_ssgrl:SsgrlObjective",

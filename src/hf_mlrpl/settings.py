@@ -83,6 +83,17 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ValueError(f"{where} is nested too deeply to be read.") from error
 
 
+def parse_settings(texts: Iterable[str], section: str) -> dict[str, Any]:
+    """Texts `key=value`, where values are YAML; keys may have the name of the section in front."""
+    settings = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"A setting must look like key=value, got {text!r}.")
+        settings[key.removeprefix(f"{section}.")] = parse_yaml(value, text)
+    return settings
+
+
 def check_keys(given: Iterable[str], known: Iterable[str], section: str | None = None) -> None:
     """Raise `ValueError` for the first key that is not known, with the closest one that is."""
     known = list(known)

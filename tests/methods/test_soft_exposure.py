@@ -190,7 +190,7 @@ def test_the_loss_is_that_of_the_equations(problem, config):
 
 
 @settings(max_examples=100, deadline=None)
-@given(problems(), configs.filter(lambda config: config.needs_features))
+@given(problems(), configs.filter(lambda config: config.needs_neighbours))
 def test_the_temperatures_are_those_of_the_equations(problem, config):
     objective = objective_of(problem, config)
     actual = objective.temperatures(problem.labels, batch_of(problem, problem.logits))

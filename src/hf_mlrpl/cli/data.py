@@ -54,17 +54,12 @@ def _recipe(source: str | None, overrides: list[str]):
     """A recipe, or one made up around the name of a data set."""
     from ..recipe.document import DEFAULT_RECIPE, Recipe
     from ..registry import DATASETS, lookup
-    from ..settings import parse_yaml
+    from ..settings import parse_settings
 
     if source is not None and "=" in source and not Path(source).is_file():
         overrides, source = [source, *overrides], None
     if source in DATASETS:
-        data = {"name": source}
-        for override in overrides:
-            key, separator, value = override.partition("=")
-            if not separator:
-                raise ValueError(f"A setting must look like key=value, got {override!r}.")
-            data[key.removeprefix("data.")] = parse_yaml(value, override)
+        data = {"name": source, **parse_settings(overrides, "data")}
         return Recipe.from_dict({"method": "partial_bce", "data": data})
     if source is not None and not Path(source).suffix and "/" not in source:
         lookup(DATASETS, source, "data set")

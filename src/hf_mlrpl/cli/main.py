@@ -23,10 +23,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """Read the command line; settings may stand before and behind options."""
+    """Read the command line; settings may stand before and behind options.
+
+    A command whose arguments depend on the registry adds them by its default `complete`, when it is called.
+    """
     parser, rest = build_parser(), list(argv)
     while rest and rest[0] in _commands_of(parser):
         parser = _commands_of(parser)[rest.pop(0)]
+        if complete := parser.get_default("complete"):
+            complete(parser)
     return parser.parse_args(rest) if _commands_of(parser) else parser.parse_intermixed_args(rest)
 
 

@@ -6,6 +6,7 @@ f, which the paper writes as a score inside a second sigmoid.
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -94,7 +95,8 @@ class SoftExposureObjectiveConfig:
         return self.variant in ("SE", "SE-I")
 
     @property
-    def needs_features(self) -> bool:
+    def needs_neighbours(self) -> bool:
+        """Whether features of all training images are needed, see `Objective.find_neighbours`."""
         return self.sees_labels or self.sees_images
 
 
@@ -141,10 +143,10 @@ class SoftExposureObjective(Objective):
 
     def __init__(self, config: SoftExposureObjectiveConfig, model_config: MultiLabelConfig):
         super().__init__(config, model_config)
-        self.is_prepared = not config.needs_features
+        self.is_prepared = not config.needs_neighbours
 
     def prepare(self, images: TrainingImages) -> None:
-        if not self.config.needs_features:
+        if not self.config.needs_neighbours:
             return
         labels = images.labels
         self.register_buffer("made", torch.tensor(False))
@@ -167,12 +169,8 @@ class SoftExposureObjective(Objective):
         self.is_prepared = True
 
     @torch.no_grad()
-    def find_neighbours(self, model: MultiLabelPreTrainedModel, images: TrainingImages) -> ImageFeatures:
-        """Fill the memory from the features of all images; the first process does it for all.
-
-        Returns:
-            The features, which stay on disk for other runs.
-        """
+    def find_neighbours(self, model: MultiLabelPreTrainedModel, images: TrainingImages) -> Path:
+        """Fill the memory from the features of all images, which stay on disk; the first process does it for all."""
         if self.config.sees_images and is_approximate(self.config.search, len(images)):
             import_faiss()  # that it is missing, one should know before a pass over all images
         features = ImageFeatures(images, self.config.features_from, model)
@@ -189,7 +187,7 @@ class SoftExposureObjective(Objective):
                     buffer.copy_(value)
             self.made.fill_(True)
         share_buffers(self)
-        return features
+        return features.folder
 
     def _nearest_images(self, features: ImageFeatures, vectors: Tensor, show_progress: bool) -> Tensor:
         """Those that an earlier run found, or newly found ones."""

@@ -1,8 +1,8 @@
-"""Checkpoints of the authors of SCPNet and DualCoOp as folders of ours, key by key.
+"""Checkpoints of models that learn prompts of CLIP, as their authors' code writes them, as folders of ours.
 
-Both are CLIP with learned prompts: `image_encoder.*` and `text_encoder.*` are the towers but for the token embeddings,
-`prompt_learner.*` holds the learned contexts and the embedded words around them. Token embeddings and tokenizer come
-from the CLIP model that they were trained from.
+`image_encoder.*` and `text_encoder.*` are the towers but for the token embeddings, `prompt_learner.*` holds the
+learned contexts and the embedded words around them. Token embeddings and tokenizer come from the CLIP model that they
+were trained from.
 """
 
 from dataclasses import dataclass
@@ -13,22 +13,18 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
-from ..clip.convert_clip import check_output
-from ..clip.modeling_clip import ClipPromptModel
-from ..clip.prompts import PromptLearner
-from ..clip.sources import ClipSource, read_clip
-from ..clip.tensor_files import read_tensors
-from ..clip.weights import SCALE, TEXT, weights_from_openai
 from ..data.names import read_label_names
 from ..labels import shorten
 from ..models.image_processing import processor_for
 from ..settings import check_values, field_types
-from .dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
-from .scpnet.modeling_scpnet import ScpnetForMultiLabelClassification
+from .modeling_clip import ClipPromptModel
+from .prompts import PromptLearner
+from .sources import ClipSource, read_clip
+from .tensor_files import read_tensors
+from .weights import SCALE, TEXT, weights_from_openai
 
 TOKEN_EMBEDDINGS = f"{TEXT}network.text_model.embeddings.token_embedding.weight"
 TOWERS = {"image_encoder.": "visual.", "text_encoder.": ""}  # names of the authors, and of CLIP's code
-UNTRAINED = 1e-3  # a scale that nobody trained is closer than this to that of CLIP, averaged weights included
 SAME_WORDS = 1e-2  # difference of embedded words relative to their norm; half precision makes 5e-4
 
 M = TypeVar("M", bound=ClipPromptModel)
@@ -36,7 +32,8 @@ M = TypeVar("M", bound=ClipPromptModel)
 
 @dataclass(frozen=True)
 class AuthorsCheckpoint:
-    """
+    """A file of the authors, and the CLIP model that it was trained from.
+
     tensors: all that the file has, under the authors' names.
     clip: the towers of the checkpoint, with the token embeddings and the tokenizer of `original`.
     original: the CLIP model that the authors started from.
@@ -51,7 +48,8 @@ class AuthorsCheckpoint:
 
     @classmethod
     def read(cls, file: Path, clip: str, labels: Path, needed: str) -> "AuthorsCheckpoint":
-        """
+        """Read the file; raises where it is of another kind, or of another CLIP model.
+
         Args:
             needed: a name that checkpoints of this kind have.
         """
@@ -135,74 +133,3 @@ class AuthorsCheckpoint:
         model.save_pretrained(output)
         processor_for(model.config).save_pretrained(output)
         return sorted(name for name in self.tensors if name not in used and not name.startswith(tuple(TOWERS)))
-
-
-def convert_scpnet(
-    file: Path, output: Path, *, clip: str, labels: Path, relation: Path | None = None, settings: dict[str, Any]
-) -> tuple[ScpnetForMultiLabelClassification, list[str]]:
-    """Write a checkpoint of SCPNet's authors to the folder `output`.
-
-    Args:
-        clip: the CLIP model that it was trained from, see `read_clip`.
-        labels: a file with the label names in the order of training, one a line.
-        relation: the similarity of the labels that it was trained with, a `.npy` or `.safetensors` file; by default
-            it is computed from CLIP's text features, as other labels always are.
-        settings: of the model, where the defaults, which are those of COCO, are not right.
-
-    Returns:
-        The model, and the names in the file that were not used.
-    """
-    check_output(output)
-    checkpoint = AuthorsCheckpoint.read(file, clip, labels, needed="prompt_learner.ctx")
-    context = checkpoint["prompt_learner.ctx"]
-    graph = sorted(name for name in checkpoint.tensors if name.startswith("gc"))
-    used = ["prompt_learner.ctx", *graph]
-    original_scale = checkpoint.original.weights.tensors[SCALE]
-    is_learned = bool((checkpoint["logit_scale"] - original_scale).abs() > UNTRAINED)
-    prior = {} if relation is None else {"prior": str(relation)}
-    if settings.get("prior") == "images":
-        raise ValueError(
-            "`prior: images` needs the training images, which are not here. Give the similarity of the labels that "
-            "the checkpoint was trained with, `--relation FILE`."
-        )
-    model = checkpoint.build(
-        ScpnetForMultiLabelClassification,
-        {"image_size": checkpoint.clip.weights.config.image_size, **settings},
-        num_context=context.shape[-2],
-        context_per_label=context.ndim == 3,
-        graph_layers=len(graph),
-        graph_dim=checkpoint["gc1.weight"].shape[1],
-        learn_scale=is_learned,
-        adjacency="graph",
-        image_network=None,
-        **prior,
-    )
-    if relation is not None:
-        model.config.prior = "clip"  # which knows other labels, too
-    checkpoint.fill_prompts(model.prompts, model, "prompt_learner.ctx", "prompt_learner.token_suffix")
-    model.graph_network.load_state_dict({f"layers.{i}.weight": checkpoint[name] for i, name in enumerate(graph)})
-    if is_learned:
-        model.log_scale.data.copy_(checkpoint["logit_scale"])
-        used.append("logit_scale")
-    return model, checkpoint.save(model, output, used)
-
-
-def convert_dualcoop(
-    file: Path, output: Path, *, clip: str, labels: Path, settings: dict[str, Any]
-) -> tuple[DualCoOpForMultiLabelClassification, list[str]]:
-    """Write a checkpoint of DualCoOp's authors to the folder `output`; see `convert_scpnet`."""
-    check_output(output)
-    checkpoint = AuthorsCheckpoint.read(file, clip, labels, needed="prompt_learner.ctx_pos")
-    context = checkpoint["prompt_learner.ctx_pos"]
-    model = checkpoint.build(
-        DualCoOpForMultiLabelClassification,
-        settings,
-        num_context=context.shape[-2],
-        context_per_label=context.ndim == 3,
-    )
-    used = []
-    for learner, kind in ((model.negative_prompts, "neg"), (model.positive_prompts, "pos")):
-        names = f"prompt_learner.ctx_{kind}", f"prompt_learner.token_suffix_{kind}"
-        checkpoint.fill_prompts(learner, model, *names)
-        used.append(names[0])
-    return model, checkpoint.save(model, output, used)
