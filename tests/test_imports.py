@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import hf_mlrpl
-
 HEAVY = ("torch", "transformers", "datasets", "evaluate", "sklearn", "matplotlib", "timm", "numpy", "torchvision")
 TRAIN_SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
 OPTIONAL = ("datasets", "evaluate", "sklearn", "matplotlib")
@@ -88,14 +86,3 @@ def test_the_package_is_the_command():
     for arguments in (["-m", "hf_mlrpl"], [str(TRAIN_SCRIPT)]):
         process = subprocess.run([sys.executable, *arguments, "--help"], capture_output=True, text=True, timeout=60)
         assert process.returncode == 0 and "hf-mlrpl train" in process.stdout
-
-
-def test_every_public_name_exists():
-    for name in hf_mlrpl.__all__:
-        assert getattr(hf_mlrpl, name) is not None
-    assert {*hf_mlrpl.__all__} <= {*dir(hf_mlrpl)}
-
-
-def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="has no attribute 'SsttConfig'"):
-        hf_mlrpl.SsttConfig  # noqa: B018

@@ -1,106 +1,153 @@
 """Multi-label image recognition with partial labels.
 
-Names are imported when they are first used, so that `import hf_mlrpl` takes a millisecond. `import hf_mlrpl.auto`
+Names are imported when they are first used, so that `import hf_mlrpl` takes a few milliseconds. `import hf_mlrpl.auto`
 registers the models with the Auto classes of transformers.
 """
 
+import ast
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_NAMES = {
-    "AddGcnConfig": "methods.add_gcn.configuration_add_gcn",
-    "AddGcnForMultiLabelClassification": "methods.add_gcn.modeling_add_gcn",
-    "AnObjective": "methods.single_positive",
-    "AslObjective": "methods.asl",
-    "BaselineConfig": "models.baseline.configuration_baseline",
-    "BaselineForMultiLabelClassification": "models.baseline.modeling_baseline",
-    "ClipConfig": "clip.configuration_clip",
-    "ClipTowers": "clip.modeling_clip",
-    "CurriculumObjective": "methods.curriculum.objective_curriculum",
-    "DualCoOpConfig": "methods.dualcoop.configuration_dualcoop",
-    "DualCoOpForMultiLabelClassification": "methods.dualcoop.modeling_dualcoop",
-    "DualCoOpObjective": "methods.dualcoop.objective_dualcoop",
-    "EprObjective": "methods.single_positive",
-    "FmMixupObjective": "methods.mixup",
-    "FocalObjective": "methods.focal",
-    "GcnMlConfig": "methods.gcn_ml.configuration_gcn_ml",
-    "GcnMlForMultiLabelClassification": "methods.gcn_ml.modeling_gcn_ml",
-    "Hierarchy": "data.protocols.hierarchy",
-    "HillObjective": "methods.hill",
-    "ImageTaggingPipeline": "pipelines.image_tagging",
-    "IpMixupObjective": "methods.mixup",
-    "KggrConfig": "methods.kggr.configuration_kggr",
-    "KggrForMultiLabelClassification": "methods.kggr.modeling_kggr",
-    "KnowledgeGraph": "data.protocols.rules",
-    "LargeLossObjective": "methods.large_loss",
-    "ListedPositives": "data.protocols.listed_positives",
-    "LogicMixObjective": "methods.logic_mix",
-    "LsanObjective": "methods.single_positive",
-    "MixupPmeObjective": "methods.mixup_pme",
-    "MultiLabelConfig": "models.configuration_utils",
-    "MultiLabelImageProcessor": "models.image_processing",
-    "MultiLabelOutput": "models.modeling_utils",
-    "MultiLabelPreTrainedModel": "models.modeling_utils",
-    "MultiLabelTrainer": "trainer.trainer",
-    "MultiLabelTrainingArguments": "trainer.training_args",
-    "Objective": "objective",
-    "ObjectiveOutput": "objective",
-    "PAslObjective": "methods.p_asl",
-    "PartialBceObjective": "methods.partial_bce",
-    "PositiveFraction": "data.protocols.rules",
-    "Progress": "schedules",
-    "RandomKnown": "data.protocols.rules",
-    "Recipe": "recipe.document",
-    "RoleObjective": "methods.role",
-    "SarbConfig": "methods.sarb.configuration_sarb",
-    "SarbForMultiLabelClassification": "methods.sarb.modeling_sarb",
-    "SarbObjective": "methods.sarb.objective_sarb",
-    "ScpnetConfig": "methods.scpnet.configuration_scpnet",
-    "ScpnetForMultiLabelClassification": "methods.scpnet.modeling_scpnet",
-    "ScpnetObjective": "methods.scpnet.objective_scpnet",
-    "SinglePositive": "data.protocols.rules",
-    "SoftExposureObjective": "methods.soft_exposure.objective_soft_exposure",
-    "SpaObjective": "methods.spa",
-    "SplcObjective": "methods.splc",
-    "SsgrlConfig": "methods.ssgrl.configuration_ssgrl",
-    "SsgrlForMultiLabelClassification": "methods.ssgrl.modeling_ssgrl",
-    "SsgrlObjective": "methods.ssgrl.objective_ssgrl",
-    "SstConfig": "methods.sst.configuration_sst",
-    "SstForMultiLabelClassification": "methods.sst.modeling_sst",
-    "SstObjective": "methods.sst.objective_sst",
-    "WanObjective": "methods.single_positive",
-    "hide_labels": "data.hiding",
-    "label_matrix": "data.columns",
-    "label_names": "data.columns",
-    "load_cifar100": "data.collections.cifar100",
-    "load_coco": "data.collections.coco",
-    "load_coco_panoptic": "data.collections.coco_panoptic",
-    "load_cub": "data.collections.cub",
-    "load_digit_scenes": "data.collections.digit_scenes",
-    "load_from_dataset": "data.tables.from_dataset",
-    "load_metric": "metrics",
-    "load_nus_wide": "data.collections.nus_wide",
-    "load_openimages": "data.collections.openimages",
-    "load_table": "data.tables.table",
-    "make_dataset": "data.columns",
-    "load_vg200": "data.collections.vg200",
-    "load_voc": "data.collections.voc",
-    "multi_label_metrics": "metrics",
-    "partial_bce": "losses",
-    "read_hierarchy": "data.protocols.hierarchy",
-    "summarize_labels": "labels",
-    "with_ancestors": "data.protocols.hierarchy",
-}
-__all__ = ["__version__", *_NAMES]
+if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is read, not run
+    from .clip.configuration_clip import ClipConfig as ClipConfig
+    from .clip.modeling_clip import ClipTowers as ClipTowers
+    from .data.collections.cifar100 import load_cifar100 as load_cifar100
+    from .data.collections.coco import load_coco as load_coco
+    from .data.collections.coco_panoptic import load_coco_panoptic as load_coco_panoptic
+    from .data.collections.cub import load_cub as load_cub
+    from .data.collections.digit_scenes import load_digit_scenes as load_digit_scenes
+    from .data.collections.nus_wide import load_nus_wide as load_nus_wide
+    from .data.collections.openimages import load_openimages as load_openimages
+    from .data.collections.vg200 import load_vg200 as load_vg200
+    from .data.collections.voc import load_voc as load_voc
+    from .data.columns import label_matrix as label_matrix
+    from .data.columns import label_names as label_names
+    from .data.columns import make_dataset as make_dataset
+    from .data.hiding import hide_labels as hide_labels
+    from .data.images.photos import BadImageError as BadImageError
+    from .data.images.photos import open_image as open_image
+    from .data.images.torch_dataset import PartialLabelImages as PartialLabelImages
+    from .data.images.training_images import TrainingImages as TrainingImages
+    from .data.images.views import View as View
+    from .data.protocols.hierarchy import Hierarchy as Hierarchy
+    from .data.protocols.hierarchy import read_hierarchy as read_hierarchy
+    from .data.protocols.hierarchy import with_ancestors as with_ancestors
+    from .data.protocols.listed_positives import ListedPositives as ListedPositives
+    from .data.protocols.rules import KnowledgeGraph as KnowledgeGraph
+    from .data.protocols.rules import PositiveFraction as PositiveFraction
+    from .data.protocols.rules import RandomKnown as RandomKnown
+    from .data.protocols.rules import SinglePositive as SinglePositive
+    from .data.tables.from_dataset import load_from_dataset as load_from_dataset
+    from .data.tables.table import load_table as load_table
+    from .labels import summarize_labels as summarize_labels
+    from .losses import partial_bce as partial_bce
+    from .methods.add_gcn.configuration_add_gcn import AddGcnConfig as AddGcnConfig
+    from .methods.add_gcn.modeling_add_gcn import (
+        AddGcnForMultiLabelClassification as AddGcnForMultiLabelClassification,
+    )
+    from .methods.asl import AslObjective as AslObjective
+    from .methods.asl import AslObjectiveConfig as AslObjectiveConfig
+    from .methods.curriculum.objective_curriculum import CurriculumObjective as CurriculumObjective
+    from .methods.curriculum.selection import CurriculumObjectiveConfig as CurriculumObjectiveConfig
+    from .methods.dualcoop.configuration_dualcoop import DualCoOpConfig as DualCoOpConfig
+    from .methods.dualcoop.modeling_dualcoop import (
+        DualCoOpForMultiLabelClassification as DualCoOpForMultiLabelClassification,
+    )
+    from .methods.dualcoop.objective_dualcoop import DualCoOpObjective as DualCoOpObjective
+    from .methods.dualcoop.objective_dualcoop import DualCoOpObjectiveConfig as DualCoOpObjectiveConfig
+    from .methods.focal import FocalObjective as FocalObjective
+    from .methods.focal import FocalObjectiveConfig as FocalObjectiveConfig
+    from .methods.gcn_ml.configuration_gcn_ml import GcnMlConfig as GcnMlConfig
+    from .methods.gcn_ml.modeling_gcn_ml import GcnMlForMultiLabelClassification as GcnMlForMultiLabelClassification
+    from .methods.hill import HillObjective as HillObjective
+    from .methods.hill import HillObjectiveConfig as HillObjectiveConfig
+    from .methods.kggr.configuration_kggr import KggrConfig as KggrConfig
+    from .methods.kggr.modeling_kggr import KggrForMultiLabelClassification as KggrForMultiLabelClassification
+    from .methods.large_loss import LargeLossObjective as LargeLossObjective
+    from .methods.large_loss import LargeLossObjectiveConfig as LargeLossObjectiveConfig
+    from .methods.logic_mix import LogicMixObjective as LogicMixObjective
+    from .methods.logic_mix import LogicMixObjectiveConfig as LogicMixObjectiveConfig
+    from .methods.mixup import FmMixupObjective as FmMixupObjective
+    from .methods.mixup import IpMixupObjective as IpMixupObjective
+    from .methods.mixup import MixupObjectiveConfig as MixupObjectiveConfig
+    from .methods.mixup_pme import MixupPmeObjective as MixupPmeObjective
+    from .methods.mixup_pme import MixupPmeObjectiveConfig as MixupPmeObjectiveConfig
+    from .methods.p_asl import PAslObjective as PAslObjective
+    from .methods.p_asl import PAslObjectiveConfig as PAslObjectiveConfig
+    from .methods.partial_bce import PartialBceObjective as PartialBceObjective
+    from .methods.partial_bce import PartialBceObjectiveConfig as PartialBceObjectiveConfig
+    from .methods.role import RoleObjective as RoleObjective
+    from .methods.role import RoleObjectiveConfig as RoleObjectiveConfig
+    from .methods.sarb.configuration_sarb import SarbConfig as SarbConfig
+    from .methods.sarb.modeling_sarb import SarbForMultiLabelClassification as SarbForMultiLabelClassification
+    from .methods.sarb.objective_sarb import SarbObjective as SarbObjective
+    from .methods.sarb.objective_sarb import SarbObjectiveConfig as SarbObjectiveConfig
+    from .methods.scpnet.configuration_scpnet import ScpnetConfig as ScpnetConfig
+    from .methods.scpnet.modeling_scpnet import ScpnetForMultiLabelClassification as ScpnetForMultiLabelClassification
+    from .methods.scpnet.objective_scpnet import ScpnetObjective as ScpnetObjective
+    from .methods.scpnet.objective_scpnet import ScpnetObjectiveConfig as ScpnetObjectiveConfig
+    from .methods.single_positive import AnObjective as AnObjective
+    from .methods.single_positive import AnObjectiveConfig as AnObjectiveConfig
+    from .methods.single_positive import EprObjective as EprObjective
+    from .methods.single_positive import EprObjectiveConfig as EprObjectiveConfig
+    from .methods.single_positive import LsanObjective as LsanObjective
+    from .methods.single_positive import LsanObjectiveConfig as LsanObjectiveConfig
+    from .methods.single_positive import WanObjective as WanObjective
+    from .methods.single_positive import WanObjectiveConfig as WanObjectiveConfig
+    from .methods.soft_exposure.objective_soft_exposure import SoftExposureObjective as SoftExposureObjective
+    from .methods.soft_exposure.objective_soft_exposure import (
+        SoftExposureObjectiveConfig as SoftExposureObjectiveConfig,
+    )
+    from .methods.spa import SpaObjective as SpaObjective
+    from .methods.spa import SpaObjectiveConfig as SpaObjectiveConfig
+    from .methods.splc import SplcObjective as SplcObjective
+    from .methods.splc import SplcObjectiveConfig as SplcObjectiveConfig
+    from .methods.ssgrl.configuration_ssgrl import SsgrlConfig as SsgrlConfig
+    from .methods.ssgrl.modeling_ssgrl import SsgrlForMultiLabelClassification as SsgrlForMultiLabelClassification
+    from .methods.ssgrl.objective_ssgrl import SsgrlObjective as SsgrlObjective
+    from .methods.ssgrl.objective_ssgrl import SsgrlObjectiveConfig as SsgrlObjectiveConfig
+    from .methods.sst.configuration_sst import SstConfig as SstConfig
+    from .methods.sst.modeling_sst import SstForMultiLabelClassification as SstForMultiLabelClassification
+    from .methods.sst.objective_sst import SstObjective as SstObjective
+    from .methods.sst.objective_sst import SstObjectiveConfig as SstObjectiveConfig
+    from .metrics import load_metric as load_metric
+    from .metrics import multi_label_metrics as multi_label_metrics
+    from .models.baseline.configuration_baseline import BaselineConfig as BaselineConfig
+    from .models.baseline.modeling_baseline import (
+        BaselineForMultiLabelClassification as BaselineForMultiLabelClassification,
+    )
+    from .models.configuration_utils import MultiLabelConfig as MultiLabelConfig
+    from .models.image_processing import MultiLabelImageProcessor as MultiLabelImageProcessor
+    from .models.image_processing import MultiLabelImageProcessorPil as MultiLabelImageProcessorPil
+    from .models.image_processing import processor_for as processor_for
+    from .models.modeling_utils import MultiLabelOutput as MultiLabelOutput
+    from .models.modeling_utils import MultiLabelPreTrainedModel as MultiLabelPreTrainedModel
+    from .objective import Objective as Objective
+    from .objective import ObjectiveOutput as ObjectiveOutput
+    from .pipelines.image_tagging import ImageTaggingPipeline as ImageTaggingPipeline
+    from .recipe.document import Recipe as Recipe
+    from .registry import Entry as Entry
+    from .registry import MethodSpec as MethodSpec
+    from .registry import register as register
+    from .schedules import Progress as Progress
+    from .trainer.images import prepare_images as prepare_images
+    from .trainer.trainer import MultiLabelTrainer as MultiLabelTrainer
+    from .trainer.training_args import MultiLabelTrainingArguments as MultiLabelTrainingArguments
+else:
+    _NAMES: dict[str, str] = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(__loader__.get_source(__name__)))
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    __all__ = ["__version__", *_NAMES]
 
+    def __getattr__(name: str) -> Any:
+        if name not in _NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
 
-def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_NAMES])
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *_NAMES])

@@ -94,15 +94,18 @@ def parse_settings(texts: Iterable[str], section: str) -> dict[str, Any]:
     return settings
 
 
-def check_keys(given: Iterable[str], known: Iterable[str], section: str | None = None) -> None:
-    """Raise `ValueError` for the first key that is not known, with the closest one that is."""
+def check_keys(given: Iterable[str], known: Iterable[str], owner: str = "The recipe") -> None:
+    """Raise `ValueError` for the first key that is not known, with the closest one that is.
+
+    Args:
+        owner: what has the keys, for the message.
+    """
     known = list(known)
     for key in given:
         if key not in known:
             close = get_close_matches(str(key), known, n=1)
             hint = f" Did you mean `{close[0]}`?" if close else f" Available: {', '.join(sorted(known))}."
-            where = "The recipe" if section is None else f"Recipe section `{section}`"
-            raise ValueError(f"{where} has no key `{key}`.{hint}")
+            raise ValueError(f"{owner} has no key `{key}`.{hint}")
 
 
 def from_mapping(cls: type, values: Mapping[str, Any] | None, where: str) -> Any:
@@ -134,7 +137,7 @@ def field_types(cls: type) -> dict[str, Any]:
 
 def check_values(values: Mapping[str, Any], types: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Check keys and values of a section."""
-    check_keys(values, types, where)
+    check_keys(values, types, f"Recipe section `{where}`")
     return {key: check_value(value, types[key], f"{where}.{key}") for key, value in values.items()}
 
 

@@ -8,7 +8,12 @@ from transformers import AutoImageProcessor, PreTrainedConfig
 
 from hf_mlrpl.data.images.photos import pixels_of
 from hf_mlrpl.data.images.views import normalized
-from hf_mlrpl.models.image_processing import MultiLabelImageProcessor, MultiLabelImageProcessorPil, processor_for
+from hf_mlrpl.models.image_processing import (
+    MultiLabelImageProcessor,
+    MultiLabelImageProcessorPil,
+    evaluation_view,
+    processor_for,
+)
 from hf_mlrpl.registry import VIEWS, load
 
 PROCESSORS = (MultiLabelImageProcessor, MultiLabelImageProcessorPil)
@@ -79,7 +84,9 @@ def test_evaluation_in_training_and_inference_see_the_same_pixels(backend, image
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     for image in (photo, photo.rotate(90, expand=True), photo.resize((61, 40)), photo.resize((32, 45))):
         pixel_values = processor(image, return_tensors="pt")["pixel_values"][0]
-        expected = normalized(load(VIEWS[view].target)(size)(pixels_of(image)), MEAN.tolist(), STD.tolist())
+        pixels = evaluation_view(config)(pixels_of(image))
+        assert torch.equal(pixels, load(VIEWS[view].target)(size)(pixels_of(image)))
+        expected = normalized(pixels, MEAN.tolist(), STD.tolist())
         assert pixel_values.shape == expected.shape == (3, *size)
         if backend == "torchvision":
             assert torch.equal(pixel_values, expected)

@@ -277,7 +277,8 @@ def test_the_validation_part_leaves_images_on_both_sides(part, number):
 
 def test_further_views_belong_to_training_images():
     recipe = tiny_recipe(data={"further_views": {"weak": "shift", "strong": "strong_shift"}})
-    data, config = recipe.data.load().train, recipe.model.config(["a"])
+    splits = recipe.data.load()
+    data, config = splits.train, recipe.model.config(splits.names)
     training = recipe.data.images(data, config, training=True)
     assert set(training[0]) - {"labels", "full_labels", "index"} == {"pixel_values", "weak", "strong"}
     assert training.views["pixel_values"] == training.views["weak"], "equal views share what is prepared"

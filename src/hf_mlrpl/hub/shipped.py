@@ -4,8 +4,10 @@ A package has them beside its modules, in `model_cards/<page>.md` and `recipes/<
 this package has them in `model_cards` and `training/recipes`.
 """
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..registry import METHODS, PACKAGE, REGISTRIES
 
@@ -18,6 +20,23 @@ def page_of(method: str) -> Path | None:
     spec = METHODS[method]
     pages = (folder / f"{spec.page or method}.md" for folder in _folders(spec.package, "model_cards"))
     return next((page for page in pages if page.is_file()), None)
+
+
+def facts_of_page(method: str) -> dict[str, Any]:
+    """Title, summary, paper and citation of a method."""
+    page = page_of(method)
+    if page is None:
+        return {"method": method}
+    text = page.read_text(encoding="utf-8")
+    title, *paragraphs = [" ".join(part.split()) for part in text.partition("\n### ")[0].split("\n\n") if part.strip()]
+    paper = next((part for part in paragraphs if part.startswith("Paper:")), "")
+    citation = re.search(r"### Citation\n+```bibtex\n(.*?)\n```", text, re.DOTALL)
+    return {
+        "method": title.removeprefix("## "),
+        "summary": paragraphs[0],
+        "paper": paper,
+        "citation": "" if citation is None else citation[1],
+    }
 
 
 def recipe_files() -> dict[str, Path]:

@@ -1,9 +1,12 @@
 """The settings that all models share."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+
+from ..settings import check_keys, field_types
 
 TAGGING_TASK = "image-tagging"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -73,6 +76,22 @@ class MultiLabelConfig(PreTrainedConfig):
     def custom_pipelines(self) -> dict[str, dict]:
         """The task of `transformers.pipeline(model=...)` when none is named."""
         return _InstalledTasks({TAGGING_TASK: {}})
+
+    @classmethod
+    def own_settings(cls) -> dict[str, Any]:
+        """Settings without those of transformers, by name, with their types."""
+        inherited = field_types(PreTrainedConfig)
+        return {name: kind for name, kind in field_types(cls).items() if name not in inherited}
+
+    @classmethod
+    def for_labels(cls, names: Sequence[str], **settings: Any) -> Self:
+        """A config for the labels `names`, in their order.
+
+        Args:
+            settings: some of `own_settings`; the constructor would keep a misspelt one without a word.
+        """
+        check_keys(settings, cls.own_settings(), cls.__name__)
+        return cls(**settings, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)})
 
     @property
     def height_and_width(self) -> tuple[int, int]:

@@ -4,7 +4,14 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    PILImageResampling,
+    pil_torch_interpolation_mapping,
+)
+
+from ..data.images.views import View, fixed_view
 
 
 class _Defaults:
@@ -51,4 +58,15 @@ def processor_for(config: PreTrainedConfig) -> MultiLabelImageProcessor:
         **size,
         image_mean=list(getattr(config, "image_mean", IMAGENET_DEFAULT_MEAN)),
         image_std=list(getattr(config, "image_std", IMAGENET_DEFAULT_STD)),
+    )
+
+
+def evaluation_view(config: PreTrainedConfig) -> View:
+    """What `processor_for(config)` does with an image before it normalises: what training runs evaluate on."""
+    processor: Any = processor_for(config)
+    size, crop = processor.size, processor.crop_size
+    return fixed_view(
+        size.shortest_edge or (size.height, size.width),
+        pil_torch_interpolation_mapping[processor.resample],
+        (crop.height, crop.width) if processor.do_center_crop else None,
     )

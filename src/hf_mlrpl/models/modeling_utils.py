@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,15 +11,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..data.columns import label_names
+from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.training_images import TrainingImages
 from ..data.images.views import normalized
+from ..data.tables.from_dataset import in_our_columns
 from ..distributed import state_digest
 from ..hub.publish import Destination, publish
 from ..losses import at_least_float32, partial_bce
 from ..objective import Objective, ObjectiveOutput
 from ..schedules import Progress
 from .configuration_utils import MultiLabelConfig
-from .image_processing import processor_for
+from .image_processing import evaluation_view, processor_for
 from .parts.backbone import Backbone, PartlyFrozen
 
 _PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message")  # of `save_pretrained(push_to_hub=True)`
@@ -88,6 +91,50 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     def classify(self, representations: Tensor) -> Tensor:
         """Map representations to logits, `(batch_size, num_labels)`."""
         raise NotImplementedError(f"{type(self).__name__} must define `classify`.")
+
+    @classmethod
+    def for_dataset(cls, dataset: Any, *, pretrained: bool | str = True, **settings: Any) -> Self:
+        """A model to train on `dataset`: for its labels, with pretrained weights, and with its priors.
+
+        Args:
+            dataset: training images with their known labels, with the columns of this library, or any data set that
+                `load_from_dataset` can read.
+            pretrained: whether the model gets weights, or where they come from, see `load_pretrained`.
+            settings: of `config_class`, such as `backbone` and `image_size`.
+        """
+        dataset = in_our_columns(dataset)
+        config = cls.config_class.for_labels(label_names(dataset), **settings)
+        images = PartialLabelImages(dataset, evaluation_view(config), image_size=config.height_and_width)
+        return cls.for_training(config, images.labels, images, pretrained=pretrained)
+
+    @classmethod
+    def for_training(
+        cls,
+        config: MultiLabelConfig,
+        labels: np.ndarray,
+        images: PartialLabelImages | None = None,
+        *,
+        pretrained: bool | str = True,
+        num_workers: int = 0,
+    ) -> Self:
+        """A model with pretrained weights and with its priors.
+
+        Args:
+            labels: the known training labels, `(num_images, num_labels)` in {-1, 0, +1}.
+            images: the training images, which few priors come from.
+            pretrained: whether the model gets weights, or where they come from, see `load_pretrained`.
+            num_workers: worker processes that open images.
+        """
+        model = cls(config)
+        if pretrained:
+            model.load_pretrained(None if pretrained is True else pretrained)
+        unread = None
+        if images is not None:
+            unread = TrainingImages(
+                images, normalize=model.normalize, batch_size=64, num_workers=num_workers, show_progress=True
+            )
+        model.set_priors(labels, unread)
+        return model
 
     def load_pretrained(self, source: str | None = None) -> None:
         """Bring pretrained weights into a new model: those that belong to its backbone, or those of `source`, see
@@ -180,6 +227,21 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._missing_priors = {name for name in self._missing_priors if prefix + name not in state_dict}
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Save memory by computing parts of the backbone again in the backward pass, as timm does."""
+        asked = {key: value for key, value in options.items() if value and (key, value) != ("every_n_layers", 1)}
+        if asked or gradient_checkpointing_kwargs:
+            raise ValueError(
+                f"Gradient checkpointing is that of timm here, which has no settings, got "
+                f"{asked | (gradient_checkpointing_kwargs or {})}. Leave them out."
+            )
+        self.backbone.checkpoint_gradients(True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        self.backbone.checkpoint_gradients(False)
 
     def train(self, mode: bool = True):
         """Frozen parts of the backbone keep their stored batch statistics (the Trainer calls this at every step)."""

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ..data.images.torch_dataset import PartialLabelImages
-    from ..data.images.views import View
     from ..models.configuration_utils import MultiLabelConfig
 
 _NAMES_OF_A_BATCH = ("pixel_values", LABELS, FULL_LABELS, "index")
-_PLAIN_VIEWS = {"stretch": "plain", "crop": "center_crop"}  # what `resize` of a model means
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,27 +214,16 @@ class DataPart:
         self, dataset: "Dataset", model_config: "MultiLabelConfig", *, training: bool, seed: int = 0
     ) -> "PartialLabelImages":
         """Images of a split as a model sees them; random views only where `training`."""
-        from ..data.images.torch_dataset import PartialLabelImages
+        from ..trainer.images import prepare_images
 
-        size = model_config.height_and_width
-
-        @cache
-        def view(name: str) -> "View":
-            return load(VIEWS[name].target)(size)
-
-        plain = view(_PLAIN_VIEWS[model_config.resize])
-        further = self.config.further_views if training else {}
-        replaces = training and self.config.on_bad_image == "skip"
-        return PartialLabelImages(
+        return prepare_images(
             dataset,
-            view(self.config.view) if training else plain,
-            plain_view=plain,
-            further_views={name: view(its_view) for name, its_view in further.items()},
-            image_size=size,
+            model_config,
+            view=self.config.view if training else None,
+            further_views=self.config.further_views if training else None,
             seed=seed,
-            on_bad_image="replace" if replaces else self.config.on_bad_image,
+            on_bad_image=self.config.on_bad_image,
             draft=self.config.draft,
-            with_full_labels=training,
         )
 
 

@@ -1,12 +1,11 @@
 """What a recipe says about a training, in words for the card of its model."""
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from ..clip.configuration_clip import PUBLISHED, ClipConfig
 from ..hub.facts import TrainingFacts
 from ..hub.privacy import is_local
-from ..hub.shipped import page_of
+from ..hub.shipped import facts_of_page
 from ..labels import LabelSummary
 from ..registry import PROTOCOLS
 
@@ -33,7 +32,7 @@ def describe_training(recipe: "Recipe", summary: LabelSummary, config: Any) -> T
         num_images=summary.num_images,
         present=summary.present.tolist(),
         absent=summary.absent.tolist(),
-        **_from_page(recipe.method),
+        **facts_of_page(recipe.method),
     )
 
 
@@ -49,20 +48,3 @@ def base_model(pretrained: bool | str, config: Any) -> str | None:
 
     weights = timm.get_pretrained_cfg(config.backbone)
     return (weights and weights.hf_hub_id) or None
-
-
-def _from_page(method: str) -> dict[str, Any]:
-    """Title, summary, paper and citation of a method."""
-    page = page_of(method)
-    if page is None:
-        return {"method": method}
-    text = page.read_text(encoding="utf-8")
-    title, *paragraphs = [" ".join(part.split()) for part in text.partition("\n### ")[0].split("\n\n") if part.strip()]
-    paper = next((part for part in paragraphs if part.startswith("Paper:")), "")
-    citation = re.search(r"### Citation\n+```bibtex\n(.*?)\n```", text, re.DOTALL)
-    return {
-        "method": title.removeprefix("## "),
-        "summary": paragraphs[0],
-        "paper": paper,
-        "citation": "" if citation is None else citation[1],
-    }

@@ -36,16 +36,15 @@ class ModelPart:
     def __init__(self, settings: Mapping[str, Any], method: str):
         self.settings = dict(settings)
         self.model_class = _network(method, settings.get("name", method))
-        kinds = _settings_of(self.model_class.config_class)
+        kinds = self.model_class.config_class.own_settings()
         check_values(settings, kinds | {"pretrained": bool | str, "name": str}, "model")
         self.config([])
 
     def config(self, names: list[str]) -> "MultiLabelConfig":
         """The config of a model for the labels `names`."""
         settings = {key: value for key, value in self.settings.items() if key not in ("pretrained", "name")}
-        labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
         try:
-            return self.model_class.config_class(**settings, **labels)
+            return self.model_class.config_class.for_labels(names, **settings)
         except StrictDataclassError as error:
             raise ValueError(f"Recipe section `model`: {str(error).splitlines()[-1].strip()}") from error
 
@@ -56,27 +55,9 @@ class ModelPart:
         images: "PartialLabelImages | None" = None,
         num_workers: int = 0,
     ) -> "MultiLabelPreTrainedModel":
-        """A model with its pretrained weights and its priors.
-
-        Args:
-            config: from `config`.
-            labels: the known training labels, `(num_images, num_labels)` in {-1, 0, +1}.
-            images: the training images, which few priors come from.
-            num_workers: worker processes that open them.
-        """
-        from ..data.images.training_images import TrainingImages
-
-        model = self.model_class(config)
+        """A model with its pretrained weights and its priors, see `for_training` of the models."""
         pretrained = self.settings.get("pretrained", True)
-        if pretrained:
-            model.load_pretrained(None if pretrained is True else pretrained)
-        unread = None
-        if images is not None:
-            unread = TrainingImages(
-                images, normalize=model.normalize, batch_size=64, num_workers=num_workers, show_progress=True
-            )
-        model.set_priors(labels, unread)
-        return model
+        return self.model_class.for_training(config, labels, images, pretrained=pretrained, num_workers=num_workers)
 
 
 class ObjectivePart:
@@ -127,11 +108,3 @@ def _network(method: str, name: str) -> Any:
             "the network of any other."
         )
     return load(other.model)
-
-
-def _settings_of(config_class: type) -> dict[str, Any]:
-    """Types of the settings of a model, without those of transformers."""
-    from transformers import PreTrainedConfig
-
-    inherited = field_types(PreTrainedConfig)
-    return {name: kind for name, kind in field_types(config_class).items() if name not in inherited}

@@ -1,13 +1,17 @@
 """Logs of a run: means of what an objective reports, and one short line for each of them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerState
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from ..distributed import gather_rows
 from ..labels import UNKNOWN
 from ..objective import ObjectiveOutput
+from .inputs import VALIDATION, main_part
 
 _SHOWN = {"loss": "loss", "learning_rate": "learning rate", "eval_map": "validation mAP"}
 
@@ -23,6 +27,37 @@ class ConciseLog(TrainerCallback):
 
 class ConciseProgress(ConciseLog, ProgressCallback):
     """The Trainer's progress bar, with these lines above it."""
+
+
+def use_concise_logs(trainer: Trainer) -> None:
+    """Put these lines in the place of the dictionaries of the Trainer; a notebook keeps its table."""
+    if trainer.args.disable_tqdm:
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(ConciseLog)
+    elif DEFAULT_PROGRESS_CALLBACK is ProgressCallback:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(ConciseProgress)
+
+
+def last_evaluation(state: TrainerState, eval_dataset: Any, best: bool) -> tuple[str | None, dict[str, float]]:
+    """What the last evaluation measured, or with `best` that of the step whose weights were kept.
+
+    Returns:
+        The name of what was measured on, "validation" if it has none, and the metrics with it in front.
+    """
+    part = main_part(eval_dataset) or next(iter(eval_dataset)) if isinstance(eval_dataset, dict) else None
+    prefix = "eval_" if part is None else f"eval_{part}_"
+    metrics: dict[str, float] = {}
+    for entry in state.log_history:
+        if not best or entry["step"] == state.best_global_step:
+            metrics |= {name: value for name, value in entry.items() if name.startswith(prefix)}
+    part = part or VALIDATION
+    measured = {
+        f"{part}_{name.removeprefix(prefix)}": value
+        for name, value in metrics.items()
+        if not name.endswith(("_runtime", "_per_second"))
+    }
+    return (part if measured else None), measured
 
 
 class RunningMeans:

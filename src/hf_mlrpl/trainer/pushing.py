@@ -1,5 +1,6 @@
-"""The Trainer's pushes to the Hub, which all make the same clean folder."""
+"""The results of a training: saved with all that others need, and pushed to the Hub as the same clean folder."""
 
+import json
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +12,22 @@ from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
-from ..hub.publish import Destination, create_repository, describe_folder, upload, write_folder
+from ..data.images.torch_dataset import PartialLabelImages
+from ..hub.facts import TrainingFacts
+from ..hub.publish import (
+    METRICS_NAME,
+    Destination,
+    create_repository,
+    describe_folder,
+    upload,
+    write_folder,
+)
+from ..hub.shipped import facts_of_page
+from ..labels import summarize_labels
+from ..models.image_processing import processor_for
+from ..objective import Objective
+from .inputs import method_of
+from .logs import last_evaluation
 from .training_args import MultiLabelTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -27,6 +43,7 @@ class PushingTrainer(Trainer):
 
     args: MultiLabelTrainingArguments
     model: Any
+    objective: Objective
     hub_model_id: Any  # text, once the repository is there
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -36,6 +53,39 @@ class PushingTrainer(Trainer):
     def published_weights(self) -> AbstractContextManager[None]:
         """Inside the block the model has the weights that are published."""
         return nullcontext()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the final model, with averaged weights where there are any, its image processor and its card.
+
+        Checkpoints of the training are none: they have the weights that go on learning.
+        """
+        if _internal_call:
+            super().save_model(output_dir, _internal_call)
+            return
+        with self.published_weights():
+            super().save_model(output_dir, _internal_call=True)
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            (self.processing_class or processor_for(self.model.config)).save_pretrained(folder)
+            self._describe(folder)
+        if self.args.push_to_hub:
+            self.push_to_hub(commit_message="Model save")
+
+    def _describe(self, folder: Path) -> None:
+        """Write the card of a training without a recipe, and what it is made from."""
+        images, names = self.train_dataset, self.model.config.label_names
+        known: dict[str, Any] = {}
+        if isinstance(images, PartialLabelImages):
+            summary = summarize_labels(images.labels, names)
+            known = {"present": summary.present.tolist(), "absent": summary.absent.tolist()}
+            hidden = "" if images.full_labels is None else "the others were hidden for the experiment"
+            known |= {"num_images": len(images), "hidden": hidden}
+        part, metrics = last_evaluation(self.state, self.eval_dataset, best=self.args.load_best_model_at_end)
+        method = method_of(self.objective, self.model)
+        about = {"method": type(self.objective).__name__} if method is None else facts_of_page(method)
+        TrainingFacts(**about, **known, measured=part).save(folder)
+        (folder / METRICS_NAME).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        describe_folder(folder, self.model, str(folder))
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository, so that a wrong name or token stops the run before it begins."""

@@ -1,7 +1,7 @@
 """One `Trainer` for all methods."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import EvalPrediction, TrainerCallback
 from transformers.utils import logging
 
 from ..data.images.torch_dataset import PartialLabelImages
@@ -22,11 +22,14 @@ from ..losses import known_bce
 from ..metrics.average_precision import average_precision, blocks_of_rows
 from ..metrics.f1 import choose_thresholds
 from ..metrics.multi_label import multi_label_metrics, scores_of
+from ..models.configuration_utils import MultiLabelConfig
 from ..objective import OBJECTIVE_NAME, Objective, check_views
 from ..schedules import Progress
 from .checkpoints import EMA_NAME, SaveLast, check_resumable, latest_checkpoint, remove_half_written_checkpoints
 from .ema import WeightEma
-from .logs import ConciseLog, ConciseProgress, RunningMeans
+from .images import DEFAULT_VIEW, check_labels_of_images, prepare_images
+from .inputs import checked_arguments, make_objective, selecting_part
+from .logs import RunningMeans, use_concise_logs
 from .optimization import make_optimizer, make_schedule
 from .pushing import PushingTrainer
 from .training_args import MultiLabelTrainingArguments
@@ -38,9 +41,17 @@ class MultiLabelTrainer(PushingTrainer):
     """Runs any objective, logs its terms and its pseudo-labels, and saves its memory with each checkpoint.
 
     Args:
-        objective: what to minimise. It may have buffers, which are saved, but no parameters.
-        train_dataset: items with `pixel_values`, `labels`, and optionally `full_labels`, which only the count of
-            correct pseudo-labels sees. An objective that looks through the training set needs `PartialLabelImages`.
+        args: they are copied; without an `eval_dataset`, the copy evaluates nothing during the training.
+        objective: what to minimise: the name of a method, the config of an objective, or an objective. It may have
+            buffers, which are saved, but no parameters.
+        train_dataset: a `datasets.Dataset` with labels, which is shown in the view `crop_flip`; `prepare_images`
+            chooses another one. Or items with `pixel_values`, `labels`, and optionally `full_labels`, which only the
+            count of correct pseudo-labels sees. An objective that looks through the training set needs one of the
+            former two.
+        eval_dataset: the same for evaluation, or several by name. Of several, `metric_for_best_model` and
+            `choose_thresholds` take the one called "validation", or the only one.
+        model_init: makes the model, anew for each training, in the place of `model`.
+        kwargs: others of the Trainer.
     """
 
     loss_is_scaled_for_ga = False  # objectives return a mean over the micro-batch
@@ -50,50 +61,105 @@ class MultiLabelTrainer(PushingTrainer):
     train_dataset: Any
     lr_scheduler: Any
 
-    def __init__(self, model: nn.Module, args: MultiLabelTrainingArguments, objective: Objective, **kwargs: Any):
-        parameters = [name for name, _ in objective.named_parameters()]
-        if parameters:
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: MultiLabelTrainingArguments | None = None,
+        objective: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        *,
+        model_init: Callable[..., Any] | None = None,
+        **kwargs: Any,
+    ):
+        if model_init is not None and isinstance(objective, Objective):
             raise ValueError(
-                f"An objective must not have parameters, got {', '.join(parameters)}. DDP would not average them: "
-                "move them to the model."
+                "`model_init` makes a model for each training, and each needs an objective without memory: give the "
+                f"name or the config of the objective, not a {type(objective).__name__}."
             )
-        model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
+        self._given = {"objective": objective, "train": train_dataset, "eval": eval_dataset}
+        self._is_set_up = False
         kwargs.setdefault(
             "compute_metrics",
             lambda prediction: compute_metrics(
                 prediction, self.model.config.thresholds, names=self.model.config.label_names
             ),
         )
-        super().__init__(model=model, args=args, **kwargs)
+        super().__init__(
+            model=model,
+            args=checked_arguments(args, eval_dataset),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            model_init=model_init,
+            **kwargs,
+        )
         if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1:
             raise ValueError(
                 "This trainer runs one process per device with DDP; FSDP, DeepSpeed and `DataParallel` are not "
                 "supported. Start it with `accelerate launch` or `torchrun --nproc_per_node <number of devices>`."
             )
-        if args.choose_thresholds and self.eval_dataset is None:
-            raise ValueError(
-                "`choose_thresholds` needs validation images: give an `eval_dataset`, in a recipe `data.validation`."
-            )
+        self._set_up(self.model)
+        self._means = RunningMeans()
+        self.add_callback(_EpochAndEma(self))
+        self.add_callback(SaveLast())
+        use_concise_logs(self)
+
+    # ---- what is given ----
+
+    def _set_up(self, model: Any) -> None:
+        """Make what depends on the model: its layout, images, the objective with its memory, and averaged weights."""
+        args = self.args
+        model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
+        objective = make_objective(self._given["objective"], model)
+        self.train_dataset = self._images(self._given["train"], model.config, training_of=objective)
+        self.eval_dataset = self._images(self._given["eval"], model.config)
         self.training_images: TrainingImages | None = None
         if isinstance(self.train_dataset, PartialLabelImages):
             check_views(objective.config, self.train_dataset.views)
             self.training_images = TrainingImages(
                 self.train_dataset,
-                normalize=self.model.normalize,
+                normalize=model.normalize,
                 batch_size=args.per_device_eval_batch_size,
                 num_workers=args.dataloader_num_workers,
                 seed=args.seed,
                 show_progress=not args.disable_tqdm,
             )
             objective.prepare(self.training_images)
-        self.objective = objective.to(self.args.device)
+        self.objective = objective.to(args.device)
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
         objective.averaged_model = self.ema.as_model if self.ema else None
-        self._means = RunningMeans()
-        self.add_callback(_EpochAndEma(self))
-        self.add_callback(SaveLast())
-        self.remove_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
-        self.add_callback(ConciseLog if args.disable_tqdm else ConciseProgress)
+        self._is_set_up = True
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        model = super().call_model_init(trial)
+        if self._is_set_up:  # a new training
+            self._move_model_to_device(model, self.args.device)
+            self._set_up(model)
+        return model
+
+    def _images(self, dataset: Any, config: MultiLabelConfig, training_of: Objective | None = None) -> Any:
+        """A data set, or several by name, as the model sees it; what has been prepared stays as it is.
+
+        Args:
+            training_of: the objective, for training images; otherwise they are to evaluate with.
+        """
+        if isinstance(dataset, dict) and training_of is None:
+            return {name: self._images(part, config) for name, part in dataset.items()}
+        if hasattr(dataset, "column_names"):  # of the package `datasets`, which need not be there
+            views: dict[str, Any] = {}
+            if training_of is not None:
+                further = getattr(training_of.config, "needed_views", {})
+                views = {"view": DEFAULT_VIEW, "further_views": further, "seed": self.args.seed}
+            dataset = prepare_images(dataset, config, **views)
+        if isinstance(dataset, PartialLabelImages):
+            check_labels_of_images(dataset, config, is_training=training_of is not None)
+        return dataset
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        return super().get_eval_dataloader(self._images(eval_dataset, self.model.config))
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        return super().get_test_dataloader(self._images(test_dataset, self.model.config))
 
     # ---- one step ----
 
@@ -188,9 +254,11 @@ class MultiLabelTrainer(PushingTrainer):
         logged as `validation_mean_f1`, in percent.
 
         Args:
-            dataset: by default `eval_dataset`.
+            dataset: by default `eval_dataset`; of several, the one called "validation", or the only one.
         """
         images: Any = self.eval_dataset if dataset is None else dataset
+        if isinstance(images, dict):
+            images = images[selecting_part(images, "choose_thresholds")]
         logits, labels = _logits_and_labels(self.predict(images, metric_key_prefix="validation"))
         thresholds = choose_thresholds(scores_of(logits), labels).tolist()
         self.model.config.thresholds = thresholds

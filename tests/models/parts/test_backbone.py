@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import timm
 import torch
@@ -136,3 +138,27 @@ def test_an_unknown_network_is_an_error_with_the_closest_names():
 def test_a_network_that_cannot_dilate_is_an_error():
     with pytest.raises(ValueError, match="'test_vit' with {'output_stride': 8} gives no feature map"):
         make_backbone(backbone="test_vit", output_stride=8)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext"])
+def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(name):
+    torch.manual_seed(0)
+    usual = make_backbone(backbone=name).train()
+    saving = copy.deepcopy(usual)
+    saving.checkpoint_gradients(True)
+    pixel_values = torch.randn(3, 3, 64, 64)
+    for backbone in (usual, saving, copy.deepcopy(saving)):
+        backbone(pixel_values).square().sum().backward()
+    for expected, actual in zip(usual.parameters(), saving.parameters(), strict=True):
+        assert torch.equal(expected.grad, actual.grad)
+    for expected, actual in zip(usual.buffers(), saving.buffers(), strict=True):
+        assert torch.equal(expected, actual), "a batch counts once"
+    saving.checkpoint_gradients(False)
+    for backbone in (usual, saving):
+        backbone(pixel_values)
+    assert all(torch.equal(a, b) for a, b in zip(usual.buffers(), saving.buffers(), strict=True))
+
+
+def test_a_backbone_without_gradient_checkpointing_says_so():
+    with pytest.raises(ValueError, match="must be false with the backbone 'test_vit': timm has none for it"):
+        make_backbone(backbone="test_vit", image_size=160).checkpoint_gradients(True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ...distributed import sum_over_processes
-from ..columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix
+from ..columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix, label_names
 from .photos import BadImageError, open_pixels
 from .views import View
 
@@ -80,7 +80,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
             raise ValueError(f"`on_bad_image` must be 'error', 'replace' or 'skip', got {on_bad_image!r}.")
         self._images = dataset.cast_column(IMAGE, Image(decode=False))
         self.image_ids: list[str] = list(dataset[IMAGE_ID])
-        self.labels = label_matrix(dataset)
+        self.labels, self.label_names = label_matrix(dataset), label_names(dataset)
         self.full_labels = None
         if with_full_labels and FULL_LABELS in dataset.column_names:
             self.full_labels = label_matrix(dataset, FULL_LABELS)

@@ -55,19 +55,30 @@ def _channel_levels(mean: tuple[float, ...], std: tuple[float, ...], device: tor
     return levels.to(device), deviation.to(device)
 
 
+def fixed_view(
+    size: tuple[int, int] | int,
+    interpolation: InterpolationMode = InterpolationMode.BICUBIC,
+    crop: tuple[int, int] | None = None,
+) -> View:
+    """Resize, and cut out the centre on request; nothing is random.
+
+    Args:
+        size: (height, width), or the shorter side of an image that keeps its proportions.
+        crop: (height, width) of the centre. Of an odd rest, the left or upper part is the smaller one.
+    """
+    resize: Callable[[Tensor], Tensor] = v2.Resize(size, interpolation)
+    center = resize if crop is None else v2.Compose([resize, partial(_center_crop, size=crop)])
+    return View(center, least_side=size if isinstance(size, int) else max(size))
+
+
 def plain_view(size: tuple[int, int]) -> View:
-    """Resize to `size`, (height, width): what the image processor of most models does at inference."""
-    return View(_resize(size), least_side=max(size))
+    """Resize to `size`, (height, width)."""
+    return fixed_view(size)
 
 
 def center_crop_view(size: tuple[int, int]) -> View:
-    """Resize the shorter side to the longer one of `size`, cut out the centre (SCPNet).
-
-    The image processor of a model with `resize: crop` does so at inference, and rounds as this does: an odd number of
-    pixels loses one less at the left and at the top.
-    """
-    resize = v2.Resize(max(size), interpolation=InterpolationMode.BILINEAR)
-    return View(v2.Compose([resize, partial(_center_crop, size=size)]), least_side=max(size))
+    """Resize the shorter side to the longer one of `size`, cut out the centre (SCPNet)."""
+    return fixed_view(max(size), InterpolationMode.BILINEAR, crop=size)
 
 
 def shift_view(size: tuple[int, int]) -> View:

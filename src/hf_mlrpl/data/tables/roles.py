@@ -251,7 +251,8 @@ class _Finder:
 
     def _chosen_columns(self, free: list[str], chosen: Mapping[str, str]) -> list[str]:
         labels = [name for name in free if name in chosen]
-        for name in set(chosen.values()) - {chosen[name] for name in labels}:
+        found = {chosen[name] for name in labels}
+        for name in (name for name in chosen.values() if name not in found):
             raise ValueError(f"{self.source} has no column for the label {name!r}. {did_you_mean(name, free)}")
         return labels
 

@@ -12,8 +12,12 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from ..configuration_utils import MultiLabelConfig
+
+_LESS_MEMORY = "Fewer images in a step with more `gradient_accumulation_steps` save memory, too."
 
 
 class PartlyFrozen(nn.Module):
@@ -58,6 +62,10 @@ class PartlyFrozen(nn.Module):
         for part in self.frozen_parts:
             parts[part].eval()
 
+    def checkpoint_gradients(self, enable: bool) -> None:
+        """Compute what lies between the parts again in the backward pass, instead of keeping it in memory."""
+        raise ValueError(f"`gradient_checkpointing` must be false: {type(self).__name__} has none. {_LESS_MEMORY}")
+
 
 class Backbone(PartlyFrozen):
     """A timm network up to its last feature map, with frozen and trained parts.
@@ -72,16 +80,51 @@ class Backbone(PartlyFrozen):
         self.num_features = self.network.feature_info.channels()[-1]
         self.feature_pool = config.feature_pool
         self.name = config.backbone
+        self._is_in_forward = False
+        self._norm_hooks: list[RemovableHandle] = []
         keep_own_init(self.network)
         self.freeze(config.trainable_backbone, config.backbone)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Map `(batch_size, 3, height, width)` to `(batch_size, num_features, map_height, map_width)`."""
         # Convolutions are faster so, on CPUs and GPUs; the layout of the input decides for all layers.
-        features = self.network(pixel_values.contiguous(memory_format=torch.channels_last))[-1]
+        self._is_in_forward = True
+        try:
+            features = self.network(pixel_values.contiguous(memory_format=torch.channels_last))[-1]
+        finally:
+            self._is_in_forward = False
         if self.feature_pool > 1:
             features = F.avg_pool2d(features, self.feature_pool)
         return features
+
+    def checkpoint_gradients(self, enable: bool) -> None:
+        if not hasattr(self.network, "set_grad_checkpointing"):
+            raise ValueError(
+                f"`gradient_checkpointing` must be false with the backbone {self.name!r}: timm has none for it. "
+                f"{_LESS_MEMORY}"
+            )
+        self.network.set_grad_checkpointing(enable)
+        for part in self.network.children():
+            if hasattr(part, "inplace"):  # what changes its input cannot be computed again from it
+                part.inplace = not enable
+        for hook in self._norm_hooks:
+            hook.remove()
+        self._norm_hooks = []
+        for norm in self.network.modules():
+            if enable and isinstance(norm, _BatchNorm):
+                norm._usual_momentum = norm.momentum  # type: ignore[assignment]
+                before = norm.register_forward_pre_hook(self._before_norm)
+                self._norm_hooks += [before, norm.register_forward_hook(self._after_norm, always_call=True)]
+
+    def _before_norm(self, norm: Any, inputs: Any) -> None:
+        """Keep a batch that is computed again out of the running statistics, which have seen it already."""
+        if norm.training and not self._is_in_forward:
+            norm.momentum = 0.0
+
+    def _after_norm(self, norm: Any, inputs: Any, output: Any) -> None:
+        if norm.training and not self._is_in_forward:
+            norm.momentum = norm._usual_momentum
+            norm.num_batches_tracked -= 1
 
     def load_weights(self, file: str | None = None) -> None:
         """Load pretrained weights: those of timm for this backbone (from the Hub), or a local file.
@@ -140,6 +183,9 @@ class PooledBackbone(PartlyFrozen):
     def load_weights(self, file: str | None = None) -> None:
         """Those of the backbone; the linear layer stays as it is."""
         self.features.load_weights(file)
+
+    def checkpoint_gradients(self, enable: bool) -> None:
+        self.features.checkpoint_gradients(enable)
 
 
 def _names_in_file(name: str) -> tuple[str, ...]:
