@@ -128,7 +128,7 @@ class DataPart:
         parameters = inspect.signature(self._loader).parameters
         of_loader = parameters.keys() - own - of_rule - {"split", "seed"}  # `seed` is that of the rule, or nothing
         self._check_seed(of_rule, of_loader)
-        check_keys(settings, own | of_rule | of_loader, "data")
+        check_keys(settings, own | of_rule | of_loader, "Recipe section `data`")
         self.protocol_settings = _only(settings, of_rule)
         self.protocol: Callable[..., np.ndarray] | None = rule and from_mapping(rule, self.protocol_settings, "data")
         self._loader_settings = _only(settings, of_loader)
