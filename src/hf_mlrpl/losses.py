@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .labels import NEGATIVE, POSITIVE, UNKNOWN
+
 Reduction = Literal["micro", "image_mean", "image_sum"]
 Unknown = Literal["negative", "ignore", "select"]
 PairSampling = Literal["published", "all"]
@@ -30,7 +32,7 @@ def known_bce(logits: Tensor, labels: Tensor, margin: float = 0.0) -> tuple[Tens
     Soft positive labels in (0, 1] are soft targets, through which gradients flow as in the published SARB code.
 
     Args:
-        margin: labels above it count as positive, labels below minus it as negative, the rest as unknown.
+        margin: labels above it count as present, labels below minus it as absent, the rest as unknown.
 
     Returns:
         Two `(batch_size, num_labels)` tensors: losses, and booleans.
@@ -76,7 +78,7 @@ def normalized_partial_bce(
 
     Args:
         proportion: the same `p` for all images; by default the proportion of each image.
-        denominator: what the sum is divided by, the number of labels (the paper) or of known labels.
+        denominator: divisor of the sum, the number of labels (the paper) or of known labels.
 
     Returns:
         `(batch_size,)` losses.
@@ -101,7 +103,7 @@ def asymmetric_loss(
 ) -> Tensor:
     """Asymmetric loss of every entry (ASL, Ridnik et al., ICCV 2021).
 
-    Negative entries see the probability `max(p - clip, 0)`; powers with the exponent 0 are 1.
+    Absent entries see the probability `max(p - clip, 0)`; powers with the exponent 0 are 1.
 
     Args:
         positive: booleans of the shape of `logits`.
@@ -146,7 +148,7 @@ def focal_loss(
 
     Args:
         targets: `(batch_size, num_labels)` in [0, 1]; between 0 and 1, both sides count by their share.
-        clip: negative entries see the probability `max(p - clip, 0)`.
+        clip: absent entries see the probability `max(p - clip, 0)`.
         detach_focus: no gradient through the focusing factor, as in the published code of the asymmetric loss.
     """
     miss, alarm = logits.neg().sigmoid(), logits.sigmoid()  # wrong probabilities of positives and negatives
@@ -163,7 +165,7 @@ def focal_loss(
 
 def corrected_labels(logits: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """`labels` in which unknown ones with a score above `threshold` are present (SPLC, Zhang et al., 2021)."""
-    return labels.masked_fill(labels.eq(0) & (logits.sigmoid() > threshold), 1)
+    return labels.masked_fill(labels.eq(UNKNOWN) & (logits.sigmoid() > threshold), POSITIVE)
 
 
 def focal_margin_loss(logits: Tensor, labels: Tensor, corrected: Tensor, margin: float, gamma: float) -> Tensor:
@@ -173,8 +175,8 @@ def focal_margin_loss(logits: Tensor, labels: Tensor, corrected: Tensor, margin:
         labels: `(batch_size, num_labels)` in {-1, 0, +1}; those that are present get the margin.
         corrected: `labels` with corrections, which get none.
     """
-    logits = torch.where(labels.eq(1), logits - margin, logits)
-    right = torch.where(corrected.eq(1), logits, -logits)  # logit of the label that is taken for right
+    logits = torch.where(labels.eq(POSITIVE), logits - margin, logits)
+    right = torch.where(corrected.eq(POSITIVE), logits, -logits)  # logit of the label that is taken for right
     # (1 - sigmoid(right)) ** gamma, whose gradient is finite for every exponent
     focus = (-gamma * F.softplus(right)).exp()
     return focus * F.softplus(-right)
@@ -207,7 +209,7 @@ def unknown_weights(
             of the batch, and not for labels with a prior above `prior_threshold`.
         priors: `(num_labels,)` shares of the images that show a label, where they are known or estimated.
     """
-    is_unknown = labels.eq(0)
+    is_unknown = labels.eq(UNKNOWN)
     if unknown == "negative":
         return torch.ones_like(logits)
     if unknown == "ignore":
@@ -244,12 +246,12 @@ def similarity_loss(
         A scalar; 0 if no pair is known.
     """
     if unknown == "absent":
-        labels = labels.masked_fill(labels.eq(0), -1)
+        labels = labels.masked_fill(labels.eq(UNKNOWN), NEGATIVE)
     first, second = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
     similarity = image_similarities(representations)[first, second]  # (image pairs, C)
     one, other = labels[first], labels[second]
-    known = one.ne(0) & other.ne(0)
-    attract = one.eq(1) & other.eq(1)
+    known = one.ne(UNKNOWN) & other.ne(UNKNOWN)
+    attract = one.eq(POSITIVE) & other.eq(POSITIVE)
     losses = torch.where(attract, 1 - similarity, 1 + similarity)
     weights = attract.to(losses.dtype)
     for repel in (known & one.eq(other) & ~attract, known & one.ne(other)):
@@ -269,7 +271,7 @@ def image_similarities(representations: Tensor) -> Tensor:
 
 
 def _sample(losses: Tensor, group: Tensor, num_attracting: Tensor) -> Tensor:
-    """How often each entry of `group` counts: as one of 2n random ones, and as one of the n largest."""
+    """Number of times that each entry of `group` counts: as one of 2n random ones, and as one of the n largest."""
     random = _ranks(random_keys(losses).masked_fill(~group, torch.inf)) < 2 * num_attracting
     largest = _ranks((-losses.detach()).masked_fill(~group, torch.inf)) < num_attracting
     sample = (random.to(losses.dtype) + largest) * group

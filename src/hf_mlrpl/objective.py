@@ -1,4 +1,4 @@
-"""What a method minimises: an `Objective` visits the model inside its forward pass."""
+"""Objectives: losses of methods, and what they remember of training. They visit a model inside its forward pass."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass

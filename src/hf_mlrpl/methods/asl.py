@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..labels import POSITIVE
 from ..losses import Unknown, asymmetric_loss, check_focus, unknown_weights
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
@@ -13,11 +14,12 @@ from ..settings import check_not_negative
 
 @dataclass(frozen=True, kw_only=True)
 class AslObjectiveConfig:
-    """
+    """Settings of the asymmetric loss.
+
     gamma_positive, gamma_negative: exponents of the focusing factors of present and absent labels.
     clip: probabilities of absent labels are lowered by it, not below 0.
-    unknown: an unknown label counts as "negative", or is left out ("ignore"), or is negative unless it is likely
-        ("select", see `hf_mlrpl.losses.unknown_weights`).
+    unknown: unknown labels count as absent ("negative"), or are left out ("ignore"), or count as absent but for those
+        that are likely to be present ("select", see `hf_mlrpl.losses.unknown_weights`).
     likely_per_image: with "select", this many unknown labels per image are left out, on average over a batch.
     detach_focus: no gradient through the focusing factors, as in the authors' training.
     """
@@ -47,7 +49,7 @@ class AslObjective(Objective):
         config, labels = self.config, batch["labels"]
         losses = asymmetric_loss(
             logits,
-            labels.eq(1),
+            labels.eq(POSITIVE),
             gamma_positive=config.gamma_positive,
             gamma_negative=config.gamma_negative,
             clip=config.clip,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..labels import POSITIVE, UNKNOWN
 from ..losses import Unknown, focal_loss, unknown_weights
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
@@ -14,10 +15,12 @@ from ..settings import check_not_negative
 
 @dataclass(frozen=True, kw_only=True)
 class FocalObjectiveConfig:
-    """
+    """Settings of the focal loss.
+
     gamma: exponent of the wrong probability.
     positive_weight, negative_weight: weights of labels that are present, and of those that are or count as absent.
-    unknown: an unknown label is "negative", or left out ("ignore"), or negative unless it is likely ("select").
+    unknown: unknown labels count as absent ("negative"), or are left out ("ignore"), or count as absent but for those
+        that are likely to be present ("select").
     likely_per_image: with "select", this many unknown labels per image are left out, on average over a batch.
     detach_focus: no gradient through the focusing factor.
     """
@@ -44,7 +47,7 @@ class FocalObjective(Objective):
     ) -> ObjectiveOutput:
         config, labels = self.config, batch["labels"]
         logits = logits_of(model, batch["pixel_values"])  # (B, C)
-        positive, unknown = labels.eq(1), labels.eq(0)
+        positive, unknown = labels.eq(POSITIVE), labels.eq(UNKNOWN)
         losses = focal_loss(
             logits,
             positive.to(logits.dtype),

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..labels import NEGATIVE, POSITIVE
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
@@ -18,7 +19,8 @@ from ..settings import check_not_negative
 
 @dataclass(frozen=True, kw_only=True)
 class HillObjectiveConfig:
-    """
+    """Settings of Hill.
+
     peak: `lambda` of the loss `(lambda - p) p^2` of absent labels; at 1.5 its slope is 0 for p = 1.
     margin, gamma: shift of the logit, and exponent of the focusing factor, of present labels.
     known_negatives: labels that are known to be absent have the "hill" loss, as unknown ones, or "bce".
@@ -57,7 +59,7 @@ class HillObjective(Objective):
     ) -> ObjectiveOutput:
         logits = logits_of(model, batch["pixel_values"])  # (B, C)
         config, labels = self.config, batch["labels"]
-        losses = hill_loss(logits, labels.eq(1), config.peak, config.margin, config.gamma)
+        losses = hill_loss(logits, labels.eq(POSITIVE), config.peak, config.margin, config.gamma)
         if config.known_negatives == "bce":
-            losses = torch.where(labels.eq(-1), F.softplus(logits), losses)
+            losses = torch.where(labels.eq(NEGATIVE), F.softplus(logits), losses)
         return sum_of_terms({"hill": losses.sum(dim=1).mean()}, logits=logits)

@@ -23,7 +23,8 @@ Scheme = Literal["LL-R", "LL-Ct", "LL-Cp"]
 
 @dataclass(frozen=True, kw_only=True)
 class LargeLossObjectiveConfig:
-    """
+    """Settings of LargeLoss.
+
     scheme: unknown labels of the largest losses are rejected ("LL-R"), corrected to present in this step ("LL-Ct"),
         or from now on ("LL-Cp").
     rate: part of the labels of a batch that is treated so, `Delta_rel`; with LL-R and LL-Ct it grows by as much in
@@ -38,7 +39,7 @@ class LargeLossObjectiveConfig:
             raise ValueError(f"`rate` must lie in [0, 1], got {self.rate}. A fifth of a percent is 0.002.")
 
     def num_large(self, progress: Progress, num_entries: int) -> int:
-        """How many of the entries of a batch count as large."""
+        """The number of entries of a batch whose losses count as large."""
         epoch = math.floor(progress.epoch)
         rate = self.rate * (min(epoch, 1) if self.scheme == "LL-Cp" else epoch)
         return min(math.ceil(round(rate * num_entries, 6)), num_entries)  # rounded: 3 * 0.002 is above 0.006
@@ -66,11 +67,11 @@ def large_loss(logits: Tensor, labels: Tensor, scheme: Scheme, count: int) -> tu
     Returns:
         The losses, and the two masks of `large_losses`.
     """
-    losses = F.binary_cross_entropy_with_logits(logits, labels.eq(1).to(logits.dtype), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(logits, labels.eq(POSITIVE).to(logits.dtype), reduction="none")
     if count == 0:
         none = torch.zeros_like(labels, dtype=torch.bool)
         return losses, none, none
-    large, larger = large_losses(losses, labels.eq(0), count)
+    large, larger = large_losses(losses, labels.eq(UNKNOWN), count)
     if scheme == "LL-R":
         return losses.masked_fill(large, 0), large, larger
     return torch.where(large, F.softplus(-logits), losses), large, larger
@@ -93,12 +94,12 @@ class LargeLossObjective(Objective):
         config, labels = self.config, batch["labels"]
         if config.scheme == "LL-Cp":
             remembered = self.remembered("corrected")[batch["index"]]
-            labels = labels.masked_fill(labels.eq(0) & remembered.ne(0), 1)
+            labels = labels.masked_fill(labels.eq(UNKNOWN) & remembered.ne(0), POSITIVE)
         count = config.num_large(progress, labels.numel())
         losses, large, larger = large_loss(logits, labels, config.scheme, count)
         if config.scheme == "LL-Cp" and count:
             self.remember(batch["index"], larger)
-        pseudo_labels = {} if config.scheme == "LL-R" else {"corrected": labels.masked_fill(large, 1)}
+        pseudo_labels = {} if config.scheme == "LL-R" else {"corrected": labels.masked_fill(large, POSITIVE)}
         return sum_of_terms({"bce": losses.mean()}, logits=logits, pseudo_labels=pseudo_labels)
 
     def completed_labels(self, labels: Tensor) -> CompletedLabels | None:

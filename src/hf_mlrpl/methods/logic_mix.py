@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..labels import NEGATIVE, POSITIVE, UNKNOWN
 from ..losses import check_focus, focal_loss
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
@@ -13,9 +14,10 @@ from ..schedules import Progress
 
 @dataclass(frozen=True, kw_only=True)
 class LogicMixObjectiveConfig:
-    """
-    probability: that an image is mixed with others of its batch.
-    min_images, max_images: how many images a mixture has, itself included.
+    """Settings of LogicMix: how images are mixed, and an asymmetric loss for plain and one for mixed images.
+
+    probability: of an image to be mixed with others of its batch.
+    min_images, max_images: bounds of the number of images in a mixture, that image included.
     gamma_positive, gamma_negative, clip: of the asymmetric loss of single images; all zeros are cross-entropy.
     mixed_gamma_positive, mixed_gamma_negative, mixed_clip: the same for mixtures, which have more positives.
     detach_focus: no gradient through the focusing factor.
@@ -44,7 +46,7 @@ class LogicMixObjectiveConfig:
 
 
 def draw_shares(batch_size: int, config: LogicMixObjectiveConfig, device: torch.device) -> Tensor:
-    """Which images are mixed into which: `(batch_size, batch_size)` shares, rows add up to 1.
+    """Share of every image of the batch in every mixture, `(batch_size, batch_size)`; rows add up to 1.
 
     An image is mixed with random ones of the batch, among them now and then itself, or stays alone.
     """
@@ -65,8 +67,8 @@ def mix_labels(labels: Tensor, shares: Tensor) -> Tensor:
         shares: `(num_mixtures, batch_size)`, 0 where an image is not in a mixture.
     """
     members = shares.gt(0).float()
-    present = members @ labels.eq(1).float() > 0
-    absent = members @ labels.ne(-1).float() == 0
+    present = members @ labels.eq(POSITIVE).float() > 0
+    absent = members @ labels.ne(NEGATIVE).float() == 0
     return present.to(labels.dtype) - absent.to(labels.dtype)
 
 
@@ -93,7 +95,7 @@ class LogicMixObjective(Objective):
 
     def losses(self, logits: Tensor, labels: Tensor, is_mixed: Tensor) -> Tensor:
         """Losses of all entries, 0 where unknown; `is_mixed` is `(batch_size, 1)`."""
-        config, targets = self.config, labels.eq(1).to(logits.dtype)
+        config, targets = self.config, labels.eq(POSITIVE).to(logits.dtype)
         single = focal_loss(
             logits,
             targets,
@@ -110,4 +112,4 @@ class LogicMixObjective(Objective):
             clip=config.mixed_clip,
             detach_focus=config.detach_focus,
         )
-        return torch.where(is_mixed, mixed, single).masked_fill(labels.eq(0), 0)
+        return torch.where(is_mixed, mixed, single).masked_fill(labels.eq(UNKNOWN), 0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..labels import POSITIVE, UNKNOWN
 from ..losses import Reduction, at_least_float32, partial_bce
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, sum_of_terms
@@ -17,7 +18,8 @@ from ..schedules import Progress
 
 @dataclass(frozen=True, kw_only=True)
 class MixupObjectiveConfig:
-    """
+    """Settings of the mixtures, and of the loss.
+
     share: what an image keeps of itself in its mixture; the rest is its partner's.
     beta: draw `share` anew for each batch, from the distribution Beta(beta, beta); by default it stays as it is.
     reduction: how partial BCE is averaged, see `hf_mlrpl.losses.partial_bce`.
@@ -51,7 +53,7 @@ def mixed_labels(labels: Tensor, share: float) -> Tensor:
     Returns:
         `(batch_size, num_labels)` in float32: -1, 0, 1, or `1 - share`.
     """
-    selected = labels.eq(0) & labels.flip(0).eq(1)
+    selected = labels.eq(UNKNOWN) & labels.flip(0).eq(POSITIVE)
     return labels.float().masked_fill(selected, 1 - share)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..labels import UNKNOWN
 from ..losses import check_focus, focal_loss
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
@@ -13,7 +14,8 @@ from ..schedules import Progress
 
 @dataclass(frozen=True, kw_only=True)
 class MixupPmeObjectiveConfig:
-    """
+    """Settings of MixUp-PME.
+
     min_share: the share of an image in its mixture is drawn uniformly between this and 1.
     gamma_positive, gamma_negative, clip: of an asymmetric loss; all zeros are cross-entropy.
     detach_focus: no gradient through the focusing factor.
@@ -44,7 +46,7 @@ def mix_targets(labels: Tensor, partner_labels: Tensor, shares: Tensor) -> tuple
     Returns:
         Two `(batch_size, num_labels)` tensors: targets in [0, 1], and booleans.
     """
-    return (1 + shares * labels + (1 - shares) * partner_labels) / 2, labels.ne(0)
+    return (1 + shares * labels + (1 - shares) * partner_labels) / 2, labels.ne(UNKNOWN)
 
 
 class MixupPmeObjective(Objective):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data.images.training_images import TrainingImages
 from ..distributed import gather_rows
+from ..labels import POSITIVE, UNKNOWN
 from ..losses import asymmetric_loss, check_focus, unknown_weights
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import OBJECTIVE_NAME, Objective, ObjectiveOutput, logits_of, sum_of_terms
@@ -22,8 +23,9 @@ from ..settings import check_not_negative
 class PAslObjectiveConfig:
     """Defaults of the authors' code.
 
-    unknown: unknown labels are "negative"; "ignore"d; ignored, with a larger weight for images with few known labels
-        ("ignore_normalized"); or negative, but for those that are likely to be present ("select").
+    unknown: unknown labels count as absent ("negative"); are left out ("ignore"); are left out, with a larger weight
+        for images with few known labels ("ignore_normalized"); or count as absent, but for those that are likely to be
+        present, which are left out ("select").
     likely_per_image: with "select", so many unknown labels with the highest scores are ignored, on average.
     prior: with "select", the output folder of a run with "ignore", which has estimated how often each label is
         present; labels above `prior_threshold` are ignored where they are unknown. `null` does without.
@@ -60,7 +62,7 @@ def selected_weights(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig
         prior: `(num_labels,)` probabilities that a label is present, or `None`.
     """
     if config.unknown == "ignore_normalized":
-        known = labels.ne(0).to(logits.dtype)
+        known = labels.ne(UNKNOWN).to(logits.dtype)
         return known * (1 + 1 / (1 + known.sum(dim=1, keepdim=True)))
     return unknown_weights(
         logits,
@@ -74,7 +76,7 @@ def selected_weights(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig
 
 def partial_asymmetric_loss(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig, weights: Tensor) -> Tensor:
     """Asymmetric loss of every entry with an exponent of its own for unknown labels; gradients skip the factors."""
-    positive, unknown = labels.eq(1), labels.eq(0)
+    positive, unknown = labels.eq(POSITIVE), labels.eq(UNKNOWN)
     weight = torch.where(unknown, config.unknown_weight, config.negative_weight)
     losses = asymmetric_loss(
         logits,
@@ -88,7 +90,7 @@ def partial_asymmetric_loss(logits: Tensor, labels: Tensor, config: PAslObjectiv
 
 
 def load_prior(path: str, num_labels: int) -> Tensor:
-    """How often each label is present, from the memory of a run with `unknown: ignore`.
+    """The share of images that show each label, `(num_labels,)`, from the memory of a run with `unknown: ignore`.
 
     Args:
         path: the memory of the objective, or a folder in which the newest one counts.

@@ -13,7 +13,8 @@ from ..schedules import Progress
 
 @dataclass(frozen=True, kw_only=True)
 class PartialBceObjectiveConfig:
-    """
+    """Settings of partial BCE: the weight of an image by its known proportion, and the mean.
+
     alpha, beta, gamma: of the weight `g(p) = alpha * p^gamma + beta` of an image with the known proportion p.
     proportion: one p for all images; by default that of each image.
     denominator: the loss of an image is divided by the number of "labels" (the paper) or of "known" ones.

@@ -26,7 +26,8 @@ LARGEST_UNKNOWN_LOGIT = math.log(0.6 / 0.4)
 
 @dataclass(frozen=True, kw_only=True)
 class RoleObjectiveConfig:
-    """
+    """Settings of ROLE.
+
     expected_positives: present labels of an image, on average.
     table_learning_rate: of Adam on the estimated labels; published: ten times that of the model.
     table_limit_gb: largest table, in gigabytes, that is made without a question.
@@ -47,7 +48,7 @@ def initial_estimates(labels: Tensor, uniform: Tensor) -> Tensor:
         labels: `(num_images, num_labels)` in {-1, 0, +1}.
         uniform: random numbers in [0, 1) of the same shape, for unknown labels.
     """
-    return torch.where(labels.eq(0), LARGEST_UNKNOWN_LOGIT * (2 * uniform - 1), KNOWN_LOGIT * labels)
+    return torch.where(labels.eq(UNKNOWN), LARGEST_UNKNOWN_LOGIT * (2 * uniform - 1), KNOWN_LOGIT * labels)
 
 
 def role_loss(logits: Tensor, targets: Tensor, labels: Tensor, expected_positives: float) -> Tensor:
@@ -61,7 +62,7 @@ def role_loss(logits: Tensor, targets: Tensor, labels: Tensor, expected_positive
     Returns:
         A scalar, half the mean over all entries, plus half the penalty.
     """
-    known = bounded_log_loss(labels * logits).where(labels.ne(0), 0.0)
+    known = bounded_log_loss(labels * logits).where(labels.ne(UNKNOWN), 0.0)
     scores = targets.detach().sigmoid()
     cross_entropy = scores * bounded_log_loss(logits) + (1 - scores) * bounded_log_loss(-logits)
     return ((known + cross_entropy).mean() + expected_positives_penalty(logits, expected_positives)) / 2

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..labels import POSITIVE, UNKNOWN
 from ..losses import bounded_log_loss, expected_positives_penalty
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
@@ -19,7 +20,8 @@ from ..settings import check_not_negative
 
 @dataclass(frozen=True, kw_only=True)
 class AnObjectiveConfig:
-    """
+    """Settings of AN, and of WAN, LSAN and EPR, which have other defaults.
+
     loss: "bce", or "ranking" of present labels above all others, which knows no weights and no smoothing.
     unknown_weight: weight of an unknown label, which counts as absent; `null` is 1 / (number of labels - 1), so that
         all of them weigh as much as the one present label.
@@ -64,9 +66,9 @@ def assumed_negative_loss(
     logits: Tensor, labels: Tensor, unknown_weight: float = 1.0, smoothing: float = 0.0
 ) -> Tensor:
     """Cross-entropy of every entry, where unknown labels count as absent, with `unknown_weight`."""
-    right = torch.where(labels.eq(1), logits, -logits)
+    right = torch.where(labels.eq(POSITIVE), logits, -logits)
     losses = (1 - smoothing) * bounded_log_loss(right) + smoothing * bounded_log_loss(-right)
-    return torch.where(labels.eq(0), unknown_weight * losses, losses)
+    return torch.where(labels.eq(UNKNOWN), unknown_weight * losses, losses)
 
 
 def ranking_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ def ranking_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         `(batch_size,)`.
     """
-    present = labels.eq(1).to(logits.dtype)
+    present = labels.eq(POSITIVE).to(logits.dtype)
     other = 1 - present
     wrongly_low = other.sum(dim=1) * (present * (-logits).sigmoid()).sum(dim=1)
     wrongly_high = present.sum(dim=1) * (other * logits.sigmoid()).sum(dim=1)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..labels import POSITIVE, UNKNOWN
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
@@ -15,7 +16,8 @@ from ..schedules import Progress
 
 @dataclass(frozen=True, kw_only=True)
 class SpaObjectiveConfig:
-    """
+    """Shape of the SPA loss.
+
     positive_scale, negative_scale: divisors of the losses of present and absent labels, zeta.
     positive_slope, negative_slope: k.
     positive_shift, negative_shift: b, in units of logits.
@@ -66,7 +68,7 @@ class SpaObjective(Objective):
         labels = batch["labels"]
         logits = logits_of(model, batch["pixel_values"])  # (B, C)
         x = spa_probability(logits, self.config) if self.config.argument == "probability" else logits
-        unknown = labels.eq(0)
-        losses = spa_losses(x, labels.eq(1), self.config).masked_fill(unknown, 0)
+        unknown = labels.eq(UNKNOWN)
+        losses = spa_losses(x, labels.eq(POSITIVE), self.config).masked_fill(unknown, 0)
         loss = losses.sum() / unknown.logical_not().sum().clamp(min=1)
         return sum_of_terms({"known": loss}, logits=logits)

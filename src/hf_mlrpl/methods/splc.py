@@ -16,7 +16,8 @@ from ..settings import check_not_negative
 
 @dataclass(frozen=True, kw_only=True)
 class SplcObjectiveConfig:
-    """
+    """Settings of SPLC.
+
     threshold: score from which an unknown label is corrected to present, `tau`.
     correction_epoch: index of the first epoch with corrections.
     margin: subtracted from the logits of labels that are known to be present.

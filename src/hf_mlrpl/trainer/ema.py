@@ -11,10 +11,10 @@ from ..distributed import share_buffers
 
 
 class WeightEma:
-    """Follows a model with `ema <- decay * ema + (1 - decay) * model` after every optimizer step.
+    """A copy of a model that follows it by `ema <- decay * ema + (1 - decay) * model` after every optimizer step.
 
-    All entries of the state are averaged; counters, such as the batches that a batch norm has seen, are cut off to
-    whole numbers each time, as in the published code.
+    Buffers are averaged like weights. So are numbers that count something, such as the batches that a batch norm has
+    seen: their average is rounded down to a whole number at every step, as in the published code.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -42,7 +42,7 @@ class WeightEma:
         self._average.module.load_state_dict(state)
 
     def as_model(self) -> nn.Module:
-        """The averaged model itself, in evaluation mode and without gradients."""
+        """The averaged model itself, in evaluation mode and without gradients; not a copy of it."""
         model = self._average.module
         share_buffers(model)
         return model.train().eval()  # what it computed from earlier weights and kept is forgotten

@@ -1,4 +1,4 @@
-"""What changes the weights, from the training arguments: parameter groups, the optimizer, and the learning rate."""
+"""Parameter groups, optimizer and learning rate, from the training arguments."""
 
 import math
 from typing import TYPE_CHECKING, Any

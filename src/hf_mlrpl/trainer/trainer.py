@@ -341,7 +341,7 @@ class MultiLabelTrainer(PushingTrainer):
             self.ema.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / EMA_NAME))
 
     def _states(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint holds beside the Trainer's own files, by file name."""
+        """Tensors of a checkpoint beside the Trainer's own files, by file name."""
         states = {OBJECTIVE_NAME: self.objective.state_dict()}
         if self.ema:
             states[EMA_NAME] = self.ema.state_dict()

@@ -5,7 +5,8 @@ from ...models.configuration_utils import MultiLabelConfig
 
 @strict
 class AddGcnConfig(MultiLabelConfig):
-    """
+    """Sizes of ADD-GCN.
+
     representation_dim: length of the vector of each label.
     """
 

@@ -98,7 +98,7 @@ class CurriculumObjective(Objective):
             representations = representations * F.dropout(torch.ones_like(representations[:, :1]), config.dropout)
         logits = at_least_float32(model.classify(representations))  # (B, C)
         pseudo_labels = self.remembered("pseudo_labels")[batch["index"]]
-        completed = torch.where(labels.ne(0), labels, pseudo_labels.to(labels.dtype))
+        completed = torch.where(labels.ne(UNKNOWN), labels, pseudo_labels.to(labels.dtype))
         losses = normalized_partial_bce(logits, completed, alpha=config.alpha, beta=config.beta, gamma=config.gamma)
         return sum_of_terms(
             {"completed": losses.mean()},

@@ -1,4 +1,4 @@
-"""Which unknown labels a model is sure of: the strategies of curriculum labeling."""
+"""The strategies of curriculum labeling: how a model says of which unknown labels it is sure."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,8 @@ THRESHOLDS = {"score_threshold": 2.0, "score_proportion": 0.8, "positives_only":
 
 @dataclass(frozen=True, kw_only=True)
 class CurriculumObjectiveConfig:
-    """
+    """Settings of curriculum labeling: which labels are completed and when, and the loss.
+
     strategy: which unknown labels are completed, see `select_labels`.
     threshold: of the strategy; by default the one of the paper's comparison, 2, 0.8, 5 or 0.3.
     positive_proportion, negative_proportion: of "visual_proportion", parts of the unknown labels.
@@ -65,13 +66,13 @@ class CurriculumObjectiveConfig:
 def select_labels(samples: Tensor, unknown: Tensor, config: CurriculumObjectiveConfig) -> Tensor:
     """Labels of the unknown entries that the model is sure of, by `config.strategy`:
 
-    - "score_threshold": logits from the threshold on become positive, those below minus it negative.
+    - "score_threshold": a logit from the threshold on means present, one below minus the threshold absent.
     - "score_proportion": this part of the unknown labels, those with the largest absolute logits, gets their sign.
-    - "positives_only": logits from the threshold on become positive.
+    - "positives_only": a logit from the threshold on means present.
     - "uncertainty": logits whose standard deviation over the samples is at most the threshold get their sign.
     - "loss": the sign, where its own loss is at most the threshold (self-paced learning).
     - "all": the sign, everywhere (bootstrapping).
-    - "visual_proportion": the highest logits become positive and the lowest negative, by two proportions.
+    - "visual_proportion": the highest logits mean present and the lowest ones absent, by two proportions.
 
     A number of labels is rounded down, of equal logits the first count, and a logit of 0 means absent.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...labels import POSITIVE, UNKNOWN
 from ...losses import asymmetric_loss
 from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ...schedules import Progress
@@ -12,7 +13,8 @@ from .modeling_dualcoop import DualCoOpForMultiLabelClassification
 
 @dataclass(frozen=True, kw_only=True)
 class DualCoOpObjectiveConfig:
-    """
+    """Settings of DualCoOp's asymmetric loss.
+
     gamma_positive, gamma_negative: exponents of the focusing factors of present and absent labels.
     clip: probabilities of absent labels are lowered by it, not below 0.
     loss_weight: factor of the loss; it matters for SGD. The authors have 0.03 for COCO with half of the labels known,
@@ -34,14 +36,14 @@ def dual_prompt_loss(logits: Tensor, labels: Tensor, config: DualCoOpObjectiveCo
     """
     losses = asymmetric_loss(
         logits,
-        labels.eq(1),
+        labels.eq(POSITIVE),
         gamma_positive=config.gamma_positive,
         gamma_negative=config.gamma_negative,
         clip=config.clip,
         eps=1e-6,
         detach_focus=True,
     )
-    return losses.masked_fill(labels.eq(0), 0)
+    return losses.masked_fill(labels.eq(UNKNOWN), 0)
 
 
 class DualCoOpObjective(Objective):

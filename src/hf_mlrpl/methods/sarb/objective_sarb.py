@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...data.images.training_images import TrainingImages
+from ...labels import POSITIVE, UNKNOWN
 from ...losses import PairSampling, Reduction, UnknownInSimilarity, at_least_float32, partial_bce, similarity_loss
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
 from ...schedules import Progress, Ramp
@@ -114,11 +115,11 @@ def choose_unknown_labels(
         The columns of the labels, `(batch_size,)`, 0 where none is chosen; and what is chosen, booleans of the shape
         of `labels`.
     """
-    candidates = labels.eq(0) & has_prototypes
+    candidates = labels.eq(UNKNOWN) & has_prototypes
     columns = random_scores(labels).masked_fill(~candidates, -1).argmax(dim=1)  # (B,); of equal ones the first
     is_chosen = candidates.any(dim=1)
     if relabel_complete_images:
-        is_chosen |= labels.ne(0).all(dim=1) & has_prototypes[0]
+        is_chosen |= labels.ne(UNKNOWN).all(dim=1) & has_prototypes[0]
     chosen = torch.zeros_like(candidates).scatter_(1, columns.unsqueeze(1), is_chosen.unsqueeze(1))
     return columns, chosen
 
@@ -230,7 +231,7 @@ class SarbObjective(Objective):
             partners = random_partners(len(labels), labels.device)
         else:
             partners = torch.arange(len(labels) - 1, -1, -1, device=labels.device)
-        chosen = labels.eq(0) & labels[partners].eq(1)
+        chosen = labels.eq(UNKNOWN) & labels[partners].eq(POSITIVE)
         return blend(representations, labels, representations.index_select(0, partners), chosen, alpha)
 
     def blend_with_prototypes(self, representations: Tensor, labels: Tensor, beta: Tensor) -> Blend:

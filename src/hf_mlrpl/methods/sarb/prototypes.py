@@ -25,7 +25,8 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Prototypes:
-    """
+    """Cluster centres of every label.
+
     centers: `(num_labels, num_prototypes, dim)` on the CPU; zero for a label without known positives.
     counts: `(num_labels,)` int64, the known positives that were clustered.
     """
@@ -74,8 +75,8 @@ def label_prototypes(
 class Positives:
     """The representations of the known positives, grouped by label and in the order of the images.
 
-    Of n processes each holds every n-th label, counted from the one with the most positives downwards. So no process
-    holds more than the others by more than one label.
+    The labels are dealt out to the processes in turn, beginning with those that have the most positives. So all
+    processes hold about as much: the difference is at most the positives of one label.
 
     Args:
         labels: `(num_images, num_labels)` in {-1, 0, +1}, of the whole training set.
@@ -134,7 +135,7 @@ class Positives:
         return self._stored[places][self._is_filled[places]].to(self.dtype).numpy()
 
     def labels_at_once(self) -> int:
-        """How many labels may be copied at the same time; one, where a single one is beyond the memory limit."""
+        """The number of labels that may be copied at the same time; one, where even one is beyond the memory limit."""
         largest = max((self._starts[label + 1] - self._starts[label] for label in self.labels), default=0)
         return max(1, self._memory_limit // max(1, largest * self.dim * self.dtype.itemsize))
 

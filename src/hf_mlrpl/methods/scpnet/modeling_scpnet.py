@@ -115,14 +115,14 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
         return F.normalize(at_least_float32(vectors), dim=-1)
 
     def adjacency_matrix(self, features: Tensor) -> Tensor:
-        """What the graph network passes messages along, `(num_labels, num_labels)`."""
+        """Weights of the messages that labels pass to each other in the graph network, `(num_labels, num_labels)`."""
         graph, calibration = self.graph, self.static_calibration
         if self.config.graph_prior == "dynamic":
             graph, calibration = dynamic_relation_prior(features, **self.prior_settings(len(features)))
         return (graph if self.config.adjacency == "graph" else calibration).to(features.dtype)
 
     def calibration(self) -> Tensor:
-        """How much each label counts in the calibrated score of each label, `(num_labels, num_labels)`; rows sum to 1,
+        """Weight of each label in the calibrated score of each label, `(num_labels, num_labels)`; rows sum to 1,
         and there is no gradient."""
         if self.config.calibration_prior == "none":
             return torch.eye(self.config.num_labels, device=self.device)

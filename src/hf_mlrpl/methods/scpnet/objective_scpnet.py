@@ -27,9 +27,10 @@ class ScpnetObjectiveConfig:
 
     consistency_weight: of the loss of the strong view on pseudo-labels from the weak one, `lambda_cst`.
     distillation_weight: of its loss on the calibrated scores of the weak one, `lambda_dstl`; 1/4 for VOC, 3/8 for CUB.
-    num_candidates: labels with the highest scores of an image, from which pseudo-labels are taken.
-    candidate_threshold: score from which a label becomes one, where it is selected as often as any other; those that
-        are selected less often need less.
+    num_candidates: so many labels of an image, those with the highest scores in the weak view, may become
+        pseudo-labels.
+    candidate_threshold: the score that they need for it. Labels that were selected for fewer images than others need
+        less, see `label_thresholds`.
     mask_distillation: leave images without a sure candidate out of the distillation, too.
     known_negatives: a label that is known to be absent is absent ("use"), or counts as unknown ("merge", as in the
         published single-positive setting, which has none).
@@ -61,10 +62,10 @@ class ScpnetObjectiveConfig:
 
 
 class Selection(NamedTuple):
-    """What a batch is taught by its weak view.
+    """Targets of a batch from the scores of its weak view.
 
-    labels: `(batch_size, num_labels)` booleans, known and pseudo-labels that are present.
-    is_sure: `(batch_size,)` booleans, whether some candidate of the image is sure.
+    labels: `(batch_size, num_labels)` booleans: known positives, and candidates that reach their threshold.
+    is_sure: `(batch_size,)` booleans, whether any candidate of the image reaches its threshold.
     """
 
     labels: Tensor
@@ -72,7 +73,7 @@ class Selection(NamedTuple):
 
 
 def label_thresholds(counts: Tensor, num_images: int, num_candidates: int, threshold: float) -> Tensor:
-    """Score from which a candidate becomes a pseudo-label, lower for labels that are selected less often.
+    """The score that a candidate needs to become a pseudo-label, lower for labels that are selected less often.
 
     As in FlexMatch (Zhang et al., NeurIPS 2021), where the images that are not selected yet count as a label, too.
 
@@ -102,7 +103,7 @@ def select_labels(scores: Tensor, labels: Tensor, thresholds: Tensor, num_candid
     candidates = scores.topk(min(num_candidates, scores.shape[1])).indices
     is_candidate = torch.zeros_like(labels, dtype=torch.bool).scatter_(1, candidates, True)
     sure = is_candidate & (scores >= thresholds.to(scores.dtype)) & labels.ge(0)
-    return Selection(sure | labels.eq(1), sure.any(dim=1))
+    return Selection(sure | labels.eq(POSITIVE), sure.any(dim=1))
 
 
 def soft_bce(logits: Tensor, targets: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def label_distances(features: Tensor, labels: Tensor, distance: Distance, show_p
 
 
 def is_approximate(search: Search, num_images: int) -> bool:
-    """What `search` means for so many images on this machine."""
+    """Whether `search` means the approximate one, for so many images on this machine."""
     if search == "auto":
         return num_images > EXACT_ON_CPU and PartialState().device.type == "cpu"
     return search == "approximate"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...data.images.training_images import TrainingImages
 from ...distributed import share_buffers
-from ...labels import NEGATIVE, POSITIVE
+from ...labels import NEGATIVE, POSITIVE, UNKNOWN
 from ...losses import known_bce, normalized_partial_bce
 from ...models.configuration_utils import MultiLabelConfig
 from ...models.modeling_utils import MultiLabelPreTrainedModel
@@ -44,11 +44,13 @@ from .temperatures import (
 
 @dataclass(frozen=True, kw_only=True)
 class SoftExposureObjectiveConfig:
-    """
-    variant: what unknown labels count as. "NE": nothing; "wNE": nothing, with weighted images; "FE": absent; "LS":
-        absent with one temperature; "SE": what is near decides, with "SE-L" among labels, with "SE-I" among images.
+    """Settings of Soft Exposure and of the losses that its paper compares it with.
+
+    variant: treatment of unknown labels. "NE": left out; "wNE": left out, with weighted images; "FE": absent;
+        "LS": absent with one temperature; "SE": like what is annotated nearby, with "SE-L" among labels, with "SE-I"
+        among images.
     positive_weight: weight of labels that are known to be present, but for NE and wNE.
-    unknown_as: FE takes unknown labels for "negative" (the paper) or for "positive".
+    unknown_as: FE takes unknown labels for absent ("negative", the paper) or for present ("positive").
     constant_temperature: of LS, positive.
     image_weight: of wNE, "durand", g(known proportion) over the number of labels, or "mean", over the known labels.
     beta, gamma: of the temperature, Eq. 8.
@@ -108,9 +110,10 @@ def soft_exposure_loss(
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy where unknown labels are softened by a temperature, summed over the labels (Eq. 3).
 
-    An unknown label counts as present where its temperature is positive and as absent where it is negative, the less
-    the larger the temperature is; where it is 0, the label is left out. All other losses of the paper are this one
-    with a constant temperature: 0 is NE, -1 is FE, less than that is LS.
+    An unknown label counts as present where its temperature is above 0 and as absent where it is below; its logit is
+    divided by the temperature, so that its gradient is the smaller, the farther the temperature is from 0. At 0 the
+    label is left out. All other losses of the paper are this one with a constant temperature: 0 is NE, -1 is FE, less
+    than that is LS.
 
     Args:
         logits: `(batch_size, num_labels)`.
@@ -232,7 +235,7 @@ class SoftExposureObjective(Objective):
 
         Those of known labels are 0.
         """
-        unknown, config = labels.eq(0), self.config
+        unknown, config = labels.eq(UNKNOWN), self.config
         to_positive, to_negative = (self._distances(labels, batch, sign) for sign in (POSITIVE, NEGATIVE))
         near = normalized_distances(to_positive, to_negative, unknown)
         return signed_temperatures(*near, config.beta, config.gamma, config.temperature_fn).where(unknown, 0.0)

@@ -1,4 +1,4 @@
-"""How much an unknown label counts, from its distance to what is annotated."""
+"""Temperatures, which soften unknown labels, from their distances to what is annotated."""
 
 import math
 from typing import Literal

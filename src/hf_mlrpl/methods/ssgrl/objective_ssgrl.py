@@ -10,7 +10,8 @@ from ...schedules import Progress
 
 @dataclass(frozen=True, kw_only=True)
 class SsgrlObjectiveConfig:
-    """
+    """Settings of SSGRL's loss.
+
     reduction: how partial BCE is averaged, see `hf_mlrpl.losses.partial_bce`.
     """
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
+from ...labels import NEGATIVE, POSITIVE, UNKNOWN
 from ...losses import (
     COSINE_EPS,
     PairSampling,
@@ -37,10 +38,12 @@ class SstObjectiveConfig:
     ramp: factor of the two last losses in the first epochs (authors' code, not in the paper).
     cooccurrence: "learned" by the head, or "statistical", the label graph of the training set (row "IST w/ stat").
     vote: "mean" over the known positives (authors' code) or "sum" (paper, Eq. 2).
-    unknown_pairs: in the co-occurrence loss, a pair with an unknown label is "negative" (authors' code) or "ignore"d.
+    unknown_pairs: in the co-occurrence loss, a pair with an unknown label counts as one whose labels do not occur
+        together ("negative", authors' code), or is left out ("ignore").
     bank_size: representations remembered per label.
     empty_slots: an empty slot of the bank counts as similarity 0 ("zero", authors' code) or not at all ("ignore").
-    pair_sampling: similarity loss over a sample of the negative pairs ("published", authors' code) or over "all".
+    pair_sampling: similarity loss over a sample of the pairs of images that do not both show the label ("published",
+        authors' code) or over "all".
     unknown_in_similarity: in the similarity loss, an unknown label leaves the pair out ("ignore", authors' code) or
         counts as "absent" (paper, Eq. 8).
     reduction: of partial BCE, see `hf_mlrpl.losses.partial_bce`.
@@ -99,7 +102,7 @@ def intra_image_pseudo_labels(
     Returns:
         `labels` with some zeros turned into ones.
     """
-    positives = labels.eq(1).to(cooccurrence.dtype)
+    positives = labels.eq(POSITIVE).to(cooccurrence.dtype)
     evidence = (cooccurrence @ positives.unsqueeze(-1)).squeeze(-1)  # (B, C)
     if vote == "mean":
         evidence = evidence / positives.sum(dim=1, keepdim=True).clamp(min=1)
@@ -131,8 +134,10 @@ def mean_similarity(representations: Tensor, centers: Tensor) -> Tensor:
 
 
 def _complete(labels: Tensor, evidence: Tensor, threshold: float) -> Tensor:
-    selected = labels.eq(0) & (evidence >= threshold) if threshold < 1 else torch.zeros_like(labels, dtype=torch.bool)
-    return labels.masked_fill(selected, 1)
+    selected = (
+        labels.eq(UNKNOWN) & (evidence >= threshold) if threshold < 1 else torch.zeros_like(labels, dtype=torch.bool)
+    )
+    return labels.masked_fill(selected, POSITIVE)
 
 
 def cooccurrence_loss(
@@ -144,11 +149,11 @@ def cooccurrence_loss(
     logarithm, too. A pair is positive when both labels are known to be present.
     """
     first, second = torch.triu_indices(labels.shape[1], labels.shape[1], offset=1, device=labels.device)
-    positive = labels.eq(1)
+    positive = labels.eq(POSITIVE)
     losses = asymmetric_loss(pair_logits, positive[:, first] & positive[:, second], gamma_positive=1, gamma_negative=2)
     decided = torch.ones_like(losses, dtype=torch.bool)
     if unknown_pairs == "ignore":
-        known, absent = labels.ne(0), labels.eq(-1)
+        known, absent = labels.ne(UNKNOWN), labels.eq(NEGATIVE)
         decided = known[:, first] & known[:, second] | absent[:, first] | absent[:, second]
     return losses.where(decided, 0.0).sum() / decided.sum().clamp(min=1)
 
@@ -179,7 +184,7 @@ class SstObjective(Objective):
         self.most_positives = num_labels
 
     def prepare(self, images: TrainingImages) -> None:
-        self.most_positives = int(images.labels.eq(1).sum(dim=1).max())
+        self.most_positives = int(images.labels.eq(POSITIVE).sum(dim=1).max())
 
     def forward(
         self, model: SstForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
@@ -256,7 +261,7 @@ class SstObjective(Objective):
         in front of its bank as it is. All sizes follow from that of the batch, so the host never waits for labels.
         """
         size = len(labels) * self.most_positives
-        images, columns = labels.eq(1).nonzero_static(size=size).unbind(dim=1)  # -1 behind the last
+        images, columns = labels.eq(POSITIVE).nonzero_static(size=size).unbind(dim=1)  # -1 behind the last
         vectors = gather_rows(representations.detach()[images, columns].to(self.bank.dtype))  # (E, D)
         columns = gather_rows(columns)
 
