@@ -1,6 +1,7 @@
 """Recipes that train in a second, and trainers made from them."""
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,15 +164,24 @@ def loss_of_logits(
     return objective(GivenLogits(logits.shape[1]), batch, Progress(step=0, max_steps=100, epoch=epoch))
 
 
-def tiny_images(num_labels: int = 5, num_images: int = 20) -> TrainingImages:
-    """Images of noise with random labels "0", "1", ..., some unknown."""
+def tiny_images(num_labels: int = 5, num_images: int = 20, unreadable: Sequence[int] = ()) -> TrainingImages:
+    """Images of noise with random labels "0", "1", ..., some unknown; those of the rows `unreadable` are no images."""
     generator = np.random.default_rng(0)
-    images = [Image.fromarray(pixels) for pixels in generator.integers(0, 256, (num_images, 32, 32, 3), np.uint8)]
+    images: list[Any] = [Image.fromarray(p) for p in generator.integers(0, 256, (num_images, 32, 32, 3), np.uint8)]
+    for row in unreadable:
+        images[row] = b"no image"
     labels = generator.integers(-1, 2, (num_images, num_labels), np.int8)
     names = [str(i) for i in range(num_labels)]
     dataset = make_dataset(images, [f"image {i}" for i in range(num_images)], labels, names)
-    images = PartialLabelImages(dataset, plain_view((32, 32)), image_size=(32, 32))
-    return TrainingImages(images, normalize=partial(normalized, mean=[0.5] * 3, std=[0.5] * 3), batch_size=8)
+    view, on_bad_image = plain_view((32, 32)), "replace" if unreadable else "error"
+    dataset = PartialLabelImages(dataset, view, image_size=(32, 32), on_bad_image=on_bad_image)
+    return TrainingImages(dataset, normalize=partial(normalized, mean=[0.5] * 3, std=[0.5] * 3), batch_size=8)
+
+
+def batches_of(images: TrainingImages) -> list[dict[str, torch.Tensor]]:
+    """What an objective sees of all images, a batch at a time."""
+    pixel_values = images.map(lambda batch: batch["pixel_values"], "Looking")
+    return [{"pixel_values": pixels, "labels": images.labels[rows], "index": rows} for rows, pixels in pixel_values]
 
 
 class PatchMeans(torch.nn.Module):

@@ -154,7 +154,13 @@ class RepresentationStream:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, description: str = "") -> Iterator[dict[str, Tensor]]:
+    def map(
+        self, function: Callable[[dict[str, Tensor]], Tensor], description: str
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.batches():
+            yield batch["index"].cpu(), function(batch)
+
+    def batches(self) -> Iterator[dict[str, Tensor]]:
         for rows in torch.arange(len(self)).split(self.batch_size):
             batch = {"pixel_values": self.representations, "labels": self.labels[rows], "index": rows}
             yield {name: tensor.to(self.device) for name, tensor in batch.items()}

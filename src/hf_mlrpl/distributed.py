@@ -2,7 +2,7 @@
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather, pad_across_processes, reduce
+from accelerate.utils import gather, reduce
 from torch import Tensor, nn
 
 
@@ -14,16 +14,6 @@ def gather_rows(rows: Tensor) -> Tensor:
     if not torch.distributed.is_initialized():
         return rows
     return gather(rows.contiguous())
-
-
-def gather_uneven_rows(rows: Tensor, filler: int = 0) -> Tensor:
-    """Like `gather_rows`, where processes have different numbers of rows.
-
-    All are brought to the largest number with rows of `filler`.
-    """
-    if not torch.distributed.is_initialized():
-        return rows
-    return gather(pad_across_processes(rows, pad_index=filler).contiguous())
 
 
 def share_buffers(model: nn.Module) -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interruptions import interrupted, numbers
-from tiny import make_trainer, memory, tiny_images, tiny_recipe, weights
+from tiny import batches_of, make_trainer, memory, tiny_images, tiny_recipe, weights
 
 from hf_mlrpl.losses import normalized_partial_bce
 from hf_mlrpl.methods.curriculum.objective_curriculum import CurriculumObjective
@@ -214,20 +214,18 @@ def test_the_whole_training_set_is_ranked_in_its_own_order(model):
     images = tiny_images()
     objective = make(strategy="score_proportion", threshold=0.3, scope="dataset")
     relabel(objective, model, images)
-    pixel_values = torch.cat([batch["pixel_values"] for batch in images.batches("Looking")])
+    pixel_values = torch.cat([batch["pixel_values"] for batch in batches_of(images)])
     logits = model.classify(model.represent(model.encode(pixel_values))[0])
     expected = select_labels(logits.unsqueeze(1), images.labels == 0, objective.config)
     assert torch.equal(objective.pseudo_labels, expected)
 
 
-def test_unreadable_and_repeated_images_get_no_labels(model, monkeypatch):
-    images, objective = tiny_images(num_images=8), make(images=tiny_images(num_images=8), strategy="all")
-    (batch,) = images.batches("Looking")
-    batch["readable"][2], batch["labels"][2] = False, 0
-    batch["index"][7] = -1
-    monkeypatch.setattr(images, "batches", lambda description: iter([batch]))
+@pytest.mark.parametrize("scope", ["batch", "dataset"])
+def test_unreadable_images_get_no_labels(model, scope):
+    images = tiny_images(unreadable=(2, 19))
+    objective = make(images=images, strategy="all", scope=scope)
     relabel(objective, model, images)
-    assert not objective.pseudo_labels[[2, 7]].any() and objective.pseudo_labels[[0, 1, 3, 4, 5, 6]].any()
+    assert not objective.pseudo_labels[[2, 19]].any() and objective.pseudo_labels[[0, 1, 3, 18]].any(dim=1).all()
 
 
 def test_uncertain_labels_stay_unknown(model):
@@ -247,7 +245,7 @@ def test_uncertain_labels_stay_unknown(model):
 
 
 def make_batch(images):
-    return next(iter(images.batches("Looking")))
+    return batches_of(images)[0]
 
 
 def test_completed_labels_count_like_known_ones(model):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import PartialState
 from golden_files import cases, golden
-from tiny import PatchMeans, tiny_images
+from tiny import PatchMeans, batches_of, tiny_images
 from torch.testing import assert_close
 from transformers.utils import logging
 
@@ -21,10 +21,11 @@ from hf_mlrpl.methods.sarb.prototypes import Positives, collect_positives, kmean
 
 
 class Images:
-    """Representations `(num_images, num_labels, dim)` in the place of images, in batches of 7 with one row of padding,
-    and the model that represents them."""
+    """Representations `(num_images, num_labels, dim)` in the place of images, in batches of 7, without `unreadable`
+    ones, and the model that represents them."""
 
     show_progress = False
+    unreadable = -1
 
     def __init__(self, representations, labels):
         self.representations, self.labels = representations, labels
@@ -33,12 +34,10 @@ class Images:
     def __len__(self):
         return len(self.labels)
 
-    def batches(self, description):
+    def map(self, function, description):
         for rows in torch.arange(len(self)).split(7):
-            rows = torch.cat([rows, torch.tensor([0])])
-            index = rows.clone()
-            index[-1] = -1
-            yield {"pixel_values": self.representations[rows], "labels": self.labels[rows], "index": index}
+            values = function({"pixel_values": self.representations[rows], "labels": self.labels[rows]})
+            yield rows[rows != self.unreadable], values[rows != self.unreadable]
 
     def encode(self, pixel_values):
         return pixel_values
@@ -94,12 +93,12 @@ def test_centers_are_those_of_the_authors(case, dtype):
 def test_a_pass_finds_what_the_plain_one_finds():
     images, model = tiny_images(num_images=20), PatchMeans()
     positives = collect_positives(model, images, memory_limit=1)
-    expected = plain.collect_positives(model, images.batches(""), num_labels=5, dim=12)
+    expected = plain.collect_positives(model, batches_of(images), num_labels=5, dim=12)
     for label in range(5):
         assert torch.equal(torch.from_numpy(positives.of(label)), expected[label])
 
 
-def test_rows_of_padding_are_left_out():
+def test_positives_are_kept_by_label_in_the_order_of_the_images():
     images = random_images()
     found = collect_positives(images, images, memory_limit=1)
     for label in range(3):
@@ -232,20 +231,11 @@ def test_fewer_distinct_points_than_centers_are_no_problem(distinct):
 
 
 def test_an_image_that_cannot_be_opened_is_no_point():
-    """The data set then gives a black image without known labels, but its table still has them."""
-    images = random_images()
-    whole = images.labels
-    row = int(whole[:, 0].eq(1).nonzero()[3])
-    images.labels = whole.clone()
-    images.labels[row] = 0
-    expected = cluster(images)
-    batches = images.batches
-    images.labels, blind = whole, images.labels
-    images.batches = lambda description: (
-        {**batch, "labels": blind[batch["index"]].where(batch["index"].ge(0).unsqueeze(1), 0)}
-        for batch in batches(description)
-    )
-    assert state_digest(vars(cluster(images))) == state_digest(vars(expected))
+    """The table of labels still has it."""
+    images, without = random_images(), random_images()
+    images.unreadable = int(images.labels[:, 0].eq(1).nonzero()[3])
+    without.labels[images.unreadable] = 0
+    assert state_digest(vars(cluster(images))) == state_digest(vars(cluster(without)))
 
 
 def test_kmeans_of_no_points_is_zero():

@@ -208,7 +208,7 @@ def test_the_prior_may_come_from_the_training_images():
     assert model.training
     pixel_values = torch.stack([images[i]["pixel_values"] for i in range(len(images))])
     with torch.no_grad():
-        vectors = model.eval().encode(pixel_values)
+        vectors = model.eval().encode(model.normalize(pixel_values))
     means = torch.stack([vectors[torch.from_numpy(labels[:, c] == 1)].mean(dim=0) for c in range(labels.shape[1])])
     graph, calibration = relation_prior(cosine_similarities(means), top_k=3, reweight=0.2, temperature=0.2)
     torch.testing.assert_close(model.graph, graph)

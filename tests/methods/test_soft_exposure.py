@@ -342,6 +342,25 @@ def test_nothing_prepared_is_an_error():
         objective(Logits(), {"pixel_values": LOGITS, "labels": LABELS}, START)
 
 
+@pytest.mark.parametrize("variant", ["SE-L", "SE-I", "SE"])
+def test_an_image_that_cannot_be_read_is_as_if_it_were_not_there(variant):
+    """It lends no label to others; its own unknown labels count like those without any neighbour."""
+    model, bad = tiny_model("soft_exposure").eval(), 3
+    config = SoftExposureObjectiveConfig(variant=variant, num_neighbours=17)
+    images, without = tiny_images(unreadable=(bad,)), tiny_images(unreadable=(bad,))
+    without.labels[bad] = 0
+    found = []
+    for some in (images, without):
+        objective = SoftExposureObjective(config, model.config)
+        objective.prepare(some)
+        objective.before_epoch(model, some, START)
+        found.append(objective.temperatures(images.labels, {"index": torch.arange(len(images))}))
+    assert torch.equal(*found) and found[0].isfinite().all()
+    if variant == "SE-I":
+        own = found[0][bad, images.labels[bad] == 0]
+        assert len(own) and own.eq(-1).all(), "both distances are 1: absent, at the temperature 1"
+
+
 # ---- training ----
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from tiny import MODELS, tiny_images, tiny_model, write_recipe
+from tiny import MODELS, batches_of, tiny_images, tiny_model, write_recipe
 from torch.testing import assert_close
 
 from hf_mlrpl.cli.main import main
@@ -56,7 +56,7 @@ def made(model):
 
 
 def test_features_are_those_of_the_network_at_unit_length(model, made):
-    (batch,) = [b for b in tiny_images().batches("") if 0 in b["index"]]
+    batch = batches_of(tiny_images())[0]
     with torch.no_grad():
         pooled = model.encode(batch["pixel_values"]).mean(dim=(2, 3))
     features = made.read()
@@ -120,6 +120,25 @@ def test_features_of_another_network(model, made, tmp_path):
     (tmp_path / "checkpoint" / "config.json").write_text('{"model_type": "resnet"}')
     with pytest.raises(ValueError, match="`objective.features_from`: .*checkpoint is no checkpoint of this library"):
         feature_model(str(tmp_path / "checkpoint"), model)
+
+
+UNREADABLE = [0, 4, 5, 6, 7, 19]  # with a whole file, and the last image
+
+
+def test_an_image_that_cannot_be_read_has_no_features(model, made):
+    features = ImageFeatures(tiny_images(unreadable=UNREADABLE), "model", model)
+    assert features.folder != made.folder, "other bytes are other images"
+    features.make()
+    found = features.read()
+    assert found.isnan().all(dim=1).nonzero().flatten().tolist() == UNREADABLE
+    others = found[:, 0].isfinite()
+    assert_close(found[others], made.read()[others])
+
+
+def test_a_network_that_gives_no_numbers_is_an_error(model):
+    model.backbone.network.get_parameter(_first(model)).data.fill_(math.nan)
+    with pytest.raises(RuntimeError, match="`objective.features_from` gives infinite or NaN features for some of the"):
+        ImageFeatures(tiny_images(), "model", model).make()
 
 
 def test_a_damaged_file_is_an_error(made):
@@ -212,6 +231,25 @@ def test_the_exact_search_finds_the_nearest(block, monkeypatch):
         assert_close(apart[3, 0], 1 - features[3] @ features[found[3, 0]])
 
 
+@pytest.mark.parametrize("approximate", [False, True])
+def test_an_image_without_features_is_nobodys_neighbour_and_has_none(approximate):
+    features = torch.nn.functional.normalize(torch.randn(40, 8), dim=1)
+    features[[2, 39]] = math.nan
+    seen = torch.tensor([row for row in range(40) if row not in (2, 39)])
+    found, apart = with_distances(features, nearest_images(features, 9, approximate), "cosine")
+    assert not torch.isin(found[seen], torch.tensor([2, 39])).any() and apart[seen].isfinite().all()
+    assert approximate or torch.equal(found[seen].long(), seen[slow_neighbours(features[seen], 9)])
+    for row in (2, 39):
+        assert found[row].eq(row).all() and apart[row].eq(math.inf).all()
+
+
+def test_where_there_are_fewer_neighbours_the_rest_is_the_image_itself():
+    features = torch.full((4, 2), math.nan)
+    assert nearest_images(features, 3, approximate=False).tolist() == [[row] * 3 for row in range(4)]
+    features[:2] = torch.eye(2)
+    assert nearest_images(features, 3, approximate=False).tolist() == [[1, 0, 0], [0, 1, 1], [2, 2, 2], [3, 3, 3]]
+
+
 @pytest.mark.parametrize("block", [1, 3, 7, 2**20])
 def test_of_equally_near_images_the_first_ones_are_neighbours(block, monkeypatch):
     monkeypatch.setattr(neighbours, "COMPARED", block)
@@ -247,7 +285,7 @@ def test_the_approximate_search_without_faiss_is_an_error(monkeypatch):
 
 def test_that_faiss_is_missing_is_said_before_a_pass_over_the_images(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr(image_features.TrainingImages, "batches", None)
+    monkeypatch.setattr(image_features.TrainingImages, "map", None)
     assert main(["neighbours", write_recipe(tmp_path, "soft_exposure", objective={"search": "approximate"})]) == 2
     assert "The approximate search needs faiss" in capsys.readouterr().err
 
@@ -270,7 +308,7 @@ def test_the_command_prepares_what_training_reads(tmp_path, capsys, monkeypatch,
     assert "48 images" in capsys.readouterr().out
     (folder,) = (cache / "hf-mlrpl" / "features").iterdir()
     assert len(list(folder.glob("features-*"))) == 12 and (folder / "neighbours-exact-10.safetensors").is_file()
-    monkeypatch.setattr(image_features.TrainingImages, "batches", None)
+    monkeypatch.setattr(image_features.TrainingImages, "map", None)
     assert main(["train", recipe, "--output", str(tmp_path / "run"), "training.max_steps=1"]) == 0
 
 

@@ -108,9 +108,9 @@ class Looking(Objective):
 
     def before_epoch(self, model, images, progress):
         assert not model.training and not torch.is_grad_enabled()
-        for batch in images.batches("Looking"):
-            assert torch.equal(batch["labels"], images.labels[batch["index"]])
-            self.seen[batch["index"]] += 1
+        for rows, labels in images.map(lambda batch: batch["labels"], "Looking"):
+            assert torch.equal(labels, images.labels[rows])
+            self.seen[rows] += 1
         self.epochs.append(progress.epoch)
         torch.rand(1)
 

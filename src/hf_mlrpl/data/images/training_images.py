@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ...distributed import gather_rows
 from .torch_dataset import PIXELS, PartialLabelImages
 
 
@@ -55,19 +56,23 @@ class TrainingImages:
         """Digest of which images these are, in their order, for what is stored of them between runs."""
         return self._dataset.fingerprint()
 
-    def batches(self, description: str, first: int = 0) -> Iterator[dict[str, Tensor]]:
-        """One pass over all images: every process gets every n-th one, in batches of the same shapes.
+    def map(
+        self, function: Callable[[dict[str, Tensor]], Tensor], description: str, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass over all images. The processes share the work, and each of them gets what it gives for all images.
 
-        So the rows of a batch can be gathered with `gather_rows`. Where the images do not divide evenly, some are
-        repeated at the end; their `index` is -1.
+        An image that cannot be read is left out, where the data set goes on without it.
 
         Args:
-            description: what the pass is for, shown beside the progress bar.
+            function: from a batch with `pixel_values`, `labels` and `index`, on the device of the process, to one
+                value per image, `(batch_size, ...)`. Some of the images are left out of the result: they cannot be
+                read, or are repeated at the end so that all processes have batches of the same size.
+            description: purpose of the pass, shown beside the progress bar.
             first: row to begin with, for a pass that goes on after an interruption.
 
         Yields:
-            Dictionaries with `pixel_values`, `labels`, `index` and `readable`, `(batch_size,)`, on the device of the
-            process. An unreadable image has no known labels.
+            Rows of images, rising through the whole pass and on the CPU, and their values, on the device of the
+            process; as many at a time as the processes have in a batch.
         """
         state = PartialState()
         rounds = -(-(len(self) - first) // state.num_processes)
@@ -84,7 +89,9 @@ class TrainingImages:
         for batch, place in zip(
             tqdm(loader, desc=description, disable=hidden, leave=False), places.split(self.batch_size), strict=True
         ):
-            batch["index"] = place.where(place < len(self), -1)
-            batch["readable"] = ~self._dataset.is_bad[place % len(self)]
+            left_out = (place >= len(self)) | self._dataset.is_bad[batch["index"]]
+            rows = gather_rows(place.masked_fill(left_out, -1).to(state.device)).cpu()
             batch = {name: tensor.to(state.device, non_blocking=True) for name, tensor in batch.items()}
-            yield batch | {PIXELS: self.normalize(batch[PIXELS])}
+            values = gather_rows(function(batch | {PIXELS: self.normalize(batch[PIXELS])}))
+            order = rows.argsort()[rows.lt(0).sum() :]
+            yield rows[order], values[order]

@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers.utils import logging
 
 from ...data.images.training_images import TrainingImages
-from ...distributed import gather_rows
 from ...labels import UNKNOWN
 from ...losses import at_least_float32, normalized_partial_bce
 from ...models.modeling_utils import MultiLabelPreTrainedModel
@@ -65,16 +64,16 @@ class CurriculumObjective(Objective):
         """One pass over the training images.
 
         Yields:
-            By batch, of all processes: rows of the images, logits `(batch_size, num_samples, num_labels)`, and which
+            By batch of all processes: rows of the images, logits `(batch_size, num_samples, num_labels)`, and which
             labels are unknown and not completed yet.
         """
-        for batch in images.batches("Curriculum"):
-            index, pixel_values = batch["index"], batch["pixel_values"]
-            unknown = batch["labels"].eq(0) & self.pseudo_labels[index].eq(0) & batch["readable"].unsqueeze(1)
-            samples = self.sample(model, pixel_values, images.seed * 1000 + seed)
-            index, samples, unknown = (gather_rows(rows) for rows in (index, samples, unknown))
-            order = index.argsort()[index.lt(0).sum() :]  # without the repeated images
-            yield index[order], samples[order], unknown[order]
+
+        def sample(batch: dict[str, Tensor]) -> Tensor:
+            return self.sample(model, batch["pixel_values"], images.seed * 1000 + seed)
+
+        for rows, samples in images.map(sample, "Curriculum"):
+            is_known = images.labels[rows].ne(UNKNOWN).to(samples.device)
+            yield rows, samples, ~is_known & self.pseudo_labels[rows].eq(UNKNOWN)
 
     def sample(self, model: Any, pixel_values: Tensor, seed: int) -> Tensor:
         """Logits `(batch_size, num_samples, num_labels)`; several with "uncertainty", each without some features.

@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ...data.images.training_images import TrainingImages
-from ...distributed import gather_uneven_rows, sum_over_processes
+from ...distributed import sum_over_processes
+from ...labels import POSITIVE
 from ...models.modeling_utils import MultiLabelPreTrainedModel
 
 logger = logging.get_logger(__name__)
@@ -85,7 +86,7 @@ class Positives:
 
     def __init__(self, labels: Tensor, *, memory_limit: float):
         self._num_images, self.num_labels = labels.shape
-        rows, columns = labels.eq(1).nonzero(as_tuple=True)
+        rows, columns = labels.eq(POSITIVE).nonzero(as_tuple=True)
         by_size = columns.bincount(minlength=self.num_labels).argsort(descending=True, stable=True)
         state = PartialState()
         self.labels: list[int] = by_size[state.process_index :: state.num_processes].tolist()
@@ -144,13 +145,20 @@ class Positives:
 def collect_positives(model: MultiLabelPreTrainedModel, images: TrainingImages, *, memory_limit: float) -> Positives:
     """The representations of all known positives, from one pass over the images."""
     positives = Positives(images.labels, memory_limit=memory_limit)
-    for batch in images.batches("Prototypes: looking at all images"):
+    most = max(1, int(images.labels.eq(POSITIVE).sum(dim=1).max()))  # known positives of an image, K
+
+    def represent(batch: dict[str, Tensor]) -> Tensor:
+        """Representations of the known positives of each image, `(batch_size, K, dim)`, and some more in the end."""
         representations, _ = model.represent(model.encode(batch["pixel_values"]))  # (B, C, D)
-        is_positive = batch["labels"].eq(1) & batch["index"].ge(0).unsqueeze(1)  # (B, C)
+        positives_first = batch["labels"].ne(POSITIVE).to(torch.uint8).argsort(dim=1, stable=True)
+        return representations.take_along_dim(positives_first[:, :most].unsqueeze(2), dim=1)
+
+    for rows, representations in images.map(represent, "Prototypes: looking at all images"):
+        is_positive = images.labels[rows].eq(POSITIVE)  # (B, C)
         places, labels = is_positive.nonzero(as_tuple=True)
-        keys = gather_uneven_rows(positives.keys(batch["index"][places], labels), filler=-1).cpu()
-        found = gather_uneven_rows(representations[places, labels]).cpu()[keys >= 0]
-        keys = keys[keys >= 0]
+        keys = positives.keys(rows[places], labels)
+        is_there = torch.arange(most) < is_positive.sum(dim=1, keepdim=True)  # (B, K)
+        found = representations[is_there.to(representations.device)].cpu()
         finite = found.isfinite().all(dim=1)
         if not finite.all():
             row, label = positives.row_and_label(int(keys[~finite][0]))

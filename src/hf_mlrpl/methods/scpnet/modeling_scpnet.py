@@ -16,7 +16,6 @@ from ...clip.modeling_clip import ClipPromptModel
 from ...clip.prompts import PromptLearner
 from ...clip.sources import ClipSource
 from ...data.images.training_images import TrainingImages
-from ...distributed import gather_rows
 from ...losses import at_least_float32
 from ...models.configuration_utils import MultiLabelConfig
 from ...models.parts.backbone import PartlyFrozen, PooledBackbone
@@ -168,10 +167,8 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
 
     def _image_vectors(self, images: TrainingImages) -> Iterator[tuple[Tensor, Tensor]]:
         """Vectors of all images, with their known labels, on every process."""
-        for batch in images.batches("mean vectors of labels"):
-            vectors, labels = gather_rows(self.encode(batch["pixel_values"])), gather_rows(batch["labels"])
-            is_new = gather_rows(batch["index"]) >= 0
-            yield vectors[is_new], labels[is_new]
+        for rows, vectors in images.map(lambda batch: self.encode(batch["pixel_values"]), "Mean vectors of labels"):
+            yield vectors, images.labels[rows].to(vectors.device)
 
     def set_labels(self, names: Sequence[str]) -> None:
         if self.config.prior == "images" or Path(self.config.prior).suffix in SIMILARITY_FILES:

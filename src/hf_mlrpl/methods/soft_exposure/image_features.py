@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...data.images.training_images import TrainingImages
-from ...distributed import gather_rows, total_over_processes
+from ...distributed import total_over_processes
 from ...models.baseline.configuration_baseline import BaselineConfig
 from ...models.baseline.modeling_baseline import BaselineForMultiLabelClassification
 from ...models.configuration_utils import MultiLabelConfig
@@ -68,7 +69,7 @@ class ImageFeatures:
     They are safetensors files of 1,024 images in `hf-mlrpl/features/<fingerprint>` of the cache of Hugging Face
     (`HF_ASSETS_CACHE`, by default `~/.cache/huggingface/assets`). The fingerprint covers the images, the network, its
     weights, and the size and normalisation of the pixels, not the labels: runs that hide other labels of the same
-    images share them.
+    images share them. An image that cannot be read has no features, and its row is NaN.
 
     Args:
         images: the training images; the network sees them without augmentation.
@@ -82,6 +83,7 @@ class ImageFeatures:
         self.made_from = {
             "images": images.fingerprint(),
             "num_images": len(images),
+            "unreadable_images": "NaN",
             **self.model.encoder_settings(),
         }
         self.fingerprint = hashlib.sha256(json.dumps(self.made_from, sort_keys=True).encode()).hexdigest()[:32]
@@ -105,26 +107,37 @@ class ImageFeatures:
             return
         if is_main:
             (self.folder / "made_from.json").write_text(json.dumps(self.made_from, indent=2) + "\n")
-        waiting = torch.empty(0)
-        for batch in self.images.batches("Features of the images", first=finished * IMAGES_PER_FILE):
-            with torch.autocast(batch["pixel_values"].device.type, enabled=False):
-                features = self.model.encode(batch["pixel_values"])
-                pooled = (features.mean(dim=(2, 3)) if features.ndim == 4 else features).float()
-            rows = gather_rows(batch["index"]).cpu()
-            features = gather_rows(F.normalize(pooled)).cpu()
+        rows, features = torch.empty(0, dtype=torch.int64), torch.empty(0)
+        passing = self.images.map(self._pooled, "Features of the images", first=finished * IMAGES_PER_FILE)
+        for next_rows, next_features in passing:
+            if not next_features.isfinite().all():
+                raise RuntimeError(
+                    f"The network of `objective.features_from` gives infinite or NaN features for some of the images "
+                    f"{self.images.image_ids[next_rows[0]]} to {self.images.image_ids[next_rows[-1]]}. Name another."
+                )
             if not is_main:
                 continue
-            order = rows.argsort()
-            features = features[order[rows[order] >= 0]]  # without the padding of the last batch
-            waiting = torch.cat([waiting, features]) if len(waiting) else features
-            while len(waiting) >= IMAGES_PER_FILE:
-                self._write(finished, waiting[:IMAGES_PER_FILE])
-                waiting, finished = waiting[IMAGES_PER_FILE:], finished + 1
-        if len(waiting):
-            self._write(finished, waiting)
+            rows, features = torch.cat([rows, next_rows]), torch.cat([features, next_features.cpu()])
+            while len(rows) and rows[-1] >= (finished + 1) * IMAGES_PER_FILE - 1:
+                rows, features = self._write(finished, rows, features)
+                finished += 1
+        for number in range(finished, self.num_files) if is_main else ():
+            rows, features = self._write(number, rows, features)
 
-    def _write(self, number: int, features: Tensor) -> None:
-        self.write(self.file(number), {"features": features.contiguous()})
+    def _pooled(self, batch: dict[str, Tensor]) -> Tensor:
+        """Features of unit length, `(batch_size, dim)`."""
+        with torch.autocast(batch["pixel_values"].device.type, enabled=False):
+            features = self.model.encode(batch["pixel_values"])
+            return F.normalize((features.mean(dim=(2, 3)) if features.ndim == 4 else features).float())
+
+    def _write(self, number: int, rows: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a file and return the rows and the features that belong into the next ones."""
+        first = number * IMAGES_PER_FILE
+        content = features.new_full((min(IMAGES_PER_FILE, len(self.images) - first), features.shape[1]), math.nan)
+        here = rows < first + IMAGES_PER_FILE
+        content[rows[here] - first] = features[here]
+        self.write(self.file(number), {"features": content})
+        return rows[~here], features[~here]
 
     def write(self, file: Path, tensors: dict[str, Tensor]) -> None:
         """Write a file of the folder in one piece, or not at all."""
@@ -140,7 +153,7 @@ class ImageFeatures:
             ) from error
 
     def read(self) -> Tensor:
-        """All features, `(num_images, dim)` on the CPU."""
+        """All features, `(num_images, dim)` on the CPU; NaN where an image could not be read."""
         features = None
         for number in range(self.num_files):
             first = number * IMAGES_PER_FILE

@@ -85,13 +85,21 @@ def nearest_images(features: Tensor, count: int, approximate: bool, show_progres
     Cosine and Euclidean distances order unit vectors alike, so this is a search for the largest products.
 
     Args:
-        features: `(num_images, dim)` of unit length, with more than `count` rows.
+        features: `(num_images, dim)` of unit length. A row of NaN is that of an image without features, which is
+            nobody's neighbour and has none.
 
     Returns:
-        `(num_images, count)` int32. Where an approximate search finds fewer, the rest is the image itself.
+        `(num_images, count)` int32. Where there are fewer, or an approximate search finds fewer, the rest is the image
+        itself.
     """
     find = _find_approximately if approximate else _find_exactly
-    return find(features, count, show_progress).to(torch.int32)
+    seen = (~features[:, 0].isnan()).nonzero().squeeze(1)
+    seen_features = features if len(seen) == len(features) else features[seen]
+    found = torch.arange(len(features), dtype=torch.int32).unsqueeze(1).repeat(1, count)
+    count = min(count, len(seen) - 1)
+    if count > 0:
+        found[seen, :count] = seen[find(seen_features, count, show_progress)].to(torch.int32)
+    return found
 
 
 def _find_exactly(features: Tensor, count: int, show_progress: bool) -> Tensor:
@@ -170,7 +178,8 @@ def with_distances(features: Tensor, neighbours: Tensor, distance: Distance) -> 
         neighbours: `(num_images, count)` rows of `features`.
 
     Returns:
-        Neighbours, int32, and distances, float32, both `(num_images, count)`.
+        Neighbours, int32, and distances, float32, both `(num_images, count)`; those of an image without features are
+        infinite.
     """
     neighbours = neighbours.sort(dim=1).values
     apart = torch.empty(neighbours.shape)
@@ -179,5 +188,5 @@ def with_distances(features: Tensor, neighbours: Tensor, distance: Distance) -> 
         own = features[first : first + block].unsqueeze(1)
         near = features[neighbours[first : first + block].long()]  # (block, count, dim)
         apart[first : first + block] = distances(own, near, distance).squeeze(1)
-    apart, order = apart.sort(dim=1, stable=True)
+    apart, order = apart.nan_to_num(nan=math.inf).sort(dim=1, stable=True)
     return neighbours.gather(1, order), apart

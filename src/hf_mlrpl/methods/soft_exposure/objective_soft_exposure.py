@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor
+from transformers.utils import logging
 
 from ...data.images.training_images import TrainingImages
 from ...distributed import share_buffers
@@ -40,6 +41,8 @@ from .temperatures import (
     normalized_distances,
     signed_temperatures,
 )
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +183,15 @@ class SoftExposureObjective(Objective):
         features.make()
         if PartialState().is_main_process:
             vectors, distance, show = features.read(), self.config.distance, images.show_progress
+            unreadable = vectors[:, 0].isnan()
+            if unreadable.any():
+                logger.warning(
+                    f"{unreadable.sum()} of {len(images)} training images could not be read: they have no neighbours "
+                    f"and are nobody's. If they can be read now, delete {features.folder}."
+                )
             if self.config.sees_labels:
-                self.label_distances.copy_(label_distances(vectors, images.labels, distance, show))
+                labels = images.labels.masked_fill(unreadable.unsqueeze(1), UNKNOWN)
+                self.label_distances.copy_(label_distances(vectors, labels, distance, show))
             if self.config.sees_images:
                 found = self._nearest_images(features, vectors, show)
                 for buffer, value in zip(
