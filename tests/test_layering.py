@@ -7,7 +7,8 @@ import hf_mlrpl
 
 PACKAGE = Path(hf_mlrpl.__file__).parent
 LAYERS = [
-    {"labels", "schedules", "distributed", "settings", "registry"},
+    {"labels", "schedules", "distributed", "settings"},
+    {"registry"},
     {"losses", "metrics", "data"},
     {"objective", "visualization", "hub"},
     {"models"},

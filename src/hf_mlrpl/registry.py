@@ -6,7 +6,6 @@ CONTRIBUTING.md. A target is `module:name`; a module that begins with a dot is o
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
@@ -327,9 +326,9 @@ def register(kind: str, name: str, line: MethodSpec | Entry) -> None:
 def lookup(entries: Mapping[str, T], name: str, kind: str) -> T:
     """The entry called `name`, or an error that lists what there is."""
     if not isinstance(name, str) or name not in entries:
-        close = get_close_matches(str(name), entries, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Available: {', '.join(entries)}."
-        raise ValueError(f"Unknown {kind} {name!r}. {hint}")
+        from .settings import did_you_mean  # with YAML, which this module does without
+
+        raise ValueError(f"Unknown {kind} {name!r}. {did_you_mean(name, entries)}")
     return entries[name]
 
 

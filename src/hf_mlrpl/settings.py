@@ -94,6 +94,20 @@ def parse_settings(texts: Iterable[str], section: str) -> dict[str, Any]:
     return settings
 
 
+def closest(name: object, known: Iterable[str], count: int = 1) -> list[str]:
+    """Those of `known` that are most like `name`, whatever their case; none where nothing is similar."""
+    lower = {candidate.lower(): candidate for candidate in reversed(list(known))}  # the first one of equals
+    return [lower[close] for close in get_close_matches(str(name).lower(), lower, n=count)]
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """A sentence that offers the closest of `known`, or names the first of them where none is similar."""
+    known = list(known)
+    if close := closest(name, known):
+        return f"Did you mean {close[0]!r}?"
+    return f"Available: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}."
+
+
 def check_keys(given: Iterable[str], known: Iterable[str], owner: str = "The recipe") -> None:
     """Raise `ValueError` for the first key that is not known, with the closest one that is.
 
@@ -103,7 +117,7 @@ def check_keys(given: Iterable[str], known: Iterable[str], owner: str = "The rec
     known = list(known)
     for key in given:
         if key not in known:
-            close = get_close_matches(str(key), known, n=1)
+            close = closest(key, known)
             hint = f" Did you mean `{close[0]}`?" if close else f" Available: {', '.join(sorted(known))}."
             raise ValueError(f"{owner} has no key `{key}`.{hint}")
 

@@ -194,7 +194,7 @@ def test_an_empty_folder_is_refused(tagger, tmp_path):
         ({"threshold": float("nan")}, "must lie in"),
         ({"threshold": [0.5, 0.5]}, "one number for each of 4 labels, got 2"),
         ({"threshold": {"dogs": 0.5}}, "names 'dogs', which the model does not know. Did you mean 'dog'"),
-        ({"threshold": {"zebra": 0.5}}, "Its labels: person, dog"),
+        ({"threshold": {"zebra": 0.5}}, "Available: person, dog"),
         ({"top_k": 0}, "`top_k` must be a whole number of at least 1, got 0"),
     ],
 )

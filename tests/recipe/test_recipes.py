@@ -218,8 +218,8 @@ def test_a_split_of_the_data_may_be_the_validation_part(tmp_path):
     assert [len(images) for images in (splits.train, splits.validation, splits.test)] == [2, 1, 1]
     assert splits.validation["image_id"][:] == ["c.png"] and label_matrix(splits.validation).tolist() == [[1, -1]]
     assert _recipe_of(data | {"validation": "val"}).build_arguments(tmp_path).eval_strategy == "epoch"
-    with pytest.raises(ValueError, match="no split 'validation' in .*Available splits: 'train', 'val', 'test'"):
-        _recipe_of(data | {"validation": "validation"}).data.load()
+    with pytest.raises(ValueError, match="no split 'holdout' in .*Available splits: 'train', 'val', 'test'"):
+        _recipe_of(data | {"validation": "holdout"}).data.load()
 
 
 @pytest.mark.parametrize(

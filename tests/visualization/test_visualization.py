@@ -5,7 +5,7 @@ from PIL import Image
 
 from hf_mlrpl.data.images.photos import BadImageError
 from hf_mlrpl.visualization.attention import COLOURS, draw_attention, plot_attention, plot_tags
-from hf_mlrpl.visualization.canvas import BLACK, GREEN, GREY, ORANGE, Canvas, shorten, wrap_names
+from hf_mlrpl.visualization.canvas import BLACK, GREEN, GREY, ORANGE, Canvas, cut, wrap_names
 from hf_mlrpl.visualization.examples import plot_examples
 from hf_mlrpl.visualization.proportions import plot_over_proportions
 
@@ -184,7 +184,7 @@ def test_names_are_wrapped_and_counted():
     assert len(lines) == 2 and all(len(line) <= 30 for line in lines)
     shown = sum(f"name{i}" in " ".join(lines).replace(",", " ").split() for i in range(40))
     assert lines[-1].endswith(f"and {40 - shown} more")
-    assert shorten("a" * 30, 10) == "a" * 9 + "…"
+    assert cut("a" * 30, 10) == "a" * 9 + "…"
 
 
 def test_a_chart_has_a_line_with_a_band_for_every_run():

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.dataclasses import strict
 
 from ..models.configuration_utils import MultiLabelConfig
+from ..settings import did_you_mean
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -101,8 +101,7 @@ class ClipConfig(MultiLabelConfig):
     def __post_init__(self, **kwargs):
         """Write out all sizes, so that a saved config is complete."""
         if self.backbone not in BACKBONES:
-            close = get_close_matches(self.backbone.partition(".")[0], BACKBONES, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Available: {', '.join(BACKBONES)}."
+            hint = did_you_mean(self.backbone.partition(".")[0], BACKBONES)
             raise ValueError(f"`backbone` must name a CLIP image tower, got {self.backbone!r}. {hint}")
         published = PUBLISHED.get(self.backbone)
         vision, text = (published.vision, published.text) if published else ({}, {})

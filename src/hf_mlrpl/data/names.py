@@ -6,13 +6,12 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN, shorten
-from ..settings import as_setting, parse_yaml
+from ..settings import as_setting, did_you_mean, parse_yaml
 from .columns import check_unique
 from .files import read_lines, read_utf8
 
@@ -40,13 +39,6 @@ def read_label_names(labels: Sequence[str] | str | Path | None) -> list[str] | N
         raise ValueError(f"{source} must name at least one label, and all as text, got {shorten(wrong or names)}.")
     check_unique(names, f"{source} must name every label once")
     return names
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """A sentence that offers the name closest to `name`, or the first of all."""
-    lower = {candidate.lower(): candidate for candidate in reversed(known)}
-    close = get_close_matches(name.lower(), lower, n=1)
-    return f"Did you mean {lower[close[0]]!r}?" if close else f"Known: {shorten(known, 10)}."
 
 
 def new_names(rename: Mapping[str, str] | str | Path | None, names: Sequence[str], check: bool = True) -> list[str]:

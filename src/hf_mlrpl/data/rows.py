@@ -7,14 +7,13 @@ have. How names are spelled, which are chosen, what the unlisted ones are and wh
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN, shorten, summarize_labels
-from ..settings import as_setting
+from ..settings import as_setting, closest
 from .columns import ROWS_AT_A_TIME, find_split, label_matrix, make_dataset
 from .files import find_photos
 from .names import (
@@ -236,7 +235,7 @@ def _say_left_out(source: str, left_out: Mapping[str, int], chosen: Sequence[str
     if left_out:
         shown = [f"{name} ({count} photos)" for name, count in left_out.items()]
         logger.warning("%s: %d label(s) are left out: %s.", source, len(left_out), shorten(shown, 8))
-    similar = {name: close[0] for name in left_out if (close := get_close_matches(name, chosen, n=1))}
+    similar = {name: close[0] for name in left_out if (close := closest(name, chosen))}
     if similar:
         shown = [f"{name!r} looks like {other!r}" for name, other in similar.items()]
         logger.warning("%s: %s. To join them: %s.", source, shorten(shown, 8), as_setting("rename", similar))

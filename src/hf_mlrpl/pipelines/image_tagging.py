@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..data.images.photos import DOWNLOAD_TIMEOUT, find_images, is_url, open_ima
 from ..models.configuration_utils import TAGGING_TASK as TASK
 from ..models.image_processing import processor_for
 from ..models.modeling_utils import MultiLabelPreTrainedModel
+from ..settings import did_you_mean
 
 Thresholds = float | Mapping[str, float] | Sequence[float]
 
@@ -201,6 +201,5 @@ def register() -> None:
 def _check_names(threshold: Mapping[str, float], names: list[str]) -> None:
     unknown = [name for name in threshold if name not in names]
     if unknown:
-        close = get_close_matches(str(unknown[0]), names, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Its labels: {', '.join(names[:20])}."
+        hint = did_you_mean(unknown[0], names)
         raise ValueError(f"`threshold` names {unknown[0]!r}, which the model does not know. {hint}")

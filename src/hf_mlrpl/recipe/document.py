@@ -1,7 +1,6 @@
 """Recipes: a method, its data and its settings in one YAML file, checked before anything is loaded."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from ..hub.privacy import refuse_tokens
 from ..hub.shipped import find_recipe, recipe_files
 from ..objective import Objective, check_views
 from ..registry import METHODS, lookup
-from ..settings import check_keys, parse_yaml
+from ..settings import check_keys, closest, parse_yaml
 from .data_part import DataPart, Splits
 from .parts import ModelPart, ObjectivePart, TrainingPart
 
@@ -157,7 +156,7 @@ def _find(path: str | Path) -> Path:
     found = Path(path) if Path(path).is_file() else find_recipe(str(path).removesuffix(".yaml"))
     if found is None:
         near = [str(file) for file in Path(path).parent.glob("*.yaml")]
-        close = get_close_matches(str(path), [*near, *recipe_files()], n=1)
+        close = closest(path, [*near, *recipe_files()])
         hint = f"Did you mean {close[0]!r}? " if close else ""
         raise FileNotFoundError(
             f"There is no recipe {str(path)!r}, neither as a file nor among the shipped ones. {hint}"

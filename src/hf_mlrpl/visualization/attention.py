@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..data.images.photos import open_image
 from ..labels import NEGATIVE, POSITIVE, check_labels
-from .canvas import BLACK, GREEN, GREY, ORANGE, RED, Canvas, Line, cell_height, shorten, write_lines
+from .canvas import BLACK, GREEN, GREY, ORANGE, RED, Canvas, Line, cell_height, cut, write_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,7 @@ def plot_tags(
         for j, tag in enumerate(maps[i]):
             axes = canvas.cell(maps_start + j * (CELL + GAP), y, CELL, heights[i])
             draw_attention(axes, image, tag["attention_map"])
-            text = f"{shorten(tag['label'], CHARACTERS)}  {tag['score']:.2f}"
+            text = f"{cut(tag['label'], CHARACTERS)}  {tag['score']:.2f}"
             axes.set_title(text, fontsize=9, color=_colour(tag["label"], known[i]), pad=3, parse_math=False)
         y += heights[i] + GAP
     if truths is not None:
@@ -125,15 +125,13 @@ def draw_attention(axes: "Axes", image: Image.Image, attention_map: np.ndarray) 
 
 def _describe(tags: Tags, truth: Mapping[str, int] | None) -> list[Line]:
     """The list of labels beside a photo: what is predicted, then what is missed."""
-    lines = [
-        (f"{tag['score']:.2f}  {shorten(tag['label'], CHARACTERS)}", _colour(tag["label"], truth)) for tag in tags
-    ]
+    lines = [(f"{tag['score']:.2f}  {cut(tag['label'], CHARACTERS)}", _colour(tag["label"], truth)) for tag in tags]
     if not tags:
         lines.append(("nothing found", GREY))
     if truth is not None:
         found = {tag["label"] for tag in tags}
         missed = [name for name, value in truth.items() if value == POSITIVE and name not in found]
-        lines += [(f"missed  {shorten(name, CHARACTERS)}", COLOURS["missed"]) for name in missed]
+        lines += [(f"missed  {cut(name, CHARACTERS)}", COLOURS["missed"]) for name in missed]
     room = int(CELL * 72 // SPACING)
     return lines if len(lines) <= room else lines[: room - 1] + [(f"and {len(lines) - room + 1} more", GREY)]
 

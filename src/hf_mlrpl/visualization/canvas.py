@@ -40,14 +40,14 @@ def cell_height(image: Image.Image, side: float) -> float:
     return side * min(1.0, image.height / image.width)
 
 
-def shorten(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
     """`text` in at most `width` characters, cut with an ellipsis."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def wrap_names(lead: str, names: Sequence[str], width: int, max_lines: int) -> list[str]:
     """`lead` and the comma-separated names in lines of `width` characters; what does not fit is counted."""
-    names = [shorten(name, width - len(lead) - 1) for name in names]
+    names = [cut(name, width - len(lead) - 1) for name in names]
     for shown in range(len(names), 0, -1):
         more = f" and {len(names) - shown} more" if shown < len(names) else ""
         text = lead + ", ".join(names[:shown]) + more

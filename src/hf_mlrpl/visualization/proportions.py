@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-from .canvas import BLACK, GREY, shorten
+from .canvas import BLACK, GREY, cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +80,7 @@ def _draw(axes: "Axes", lines: dict[str, Line]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
         [handles[name] for name in names],
-        [shorten(name, MAX_NAME).replace("$", r"\$") for name in names],  # "$" would begin a formula
+        [cut(name, MAX_NAME).replace("$", r"\$") for name in names],  # "$" would begin a formula
         loc="upper left",
         bbox_to_anchor=(1.01, 1),
         frameon=False,

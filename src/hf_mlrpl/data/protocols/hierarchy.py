@@ -21,7 +21,6 @@ COCO's supercategory "person" is called "person (supercategory)", since it has a
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...labels import NEGATIVE, POSITIVE, UNKNOWN, check_labels, shorten
+from ...settings import closest
 from ..columns import FULL_LABELS, check_unique, label_matrix, label_names, set_labels
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Hierarchy:
     def _check_names(self, names: Sequence[str]) -> None:
         unknown = [name for name in names if name not in self.parents]
         if unknown:
-            close = get_close_matches(unknown[0], self.parents, n=1)
+            close = closest(unknown[0], self.parents)
             raise ValueError(
                 f"The hierarchy lacks {len(unknown)} of {len(names)} labels of the data: {shorten(unknown, 5)}. "
                 + (f"Did it mean {close[0]!r}? " if close else "")

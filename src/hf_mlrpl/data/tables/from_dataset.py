@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...labels import describe_difference
-from ...settings import as_setting
+from ...settings import as_setting, did_you_mean
 from ..columns import (
     FULL_LABELS,
     IMAGE,
@@ -24,7 +24,7 @@ from ..columns import (
     label_names,
     set_labels,
 )
-from ..names import EXACT, did_you_mean, new_names, read_label_names
+from ..names import EXACT, new_names, read_label_names
 from ..rows import Choices, LabelRows, settle_names, warn_about_labels
 from .cells import are_vectors
 from .index_lists import check_indices

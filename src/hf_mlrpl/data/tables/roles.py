@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from ...labels import shorten
-from ...settings import as_setting
+from ...settings import as_setting, did_you_mean
 from ..columns import IMAGE_ID
-from ..names import did_you_mean
 from .table_files import Column, Table
 from .values import Alphabet, describe_values, is_empty, looks_like_labels
 

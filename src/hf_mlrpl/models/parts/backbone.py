@@ -1,7 +1,6 @@
 """Any timm backbone that gives a feature map."""
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
+from ...settings import closest
 from ..configuration_utils import MultiLabelConfig
 
 _LESS_MEMORY = "Fewer images in a step with more `gradient_accumulation_steps` save memory, too."
@@ -206,7 +206,7 @@ def _create(config: MultiLabelConfig) -> Any:
     options: dict[str, Any] = {} if config.output_stride is None else {"output_stride": config.output_stride}
     architecture = config.backbone.split(".")[0].split("/")[-1]
     if not timm.is_model(architecture):
-        close = get_close_matches(architecture, timm.list_models(), n=3)
+        close = closest(architecture, timm.list_models(), count=3)
         hint = f"Did you mean {', '.join(close)}?" if close else "`timm.list_models()` lists all names."
         raise ValueError(f"`backbone` must be the name of a timm model, got {config.backbone!r}. {hint}")
     try:
