@@ -33,20 +33,19 @@ def load_model(folder: Path, name: str | None = None) -> "MultiLabelPreTrainedMo
         name: what the checkpoint is called in errors.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
     from transformers import AutoModelForImageClassification
     from transformers.utils import logging
 
     from .. import auto  # noqa: F401  makes the models known
-    from ..trainer.checkpoints import EMA_NAME
+    from ..models.warm_start import AVERAGED_WEIGHTS, read_weights
 
     logging.disable_progress_bar()  # of reading the weights, which takes no time
     name = name or str(folder)
     check_checkpoint(folder, name)
     try:
         model = AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=False)
-        if (folder / EMA_NAME).is_file():
-            model.load_state_dict(load_file(folder / EMA_NAME))
+        if (folder / AVERAGED_WEIGHTS).is_file():
+            model.load_state_dict(read_weights(folder))
     except SafetensorError as error:
         raise ValueError(f"The weights of {name} are damaged ({error}). Copy or train them again.") from error
     return model

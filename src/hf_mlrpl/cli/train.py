@@ -109,6 +109,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     splits = recipe.data.load()
     _check_data(splits, say)
     trainer = recipe.build_trainer(arguments, splits)
+    if trainer.model.warm_start is not None:
+        say(trainer.model.warm_start)
     facts = describe_training(recipe, splits.summary, trainer.model.config)
     _begin_output(output, recipe, facts, resume=resume, is_main=is_main)
     trainer.train(resume_from_checkpoint=resume)

@@ -108,8 +108,8 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
 
     # ---- weights ----
 
-    def load_pretrained(self, source: str | None = None) -> None:
-        """Bring pretrained weights into both towers, with their tokenizer.
+    def load_published(self, source: str | None = None) -> None:
+        """Bring pretrained weights of CLIP into both towers, with their tokenizer.
 
         Args:
             source: see `read_clip`; by default what OpenAI published for this backbone, from the Hub.
@@ -137,6 +137,11 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
         super().save_further_files(folder)
         if self.has_tokenizer:
             self.tokenizer.save_pretrained(folder)
+
+    def read_further_files(self, folder: Path) -> None:
+        """The tokenizer."""
+        file = folder / TOKENIZER_NAME
+        self._tokenizer = file.read_text(encoding="utf-8") if file.is_file() else None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -204,6 +209,13 @@ class ClipPromptModel(ClipPreTrainedModel):
     def prompt_learners(self) -> list[PromptLearner]:
         return [module for module in self.children() if isinstance(module, PromptLearner)]
 
+    @property
+    def new_prompt_learners(self) -> list[PromptLearner]:
+        """Those whose context does not come from another tagger."""
+        loaded = () if self.warm_start is None else [*self.warm_start.loaded, *self.warm_start.by_label]
+        learners = {name: child for name, child in self.named_children() if isinstance(child, PromptLearner)}
+        return [learner for name, learner in learners.items() if f"{name}.context" not in loaded]
+
     # ---- label vectors ----
 
     def compute_label_vectors(self) -> Tensor:
@@ -262,7 +274,7 @@ class ClipPromptModel(ClipPreTrainedModel):
         """Prompts of the label names with the start of their context, and what else derives from the names."""
         self._take_labels(self.config.label_names)
         if self.config.context_words is not None:
-            for learner in self.prompt_learners:
+            for learner in self.new_prompt_learners:
                 learner.start_from(self.config.context_words, self.tokenizer, self.text_encoder)
 
     @torch.no_grad()

@@ -26,13 +26,22 @@ def checkpoint_folder(checkpoint: str | Path, *, revision: str | None = None, to
         if revision is not None:
             raise ValueError(f"{checkpoint} is a folder, which has no revision {revision!r}.")
         return folder
-    name, at, own_revision = str(checkpoint).partition("@")
-    if at and revision not in (None, own_revision):
-        raise ValueError(f"{checkpoint} names the revision {own_revision!r}, but {revision!r} was asked for, too.")
-    is_hub_name = name.count("/") == 1 and not folder.is_absolute() and not folder.parent.is_dir()
-    if folder.exists() or not is_hub_name:
+    found = hub_name(str(checkpoint))
+    if found is None:
         raise FileNotFoundError(f"Checkpoint `{checkpoint}` does not exist. Give a folder or the name of a Hub model.")
+    name, own_revision = found
+    if own_revision is not None and revision not in (None, own_revision):
+        raise ValueError(f"{checkpoint} names the revision {own_revision!r}, but {revision!r} was asked for, too.")
     with explained(name):
         revision = own_revision or revision
         download = partial(snapshot_download, name, revision=revision, token=token)
         return Path(retried(partial(download, allow_patterns=_FILES, ignore_patterns=["*/*"])))
+
+
+def hub_name(text: str) -> tuple[str, str | None] | None:
+    """Name and revision, where `text` can only be a model on the Hub: `user/model`, or `user/model@revision`."""
+    name, _, revision = text.partition("@")
+    path = Path(text)
+    if name.count("/") != 1 or path.exists() or path.is_absolute() or path.parent.is_dir():
+        return None
+    return name, revision or None

@@ -24,6 +24,7 @@ from ..schedules import Progress
 from .configuration_utils import MultiLabelConfig
 from .image_processing import evaluation_view, processor_for
 from .parts.backbone import Backbone, PartlyFrozen
+from .warm_start import WarmStart, find_tagger, start_from
 
 _PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message")  # of `save_pretrained(push_to_hub=True)`
 
@@ -53,6 +54,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     gradient accumulation see one ordinary forward pass, whatever a method does inside.
 
     Attributes:
+        warm_start: what `load_pretrained` took from another tagger.
         prior_buffers: names of the buffers that derive from data and that training needs, see `set_priors`.
     """
 
@@ -65,6 +67,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     needed_weights: tuple[str, ...] = ("backbone.",)  # starts of the names that a checkpoint must have
 
     prior_buffers: tuple[str, ...] = ()
+    warm_start: WarmStart | None = None
     _missing_priors: set[str]
 
     config: MultiLabelConfig
@@ -137,10 +140,24 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         return model
 
     def load_pretrained(self, source: str | None = None) -> None:
-        """Bring pretrained weights into a new model: those that belong to its backbone, or those of `source`, see
+        """Bring pretrained weights into a new model.
+
+        Args:
+            source: a tagger of this library, as a folder or by its name on the Hub: see `models.warm_start`, whose
+                report becomes `warm_start`; or what `load_published` takes.
+        """
+        tagger = None if source is None else find_tagger(source, self.config.earlier_model_type)
+        if source is None or tagger is None:
+            self.load_published(source)
+        else:
+            self.read_further_files(tagger)
+            self.warm_start = start_from(self, tagger, source)
+
+    def load_published(self, source: str | None = None) -> None:
+        """Bring weights of others into the backbone: those that belong to it, or those of the file `source`, see
         `Backbone.load_weights`."""
         if not isinstance(self.backbone, Backbone):
-            raise NotImplementedError(f"{type(self).__name__} must define `load_pretrained`.")
+            raise NotImplementedError(f"{type(self).__name__} must define `load_published`.")
         self.backbone.load_weights(source)
 
     def encoder_settings(self) -> dict[str, Any]:
@@ -273,6 +290,9 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     def save_further_files(self, folder: Path) -> None:
         """Write what a checkpoint has beside weights and config."""
         processor_for(self.config).save_pretrained(folder)
+
+    def read_further_files(self, folder: Path) -> None:
+        """Read of a checkpoint what `save_further_files` wrote and a new model needs."""
 
     def push_to_hub(  # type: ignore[override]
         self,

@@ -29,8 +29,9 @@ _ONLY_MEASURED = {  # nothing is trained, selected or logged
 class ModelPart:
     """The network of a method.
 
-    settings: those of the network, and two keys of a recipe alone: `pretrained`, whether the model gets weights (or
-        from where), and `name`, a method whose network takes the place of the method's own.
+    settings: those of the network, and two keys of a recipe alone. `pretrained` is whether the model gets weights, or
+        from where: a tagger, see `models.warm_start`, or what `load_published` of the network takes. `name` is a
+        method whose network takes the place of the method's own.
     """
 
     def __init__(self, settings: Mapping[str, Any], method: str):

@@ -8,8 +8,6 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-EMA_NAME = "ema.safetensors"  # the averaged weights, in a checkpoint
-
 
 def missing_from_checkpoint(folder: str | Path) -> list[str]:
     """Files that `folder` lacks to resume from it; the trainer state is written last, after all processes met."""

@@ -23,9 +23,10 @@ from ..metrics.average_precision import average_precision, blocks_of_rows
 from ..metrics.f1 import choose_thresholds
 from ..metrics.multi_label import multi_label_metrics, scores_of
 from ..models.configuration_utils import MultiLabelConfig
+from ..models.warm_start import AVERAGED_WEIGHTS
 from ..objective import OBJECTIVE_NAME, Objective, check_views
 from ..schedules import Progress
-from .checkpoints import EMA_NAME, SaveLast, check_resumable, latest_checkpoint, remove_half_written_checkpoints
+from .checkpoints import SaveLast, check_resumable, latest_checkpoint, remove_half_written_checkpoints
 from .ema import WeightEma
 from .images import DEFAULT_VIEW, check_labels_of_images, prepare_images
 from .inputs import checked_arguments, make_objective, selecting_part
@@ -338,13 +339,13 @@ class MultiLabelTrainer(PushingTrainer):
     def _load_best_model(self) -> None:
         super()._load_best_model()
         if self.ema and self.state.best_model_checkpoint:
-            self.ema.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / EMA_NAME))
+            self.ema.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / AVERAGED_WEIGHTS))
 
     def _states(self) -> dict[str, dict[str, Tensor]]:
         """Tensors of a checkpoint beside the Trainer's own files, by file name."""
         states = {OBJECTIVE_NAME: self.objective.state_dict()}
         if self.ema:
-            states[EMA_NAME] = self.ema.state_dict()
+            states[AVERAGED_WEIGHTS] = self.ema.state_dict()
         return {name: state for name, state in states.items() if state}
 
 

@@ -73,8 +73,8 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
             clip = replace(clip, weights=replace(clip.weights, config=theirs))
         super().load_clip(clip, where)
 
-    def load_pretrained(self, source: str | None = None) -> None:
-        super().load_pretrained(source)
+    def load_published(self, source: str | None = None) -> None:
+        super().load_published(source)
         if isinstance(self.backbone, PooledBackbone):
             self.backbone.load_weights()
 
