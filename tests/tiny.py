@@ -1,8 +1,9 @@
 """Recipes that train in a second, and trainers made from them."""
 
 import copy
+import json
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from datasets import Dataset
 from PIL import Image
 from transformers import TrainerCallback
 
@@ -129,8 +131,13 @@ def build_model(recipe: Recipe, names: list[str], labels: np.ndarray) -> MultiLa
 
 
 def tiny_model(method: str = "sst", num_labels: int = 5, **settings: Any) -> torch.nn.Module:
-    """An untrained model for the labels "0", "1", ..."""
-    recipe = tiny_recipe(method, model=settings)
+    """An untrained model for the labels "0", "1", ...; a copy, since making one takes longer."""
+    return copy.deepcopy(_made_model(method, num_labels, json.dumps(settings)))
+
+
+@cache
+def _made_model(method: str, num_labels: int, settings: str) -> torch.nn.Module:
+    recipe = tiny_recipe(method, model=json.loads(settings))
     torch.manual_seed(0)
     labels = torch.randint(-1, 2, (20, num_labels), dtype=torch.int8).numpy()
     return build_model(recipe, [str(i) for i in range(num_labels)], labels)
@@ -166,16 +173,21 @@ def loss_of_logits(
 
 def tiny_images(num_labels: int = 5, num_images: int = 20, unreadable: Sequence[int] = ()) -> TrainingImages:
     """Images of noise with random labels "0", "1", ..., some unknown; those of the rows `unreadable` are no images."""
+    on_bad_image = "replace" if unreadable else "error"
+    dataset = _noise(num_labels, num_images, tuple(unreadable))
+    images = PartialLabelImages(dataset, plain_view((32, 32)), image_size=(32, 32), on_bad_image=on_bad_image)
+    return TrainingImages(images, normalize=partial(normalized, mean=[0.5] * 3, std=[0.5] * 3), batch_size=8)
+
+
+@cache
+def _noise(num_labels: int, num_images: int, unreadable: tuple[int, ...]) -> Dataset:
     generator = np.random.default_rng(0)
     images: list[Any] = [Image.fromarray(p) for p in generator.integers(0, 256, (num_images, 32, 32, 3), np.uint8)]
     for row in unreadable:
         images[row] = b"no image"
     labels = generator.integers(-1, 2, (num_images, num_labels), np.int8)
     names = [str(i) for i in range(num_labels)]
-    dataset = make_dataset(images, [f"image {i}" for i in range(num_images)], labels, names)
-    view, on_bad_image = plain_view((32, 32)), "replace" if unreadable else "error"
-    dataset = PartialLabelImages(dataset, view, image_size=(32, 32), on_bad_image=on_bad_image)
-    return TrainingImages(dataset, normalize=partial(normalized, mean=[0.5] * 3, std=[0.5] * 3), batch_size=8)
+    return make_dataset(images, [f"image {i}" for i in range(num_images)], labels, names)
 
 
 def batches_of(images: TrainingImages) -> list[dict[str, torch.Tensor]]:

@@ -3,6 +3,7 @@
 import argparse
 import math
 import statistics
+from itertools import product
 from types import SimpleNamespace
 
 import benchmark_parts
@@ -268,22 +269,20 @@ def test_the_image_itself_stands_for_a_missing_neighbour():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("beta", [1.0, 100.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_loss_and_gradient_are_finite_for_extreme_logits(variant, beta, dtype):
-    config = SoftExposureObjectiveConfig(variant=variant, beta=beta)
+def test_loss_and_gradient_are_finite_for_extreme_logits(variant):
     problem = SimpleNamespace(
         labels=torch.tensor([[1, -1, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, -1, -1, 1]], dtype=torch.int8),
         label_distances=torch.rand(5, 5),
         neighbours=torch.tensor([[1, 2], [2, 0], [0, 1]], dtype=torch.int32),
         neighbour_distances=torch.rand(3, 2),
     )
-    for scale in (1e4, -1e4, 0.0):
+    dtypes = (torch.float32, torch.float16, torch.bfloat16)
+    for beta, dtype, scale in product((1.0, 100.0), dtypes, (1e4, -1e4, 0.0)):
+        config = SoftExposureObjectiveConfig(variant=variant, beta=beta)
         logits = torch.full((3, 5), scale, dtype=dtype, requires_grad=True)
         output = objective_of(problem, config)(Logits(), batch_of(problem, logits), START)
         output.loss.backward()
-        assert output.loss.dtype == torch.float32
-        assert output.loss.isfinite() and logits.grad.isfinite().all()
+        assert output.loss.isfinite() and logits.grad.isfinite().all(), (beta, dtype, scale)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -386,6 +385,7 @@ def test_memory_is_what_the_variant_needs():
     assert sizes["SE"] == {"made": ()} | labels | images
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_like_an_unbroken_one_and_looks_at_no_features(tmp_path, monkeypatch):
     training = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
     unbroken = make_trainer(tiny_recipe("soft_exposure", training=training), tmp_path)

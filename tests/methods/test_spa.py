@@ -61,11 +61,11 @@ def test_values_and_gradients_are_those_of_mlcpl(dtype):
 
 
 @pytest.mark.parametrize("argument", ["logit", "probability"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_extreme_logits(argument, dtype):
-    logits = torch.tensor([[1e4, -1e4, 1e4, -1e4, 1e4]], dtype=dtype)
-    output, gradient = run(logits, torch.tensor([[1, 1, -1, -1, 0]]), argument=argument)
-    assert output.loss.isfinite() and gradient.isfinite().all() and gradient[0, 4] == 0
+def test_extreme_logits(argument):
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        logits = torch.tensor([[1e4, -1e4, 1e4, -1e4, 1e4]], dtype=dtype)
+        output, gradient = run(logits, torch.tensor([[1, 1, -1, -1, 0]]), argument=argument)
+        assert output.loss.isfinite() and gradient.isfinite().all() and gradient[0, 4] == 0, dtype
     probability = spa_probability(logits.float(), SpaObjectiveConfig())
     assert probability.isfinite().all() and probability.min() >= 0 and probability.max() <= 1
 
