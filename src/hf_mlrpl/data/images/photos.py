@@ -208,11 +208,15 @@ def _decode_jpeg(content: bytes | Image.Image, header: Image.Image) -> Tensor | 
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
+    """`image` itself where it is upright and RGB: copies of a large photo take a third of the time of decoding it."""
     image.load()
-    return _to_rgb(ImageOps.exif_transpose(image))
+    is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    return _to_rgb(image if is_upright else ImageOps.exif_transpose(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return Image.fromarray(_to_eight_bits(np.asarray(image), image.mode)).convert("RGB")
     if image.has_transparency_data:
