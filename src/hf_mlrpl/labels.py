@@ -55,7 +55,7 @@ class LabelSummary:
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know before training, in sentences."""
+        """Sentences about what a user should know before training."""
         messages = []
         never_present = [name for name, count in zip(self.names, self.present, strict=True) if count == 0]
         never_absent = [name for name, count in zip(self.names, self.absent, strict=True) if count == 0]

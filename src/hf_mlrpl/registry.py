@@ -1,4 +1,4 @@
-"""What exists, one line each. Strings only, so that reading the registry imports nothing heavy.
+"""Methods, data sets, protocols and views, one line each. Strings only, so that reading them imports nothing heavy.
 
 Other packages add lines of their own, by `register` or by an entry point, see "From a package of your own" in
 CONTRIBUTING.md. A target is `module:name`; a module that begins with a dot is one of this package.

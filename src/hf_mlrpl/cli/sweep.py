@@ -88,7 +88,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """What identifies the run in the results: everything that changes its outcome."""
+        """Everything that changes the outcome of the run; it identifies the run in the results."""
         return " ".join([self.recipe, *self.settings])
 
     @property
@@ -169,7 +169,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _end_cut_off_line(results: Path) -> None:
-    """What an interruption cut off stays a line of its own, so that the next result can be read."""
+    """End the line that an interruption cut off, so that the next result begins a new one."""
     if results.is_file() and results.read_bytes()[-1:] not in (b"", b"\n"):
         with open(results, "a") as file:
             file.write("\n")

@@ -1,4 +1,4 @@
-"""What a sweep has found: tables in Markdown and LaTeX, and a chart."""
+"""Results of a sweep: tables in Markdown and LaTeX, and a chart."""
 
 import re
 import statistics

@@ -59,7 +59,7 @@ def find_photos(
 
 
 def _advice(name: str, folders: Sequence[Path]) -> str:
-    """What may help to find a photo: its address, its slashes, or a photo with its name somewhere below."""
+    """Hint where a photo may be: its address, its slashes, or a photo with its name somewhere below."""
     if "://" in name:
         return "Addresses are not downloaded: save the images first."
     if "\\" in name and os.sep != "\\":

@@ -42,7 +42,7 @@ def read_label_names(labels: Sequence[str] | str | Path | None) -> list[str] | N
 
 
 def new_names(rename: Mapping[str, str] | str | Path | None, names: Sequence[str], check: bool = True) -> list[str]:
-    """What each of `names` is called from now on.
+    """The new name of each of `names`.
 
     Args:
         rename: see `hf_mlrpl.data.rows.Choices`.
@@ -66,7 +66,7 @@ def tidy(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """What all spellings of a name have in common: case, blanks, `_` and `-` are no difference."""
+    """The form that all spellings of a name share: case, blanks, `_` and `-` make no difference."""
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 

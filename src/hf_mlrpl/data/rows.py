@@ -40,7 +40,7 @@ UNLISTED_RULES = {"unknown": UNKNOWN, "absent": NEGATIVE}
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What all loaders of own photos let a user say.
+    """Settings that all loaders of own photos have.
 
     labels: the label names and their order: a list, or a text file with one name per line; others are left out and
         counted. By default all.

@@ -117,7 +117,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _parts(text: str) -> tuple[str, str, str]:
-    """What stands above the generated part, the part with its marks, and what stands below."""
+    """Text above the generated part, that part with its marks, and text below."""
     above, begin, rest = text.partition(BEGIN)
     generated, end, below = rest.partition(END)
     return above, begin + generated + end, below

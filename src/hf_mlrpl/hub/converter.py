@@ -1,4 +1,4 @@
-"""What stands behind a kind of `hf-mlrpl convert`."""
+"""Base of the converters of published weights, the kinds of `hf-mlrpl convert`."""
 
 import argparse
 

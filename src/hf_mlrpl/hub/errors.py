@@ -1,4 +1,4 @@
-"""What the Hub answers, in words that name the way out."""
+"""Answers of the Hub in words that name the way out."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def explained(name: str, *, writing: bool = False) -> Iterator[None]:
 
 
 def retried(request: Callable[[], Result]) -> Result:
-    """What `request` gives; where the server or the connection fails, it is tried again, with longer and longer waits.
+    """Result of `request`; where the server or the connection fails, it is tried again after longer and longer waits.
 
     The client does so for some requests, but not for commits, nor for files that are read.
     """

@@ -1,4 +1,4 @@
-"""What a card tells of a training beside its settings and metrics."""
+"""Facts of a training that a card tells beside its settings and metrics."""
 
 import json
 from dataclasses import asdict, dataclass, field

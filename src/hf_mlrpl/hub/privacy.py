@@ -1,4 +1,4 @@
-"""What must not be written into files that others may see: tokens, and where things lie on this machine."""
+"""Guards of what others must not see in files: tokens, and where things lie on this machine."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What goes up to the Hub: one clean folder, in one commit.
+"""Publishing on the Hub: one clean folder, in one commit.
 
 Everything that pushes (the command, models, pipelines, the trainer at the end and in between) goes through `publish`.
 Nothing is copied from the folder of a run that is not named here; so optimizer states, random states, logs and photos
@@ -157,7 +157,7 @@ def create_repository(repo_id: str, *, private: bool | None = None, token: str |
 
 
 def listed_files(folder: Path) -> list[Path]:
-    """What `upload` sends, relative to `folder`; raises if a pickle is among it."""
+    """Files that `upload` sends, relative to `folder`; raises if a pickle is among them."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     if pickles := [str(file) for file in files if file.suffix in _PICKLES]:
         raise RuntimeError(f"Pickles are never uploaded, but there is {', '.join(pickles)}.")

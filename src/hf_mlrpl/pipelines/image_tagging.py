@@ -41,7 +41,8 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
     image_processor: Any
 
     def __init__(self, model: Any, *args: Any, labels: Sequence[str] | None = None, **kwargs: Any):
-        """
+        """Wrap a model of this library.
+
         Args:
             labels: names that the model is asked about in the place of its own, where it reads names; it keeps them.
         """

@@ -148,7 +148,7 @@ class DataPart:
 
     @property
     def hidden(self) -> str:
-        """What happens to the labels of training images, such as "random_known, proportion 0.1"."""
+        """The way in which labels of training images are hidden, such as "random_known, proportion 0.1"."""
         if self.protocol is None:
             return "no labels hidden"
         return ", ".join(filter(None, [self.config.protocol, str(self.protocol)]))

@@ -1,4 +1,4 @@
-"""What a recipe says about a training, in words for the card of its model."""
+"""Facts of a training that follow from its recipe, for the card of its model."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -62,9 +62,9 @@ class ModelPart:
 
 
 class ObjectivePart:
-    """What a method minimises.
+    """Settings of what a method minimises.
 
-    config: its settings, with their defaults.
+    config: all of them, with their defaults.
     """
 
     def __init__(self, settings: Mapping[str, Any], method: str):

@@ -1,4 +1,4 @@
-"""What all pictures share: a page measured in inches, colours, and lines of text."""
+"""Parts that all pictures share: a page measured in inches, colours, and lines of text."""
 
 import textwrap
 from collections.abc import Sequence

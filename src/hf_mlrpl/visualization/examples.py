@@ -59,7 +59,7 @@ def plot_examples(
 
 
 def _describe(labels: np.ndarray, names: Sequence[str], full_labels: np.ndarray | None) -> list[Line]:
-    """What stands below a photo, line by line."""
+    """Lines that stand below a photo."""
     present = [name for name, label in zip(names, labels, strict=True) if label == POSITIVE]
     absent = [name for name, label in zip(names, labels, strict=True) if label == NEGATIVE]
     unknown = int((labels == UNKNOWN).sum())

@@ -36,7 +36,7 @@ class Annotation(msgspec.Struct, gc=False):
 
 @dataclass
 class CocoFile:
-    """What an annotation file says.
+    """Content of an annotation file.
 
     images: in the order of the file; a type with an `id` and a `file_name`.
     image_ids, category_ids: of the objects that are annotated, in equal number.

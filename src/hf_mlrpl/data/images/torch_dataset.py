@@ -158,9 +158,10 @@ class PartialLabelImages(torch.utils.data.Dataset):
         return pixels
 
     def _another(self, index: int) -> tuple[int, dict[str, Tensor]]:
-        """Row and views of a readable image in the place of an unreadable one.
+        """Row and views of a readable image that takes the place of an unreadable one.
 
-        Drawn from all rows: if it were the next one, an image behind a folder of unreadable ones would count for all.
+        It is drawn from all images. If it were simply the next one, the image behind a folder of unreadable files
+        would be trained on once for each of them.
         """
         with _seeded(self._key(index, "another image")):
             rows = torch.randperm(len(self))
@@ -174,7 +175,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         )
 
     def _prepared(self, index: int) -> dict[View, Tensor]:
-        """What is the same of the image in every epoch, for each of the different views; the image is opened once."""
+        """The part of an image's views that is the same in every epoch, by view; the image is opened once for all."""
         if index in self._kept:  # whatever is done to it, it stays as it is
             return {view: kept.clone() for view, kept in self._kept[index].items()}
         pixels = open_pixels(self._images[index][IMAGE], f"image {self.image_ids[index]}", draft=self._least_side())

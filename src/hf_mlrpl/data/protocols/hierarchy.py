@@ -40,7 +40,7 @@ _SHIPPED = Path(__file__).with_name("hierarchies")
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """What every label is a kind of.
+    """Labels, and for each of them those that it is a kind of.
 
     parents: for every label the labels right above it, none for a root.
     """

@@ -69,9 +69,9 @@ class RandomKnown(HidingProtocol):
 class SinglePositive(HidingProtocol):
     """`num_positives` positives and `num_negatives` negatives of every image stay known; -1 keeps all of a kind.
 
-    The setting of Cole et al. 2021, one positive and nothing else, with the seed of their code. Bit for bit theirs if
-    the images are in their order: VOC 2012 and CUB as their lists are, COCO with `annotated_only: true` and
-    `order: id_as_text`, NUS-WIDE with `subset: cole`.
+    The setting of Cole et al. 2021, one positive and nothing else, with the seed of their code. It keeps the very
+    labels that they keep if the images are in their order: VOC 2012 and CUB as their lists are, COCO with
+    `annotated_only: true` and `order: id_as_text`, NUS-WIDE with `subset: cole`.
     """
 
     num_positives: int = 1
@@ -100,7 +100,7 @@ class PositiveFraction(HidingProtocol):
     """Every positive stays known with probability `fraction`, and so do 1 to 1.5 times as many negatives of its image.
 
     The setting of Kundu et al. for COCO 2017. Their paper does not say how the ratio and the negatives are drawn:
-    here the ratio is uniform per image, and the negatives of an image are equally likely. An image without a known
+    here each image draws its ratio uniformly, and its negatives are equally likely. An image without a known
     positive keeps no negative. `fraction=1` hides nothing, as in the paper. What is known at 0.1 is known at 0.3, too.
 
     fraction: part of the positives that stays known, in (0, 1].
@@ -148,12 +148,16 @@ class PositiveFraction(HidingProtocol):
 
 @dataclass(frozen=True)
 class KnowledgeGraph(HidingProtocol):
-    """Labels are verified from the root of a hierarchy downwards, and the annotator stops somewhere.
+    """Labels are verified from the root of a hierarchy downwards, until the annotator stops.
 
-    The setting of Kundu et al. for COCO panoptic, whose details are not published. Here, for each present label of an
-    image without a present label below it, a stop is drawn among the label itself and those above it, a root that all
-    share excepted. The stop and what is above it are known to be present. Among the labels right below a present one
-    that lies above a stop, and among the topmost ones, the absent are known to be absent. All else is unknown.
+    The setting of Kundu et al. for COCO panoptic, who do not publish the details. Here they are:
+
+    - A present label without a present one below it ends a way that begins at the root. The annotator stops at one of
+      the labels on this way, all equally likely, but never at a root that all labels share.
+    - That label and those above it are known to be present.
+    - Of the labels right below one that was passed, and of the topmost labels, those that are absent are known to be
+      absent.
+    - All other labels are unknown.
 
     Args:
         hierarchy: name of a shipped one, or a JSON file, see `hf_mlrpl.data.protocols.hierarchy`. The labels

@@ -40,7 +40,7 @@ class ColumnSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
-    """What the columns of a table are.
+    """Roles of the columns of a table.
 
     image: names the photos; `None` where they do not come from the table.
     labels: columns with one label each, or else

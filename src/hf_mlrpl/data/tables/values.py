@@ -51,7 +51,7 @@ def read_values(values: Mapping[Any, str] | str | None) -> dict[str, int]:
 
 
 def canonical(value: Any) -> str:
-    """What equal cells have in common: 1, 1.0 and "1" are one, True, "true" and "TRUE" are one, and so are blanks."""
+    """A form that equal cells share: 1, 1.0 and "1" are one, True, "true" and "TRUE" are one, and so are blanks."""
     if value is None:
         return EMPTY
     if isinstance(value, (bool, np.bool_)):
