@@ -13,18 +13,32 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is read, not run
     from .clip.configuration_clip import ClipConfig as ClipConfig
     from .clip.modeling_clip import ClipTowers as ClipTowers
+    from .data.collections.celeba import load_celeba as load_celeba
+    from .data.collections.chexpert import load_chexpert as load_chexpert
     from .data.collections.cifar100 import load_cifar100 as load_cifar100
     from .data.collections.coco import load_coco as load_coco
     from .data.collections.coco_panoptic import load_coco_panoptic as load_coco_panoptic
     from .data.collections.cub import load_cub as load_cub
     from .data.collections.digit_scenes import load_digit_scenes as load_digit_scenes
+    from .data.collections.lvis import load_lvis as load_lvis
+    from .data.collections.nih import load_nih as load_nih
     from .data.collections.nus_wide import load_nus_wide as load_nus_wide
     from .data.collections.openimages import load_openimages as load_openimages
+    from .data.collections.vaw import load_vaw as load_vaw
     from .data.collections.vg200 import load_vg200 as load_vg200
+    from .data.collections.vispr import load_vispr as load_vispr
     from .data.collections.voc import load_voc as load_voc
     from .data.columns import label_matrix as label_matrix
     from .data.columns import label_names as label_names
     from .data.columns import make_dataset as make_dataset
+    from .data.containers.coco_json import load_coco_json as load_coco_json
+    from .data.containers.cvat import load_cvat as load_cvat
+    from .data.containers.fiftyone import load_fiftyone as load_fiftyone
+    from .data.containers.folders import load_folders as load_folders
+    from .data.containers.index_list import load_index_list as load_index_list
+    from .data.containers.label_studio import load_label_studio as load_label_studio
+    from .data.containers.roboflow import load_roboflow as load_roboflow
+    from .data.containers.voc_xml import load_voc_xml as load_voc_xml
     from .data.hiding import hide_labels as hide_labels
     from .data.images.photos import BadImageError as BadImageError
     from .data.images.photos import open_image as open_image

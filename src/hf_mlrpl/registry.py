@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 PACKAGE = "hf_mlrpl"
@@ -15,10 +16,15 @@ PACKAGE = "hf_mlrpl"
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set, protocol or view."""
+    """A data set, protocol or view.
+
+    recognise: target of a function that says why a path holds no such data set, nothing where it does. Data sets are
+        asked in the order of their lines; one without this is only found by its name.
+    """
 
     target: str
     summary: str
+    recognise: str = ""
 
     @property
     def package(self) -> str:
@@ -233,6 +239,13 @@ METHODS.update(
     }
 )
 
+
+def _found(module: str, summary: str) -> Entry:
+    """The line of data that are found by their path: `module` has `load_...` and `recognise`."""
+    name = module.rpartition(".")[2]
+    return Entry(f".data.{module}:load_{name}", summary, f".data.{module}:recognise")
+
+
 DATASETS = Registry("datasets", Entry)
 DATASETS.update(
     {
@@ -249,11 +262,22 @@ DATASETS.update(
         "cub": Entry(".data.collections.cub:load_cub", "CUB-200-2011, birds with 312 attributes"),
         "openimages": Entry(".data.collections.openimages:load_openimages", "Open Images, labels verified by people"),
         "cifar100": Entry(".data.collections.cifar100:load_cifar100", "CIFAR-100, one of 100 labels each"),
-        "table": Entry(".data.tables.table:load_table", "your photos, with a CSV, JSON Lines or Parquet table"),
-        "dataset": Entry(
-            ".data.tables.from_dataset:load_from_dataset",
-            "a saved datasets.Dataset, an imagefolder, or a name on the Hub",
-        ),
+        "lvis": _found("collections.lvis", "LVIS v1 or v0.5, labels known by federated annotation"),
+        "vaw": _found("collections.vaw", "Visual Attributes in the Wild, attributes known to be there or not"),
+        "chexpert": _found("collections.chexpert", "CheXpert, chest X-rays with uncertain labels"),
+        "nih": _found("collections.nih", "NIH ChestX-ray14"),
+        "celeba": _found("collections.celeba", "CelebA, faces with 40 attributes, or any file in its format"),
+        "vispr": _found("collections.vispr", "VISPR, 68 attributes of privacy"),
+        "roboflow": _found("containers.roboflow", "an export of Roboflow, multi-label or COCO"),
+        "label_studio": _found("containers.label_studio", "an export of Label Studio: JSON, JSON-MIN, CSV"),
+        "cvat": _found("containers.cvat", "an export of CVAT for images, XML"),
+        "fiftyone": _found("containers.fiftyone", "an export of FiftyOne: labels.json, samples.json, CSV"),
+        "coco_json": _found("containers.coco_json", "any annotations in the format of COCO, by their path"),
+        "voc_xml": _found("containers.voc_xml", "a folder in the layout of VOC, with any classes"),
+        "index_list": _found("containers.index_list", "lists of photos and numbers, `001.jpg 0 17`"),
+        "dataset": _found("tables.from_dataset", "a saved datasets.Dataset, an imagefolder, or a name on the Hub"),
+        "table": _found("tables.table", "your photos, with a CSV, TSV, JSON or Parquet table"),
+        "folders": _found("containers.folders", "a folder of photos for each label"),
     }
 )
 
@@ -330,6 +354,14 @@ def lookup(entries: Mapping[str, T], name: str, kind: str) -> T:
 
         raise ValueError(f"Unknown {kind} {name!r}. {did_you_mean(name, entries)}")
     return entries[name]
+
+
+def recognise(path: Path) -> tuple[list[str], dict[str, str]]:
+    """The data sets that a file or folder may hold, the most special first; and why it is none of the others."""
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file and no folder {path}.")
+    reasons = {name: load(line.recognise)(path) for name, line in DATASETS.items() if line.recognise}
+    return [name for name, reason in reasons.items() if not reason], {n: r for n, r in reasons.items() if r}
 
 
 def package_of(target: str) -> str:

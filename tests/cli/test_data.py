@@ -71,3 +71,35 @@ def test_unreadable_photos_are_an_error_or_left_out_of_the_picture(photos, tmp_p
 def test_mistakes_end_with_one_line(arguments, message, capsys):
     assert main(["data", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_path_is_recognised_and_said(photos, tmp_path, capsys):
+    assert main(["data", str(photos), "--examples", "0", "--write", str(tmp_path / "clean.parquet")]) == 0
+    printed = capsys.readouterr().out
+    assert f"{photos} is read as `table`" in printed
+    assert f"In a recipe: data: {{name: table, path: {photos}}}" in printed
+    assert "2 labels" in printed and "written: " in printed
+    assert main(["data", str(tmp_path / "clean.parquet"), "labels=[dog]", "--examples", "0"]) == 0
+    assert "6 images, 1 labels" in capsys.readouterr().out
+
+
+def test_a_path_that_may_be_two_things(tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    table = "annotation_id,annotator,id,image,choice\n1,1,1,/data/upload/1/a.jpg,dog\n"
+    (tmp_path / "export.csv").write_text(table)
+    assert main(["data", str(tmp_path / "export.csv"), "--examples", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "is read as `label_studio`" in printed and "It may also be `table`: hf-mlrpl data table path=" in printed
+
+
+def test_reasons_why_a_path_is_not_recognised(tmp_path, capsys):
+    assert main(["data", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "is recognised as none of the data sets" in error and "cvat: no .xml file in the folder" in error
+
+
+def test_only_tables_and_folders_are_written(photos, tmp_path, capsys):
+    assert main(["data", str(photos), "--examples", "0", "--write", str(tmp_path / "x.csv")]) == 2
+    assert "`--write` must name a .parquet file or a new folder" in capsys.readouterr().err
+    assert main(["data", SMALL, "--examples", "0", "--write", str(tmp_path / "scenes")]) == 0
+    assert "random_known, proportion 0.1" in (tmp_path / "scenes" / "README.md").read_text()

@@ -5,11 +5,14 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from photos import write_photos
 
 from hf_mlrpl.data.columns import label_matrix, label_names
 from hf_mlrpl.data.tables.table import load_table
+from hf_mlrpl.registry import DATASETS, recognise
+from hf_mlrpl.registry import load as load_target
 
 
 def _cases() -> list[dict]:
@@ -52,10 +55,18 @@ SETTINGS: dict[str, dict | None] = {
     "choose_from_lists": {"labels": ["dog", "cat"]},
     "spellings": {"rename": "lowercase"},
     "json_duplicate_key": None,
+    "label_studio_csv": None,
+    "label_studio_json": None,
+    "roboflow_classes": None,
+    "cvat_xml": None,
+    "cvat_coco": None,
+    "lvis_federated": None,
+    "voc_own_classes": None,
 }
 # What the default does: labels as expected, or an error that shows this.
 READ_BY_DEFAULT = {"python_list_text", "true_false", "yes_no_na", "label_called_path", "label_called_negative"}
-READ_BY_DEFAULT |= {"unused_column"}
+READ_BY_DEFAULT |= {"unused_column", "label_studio_csv", "label_studio_json", "roboflow_classes", "cvat_xml"}
+READ_BY_DEFAULT |= {"cvat_coco", "lvis_federated", "voc_own_classes"}
 ERRORS = {
     "comma_list": r"'dog, cat' and 'dog, bird': they contain a comma.*data.separator=comma",
     "space_list": r"they share words|their words occur in other names, too.*data.separator=blank",
@@ -75,10 +86,14 @@ ERRORS = {
 
 @pytest.fixture(params=sorted(SETTINGS))
 def case(request, tmp_path):
+    return write_case(tmp_path, request.param)
+
+
+def write_case(tmp_path, name):
     assert CASES, (
         "The tests need the cases of label_cases.json. Set the environment variable HF_MLRPL_CASES to their folder."
     )
-    found = CASES[request.param]
+    found = CASES[name]
     for name, content in found["files"].items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content, encoding="utf-8")
@@ -86,8 +101,24 @@ def case(request, tmp_path):
     return found
 
 
+def load_path(path, **settings):
+    """What a path holds, by the first data set that recognises it."""
+    found, reasons = recognise(path)
+    assert found, reasons
+    return load_target(DATASETS[found[0]].target)(path, **settings)
+
+
 def load(case, tmp_path, **settings):
-    return load_table(tmp_path / next(iter(case["files"])), **settings)
+    file = tmp_path / next(iter(case["files"]))
+    if case["read"] == "the collection LVIS":
+        return load_path(tmp_path, **settings)
+    if case["read"] == "a table or container, by its path":
+        return load_path(file, **settings)
+    dataset = load_path(tmp_path, **settings)
+    if case["read"] != "the folder":
+        of_file = load_path(file, **settings)
+        assert np.array_equal(label_matrix(of_file), label_matrix(dataset))
+    return dataset
 
 
 def check(dataset, case):
@@ -102,12 +133,31 @@ def test_the_setting_that_is_named_gives_the_labels(case, tmp_path):
         check(load(case, tmp_path, **settings or {}), case)
 
 
+def test_every_case_is_here(case):
+    assert CASES.keys() == SETTINGS.keys()
+    assert READ_BY_DEFAULT.isdisjoint(ERRORS) and READ_BY_DEFAULT | ERRORS.keys() | {"choose_from_lists"} == set(CASES)
+
+
 def test_the_default_is_right_or_shows_the_way(case, tmp_path):
     if case["name"] in ERRORS:
         with pytest.raises(ValueError, match=ERRORS[case["name"]]):
             load(case, tmp_path)
     elif case["name"] in READ_BY_DEFAULT:
         check(load(case, tmp_path), case)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("label_studio_json", {"unlisted": "absent"}, {"Boat": [1, -1, 0], "Car": [1, -1, 0]}),
+        ("cvat_xml", {"unlisted": "absent"}, {"cat": [1, -1], "dog": [1, 1]}),
+        ("cvat_coco", {"unlisted": "unknown"}, {"cat": [1, 0], "dog": [0, 0]}),
+        ("voc_own_classes", {"difficult": "unknown"}, {"helmet": [1], "vest": [0]}),
+    ],
+)
+def test_other_settings_of_cases(tmp_path, name, settings, expected):
+    case = write_case(tmp_path, name)
+    check(load(case, tmp_path, **settings), case | {"expected": expected})
 
 
 def test_what_is_left_out_is_said(tmp_path, caplog):

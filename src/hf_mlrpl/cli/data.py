@@ -1,6 +1,7 @@
 """`hf-mlrpl data`: what is in a data set, as numbers and as a picture."""
 
 import argparse
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,11 +9,29 @@ if TYPE_CHECKING:
     import PIL.Image
     from datasets import Dataset
 
+    from ..recipe.data_part import Splits
+
 _EPILOG = """\
 examples:
   hf-mlrpl data                                           the data of the built-in example
-  hf-mlrpl data table path=photos/labels.csv              your own photos
+  hf-mlrpl data photos/labels.csv                         your own photos: a table, or what an annotation tool wrote
+  hf-mlrpl data cvat path=export unlisted=absent          the same, told which format it is
   hf-mlrpl data sst/coco2014_10 data.path=/data/coco      the data of a recipe
+  hf-mlrpl data photos/labels.csv --write clean.parquet   what was read, as one table of 1, 0 and nothing
+  hf-mlrpl data sst/coco2014_10 --write a_folder          the same with the photos and a card, ready for the Hub
+
+settings of own photos, where they say what can mean two things:
+  labels=[dog, cat]          which labels, in this order; or a file with one per line
+  unlisted=absent            what lists do not name is absent, not unknown
+  values=zero_absent         what cells mean: zero_absent (-1 is unknown), zero_unknown (-1 is absent), both_absent,
+                             minus_one_absent, empty_absent, or '{"1": present, "-1": unknown, empty: absent}'
+  separator=comma            between names in a cell: comma, semicolon, bar, blank, tab, newline, hash, or the text
+  label_columns=attr_*       columns with labels, or that list them; negative_column: those that list absent ones
+  ignore=[id, width]         columns that are no labels
+  image_column=file          the column with the photos; image_folder=photos and image_suffix=.jpg complete it
+  rename={Dog: dog}          new names, from a mapping or a file; rename=lowercase; rename=exact keeps all apart
+  missing=skip               leaves out photos that do not exist, and counts them
+`python -c "import hf_mlrpl; help(hf_mlrpl.load_table)"` says more; each format has such a function.
 """
 
 
@@ -24,10 +43,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", nargs="?", metavar="DATA", help="a data set, or a recipe (see `hf-mlrpl list`)")
+    parser.add_argument(
+        "source",
+        nargs="?",
+        metavar="DATA",
+        help="a file or folder, the name of a data set, or a recipe (see `hf-mlrpl list`)",
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as path=photos/labels.csv")
     parser.add_argument("--split", choices=("train", "test"), default="train", help="default: train")
     parser.add_argument("--picture", metavar="FILE", default="examples.png", help="default: examples.png")
+    parser.add_argument("--write", metavar="OUT", help="a .parquet file, or a new folder with photos and a card")
     parser.add_argument("--examples", type=int, default=12, metavar="N", help="images in the picture (default: 12)")
     parser.set_defaults(run=run)
 
@@ -44,6 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
         splits = Splits(data.load_split("test"))
     dataset = splits.train
     print(splits.summary)
+    if arguments.write:
+        _write(splits, Path(arguments.write), data.hidden)
+        print(f"\nwritten: {arguments.write}")
     if arguments.examples > 0:
         skip = data.config.on_bad_image == "skip"
         count = save_examples(dataset, Path(arguments.picture), arguments.examples, skip)
@@ -61,10 +89,45 @@ def _recipe(source: str | None, overrides: list[str]):
     if source in DATASETS:
         data = {"name": source, **parse_settings(overrides, "data")}
         return Recipe.from_dict({"method": "partial_bce", "data": data})
+    if source is not None and Path(source).exists() and Path(source).suffix not in (".yaml", ".yml"):
+        return _recipe(*_recognised(Path(source), overrides))
     if source is not None and not Path(source).suffix and "/" not in source:
         lookup(DATASETS, source, "data set")
     prefixed = [text if text.startswith("data.") else f"data.{text}" for text in overrides]
     return Recipe.load(source or DEFAULT_RECIPE, prefixed)
+
+
+def _write(splits: "Splits", out: Path, hidden: str) -> None:
+    """The images of all splits as a Parquet table or as a folder."""
+    from ..data.written import write_folder, write_table
+
+    named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    present = {name: images for name, images in named.items() if images is not None}
+    if out.suffix == ".parquet":
+        write_table(present, out)
+    elif out.suffix:
+        raise ValueError(f"`--write` must name a .parquet file or a new folder, got {out}.")
+    else:
+        write_folder(present, out, hidden)
+
+
+def _recognised(path: Path, overrides: list[str]) -> tuple[str, list[str]]:
+    """The name of the data set that `path` holds, and its settings; says what it is, and what else it may be."""
+    from ..registry import DATASETS, load, recognise
+
+    found, reasons = recognise(path)
+    if not found:
+        lines = [f"  {name}: {reason}" for name, reason in reasons.items()]
+        raise ValueError("\n".join([f"{path} is recognised as none of the data sets:", *lines]))
+    name = found[0]
+    key = next(iter(inspect.signature(load(DATASETS[name].target)).parameters))
+    print(f"{path} is read as `{name}`: {DATASETS[name].summary}")
+    if len(found) > 1:
+        print(
+            f"It may also be {', '.join(f'`{other}`' for other in found[1:])}: hf-mlrpl data {found[1]} {key}={path}"
+        )
+    print(f"In a recipe: data: {{name: {name}, {key}: {path}}}\n")
+    return name, [f"{key}={path}", *overrides]
 
 
 def save_examples(dataset: "Dataset", path: Path, count: int, skip: bool) -> int:

@@ -151,7 +151,8 @@ def split_photos(
     listed = list(photos)
     if not listed:
         raise ValueError(f"{source} has no photos.")
-    found = dict.fromkeys(tidy(n) for photo in listed for part in (photo.present, photo.absent) for n in part)
+    parts = (part for photo in listed for part in (photo.present, photo.absent, photo.unknown))
+    found = {tidy(name) for part in parts for name in part}
     column_of = {name: i for i, name in enumerate(sorted(found) if names is None else map(tidy, names))}
     splits: dict[str, list[Photo]] = {}
     for photo in listed:
@@ -174,12 +175,11 @@ def _row(photo: Photo, column_of: dict[str, int], source: str) -> np.ndarray:
     row = np.full(len(column_of), UNLISTED if photo.annotated else UNKNOWN, dtype=np.int8)
     for value, listed in ((UNKNOWN, photo.unknown), (NEGATIVE, photo.absent), (POSITIVE, photo.present)):
         for name in map(tidy, listed):
-            if name in column_of:
-                if value == POSITIVE and row[column_of[name]] == NEGATIVE:
-                    raise ValueError(f"{source}, photo {photo.file}: {name} is both present and absent. Keep one.")
-                row[column_of[name]] = value
-            elif value != UNKNOWN:
+            if name not in column_of:
                 raise ValueError(f"{source}, photo {photo.file}: {name!r} is none of its labels.")
+            if value == POSITIVE and row[column_of[name]] == NEGATIVE:
+                raise ValueError(f"{source}, photo {photo.file}: {name} is both present and absent. Keep one.")
+            row[column_of[name]] = value
     return row
 
 

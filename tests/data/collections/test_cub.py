@@ -65,8 +65,8 @@ LABELS = "CUB_200_2011/attributes/image_attribute_labels.txt"
         (LABELS, "1 1 1 3\n1 2 2 3\n", r"labels.txt, line 2: expected a photo from 1 to 3, .* got \[1, 2, 2\]"),
         (LABELS, "1 1 1 3\n4 2 1 3\n", r"labels.txt, line 2: .* got \[4, 2, 1\]"),
         (LABELS, "1 1 1 3\n1 0 1 3\n", r"labels.txt, line 2: .* got \[1, 0, 1\]"),
-        (LABELS, "1 1 1 3\n1 two 1 3\n", "three whole numbers in every line: line 2 is '1 two 1 3'"),
-        (LABELS, "1 1 1 3\n1 2\n", "three whole numbers in every line: line 2 is '1 2'"),
+        (LABELS, "1 1 1 3\n1 two 1 3\n", "3 whole numbers in every line: line 2 is '1 two 1 3'"),
+        (LABELS, "1 1 1 3\n1 2\n", "3 whole numbers in every line: line 2 is '1 2'"),
         (LABELS, "1 1 1 3\n1 2 1 3\n2 1 0 1\n", "lacks 3 labels; the first is attribute 2 of photo 2"),
         ("attributes.txt", "1 a\n3 b\n", "attributes.txt, line 2: expected `2 ...`, got '3 b'"),
         ("CUB_200_2011/train_test_split.txt", "1 0\n", "train_test_split.txt has 1 lines, but images.txt has 3"),
@@ -90,3 +90,12 @@ def test_missing_parts_are_named(folder):
     (folder / "attributes.txt").unlink()
     with pytest.raises(FileNotFoundError, match="attributes.txt does not exist"):
         load_cub(folder)
+
+
+def test_attributes_that_are_not_visible(folder):
+    file = folder / "CUB_200_2011" / "attributes" / "image_attribute_labels.txt"
+    file.write_text("1 1 0 1 2\n1 2 0 2 2\n2 1 0 1 2 0\n2 2 1 4 2\n3 1 1 1 2\n3 2 0 3 2\n")
+    assert label_matrix(load_cub(folder)).tolist() == [[-1, 1], [1, -1]]
+    assert label_matrix(load_cub(folder, not_visible="unknown")).tolist() == [[0, 1], [1, -1]]
+    with pytest.raises(ValueError, match="`not_visible` must be one of unknown, absent, got 'present'"):
+        load_cub(folder, not_visible="present")

@@ -94,3 +94,16 @@ def test_a_wrong_annotation_names_its_file(tmp_path, content, message):
     (folder / "Annotations" / "000005.xml").write_text(content)
     with pytest.raises(ValueError, match=message):
         load_voc(tmp_path)
+
+
+def test_difficult_objects_and_missing_photos(tmp_path, caplog):
+    write_devkit(tmp_path)
+    file = tmp_path / "VOC2007" / "Annotations" / "000007.xml"
+    file.write_text(file.read_text().replace("<difficult>1<", "<difficult>True<"))
+    assert (label_matrix(load_voc(tmp_path)) == 1).sum() == 3
+    dataset = load_voc(tmp_path, difficult="unknown")
+    unknown = {label_names(dataset)[column] for column in np.nonzero(label_matrix(dataset) == 0)[1]}
+    assert unknown == {"car", "person"} and label_matrix(dataset)[1, label_names(dataset).index("chair")] == 1
+    (tmp_path / "VOC2007" / "JPEGImages" / "000005.jpg").unlink()
+    assert load_voc(tmp_path, missing="skip")["image_id"][:] == ["000009", "000007"]
+    assert "1 of 3 photos" in caplog.text

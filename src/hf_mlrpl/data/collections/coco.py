@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..containers.coco_files import annotation_file, coco_rows, photo_folders, places, read_coco
 from ..rows import load_photos
-from .coco_files import annotation_file, coco_rows, photo_folders, places, read_coco
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..containers.coco_files import Id, annotation_file, coco_rows, photo_folders, read_coco
 from ..rows import load_photos
-from .coco_files import Id, annotation_file, coco_rows, photo_folders, read_coco
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...labels import NEGATIVE, POSITIVE
-from ..columns import check_split, make_dataset
-from ..files import find_photos, packaged_label_names, read_lines
+from ..columns import check_split
+from ..files import packaged_label_names, read_lines
+from ..rows import LabelRows, load_photos
 from ..tables.index_lists import labels_at, read_index_list
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def load_nus_wide(
     file, photo_names, labels, names = readers[subset](folder, split)
     if len(labels) != len(photo_names) or not len(labels):
         raise ValueError(f"{file} lists {len(photo_names)} photos, but there are labels of {len(labels)}.")
-    photos = find_photos(photo_names, [folder / name for name in PHOTO_FOLDERS], file, missing)
-    kept = [row for row, photo in enumerate(photos) if photo]
-    return make_dataset([photos[row] for row in kept], [photo_names[row] for row in kept], labels[kept], names)
+    folders = [folder / name for name in PHOTO_FOLDERS]
+    rows = LabelRows(source=str(file), names=names, labels=labels, files=photo_names, ids=photo_names, folders=folders)
+    return load_photos(rows, missing)
 
 
 def _read_official(folder: Path, split: str) -> tuple[Path, list[str], np.ndarray, list[str]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...labels import NEGATIVE, POSITIVE, UNKNOWN
-from ..columns import check_split, make_dataset
-from ..files import find_photos
+from ..columns import check_split
+from ..rows import LabelRows, load_photos
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,9 +63,15 @@ def load_openimages(
         matrix = matrix[:, measurable]
         names = [name for name, kept in zip(names, measurable, strict=True) if kept]
     folders = [folder / split, folder / "images" / split]
-    photos = find_photos([f"{image_id}.jpg" for image_id in image_ids], folders, file, missing)
-    rows = [row for row, known in enumerate((matrix != UNKNOWN).any(axis=1)) if known and photos[row]]
-    return make_dataset([photos[row] for row in rows], [image_ids[row] for row in rows], matrix[rows], names)
+    rows = LabelRows(
+        source=str(file),
+        names=names,
+        labels=matrix,
+        files=[f"{image_id}.jpg" for image_id in image_ids],
+        ids=image_ids,
+        folders=folders,
+    )
+    return load_photos(rows.select(np.flatnonzero((matrix != UNKNOWN).any(axis=1))), missing)
 
 
 def _find_file(folder: Path, name: str) -> Path:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..columns import check_split, make_dataset
-from ..files import find_photos, numbered_lines
+from ..columns import check_split
+from ..files import numbered_lines
 from ..names import read_label_names
+from ..rows import LabelRows, load_photos
 from ..tables.index_lists import check_indices, labels_at
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def load_vg200(
     split: str = "train",
     split_lists: str = "released",
     labels: Sequence[str] | str | Path | None = None,
+    missing: str = "error",
 ) -> "Dataset":
     """The photos of VG-200, in the order of the list; an image may show none of the 200 labels.
 
@@ -43,6 +45,7 @@ def load_vg200(
         split_lists: "released", the two lists. "paper": the papers state 98,249 and 10,000 images and publish no
             list; here 10,000 of all images of the JSON file, sorted by name and drawn with seed 0, are for testing.
         labels: the 200 label names, a list or a text file with one per line; by default "label 0" and so on.
+        missing: what to do about photos that do not exist: "error", or "skip" leaves them out and counts them.
     """
     check_split(split, ["train", "test"], "VG-200")
     if split_lists not in SPLIT_LISTS:
@@ -59,8 +62,9 @@ def load_vg200(
         file = folder / INDEX_FILE
         names = _drawn_names(sorted(index), split)
     folders = [folder / name for name in ("VG_100K", "VG_100K_2", "images", ".")]
-    photos = find_photos(names, folders, file)
-    return make_dataset(photos, names, labels_at([index[name] for name in names], NUM_LABELS), label_names)
+    matrix = labels_at([index[name] for name in names], NUM_LABELS)
+    rows = LabelRows(source=str(file), names=label_names, labels=matrix, files=names, ids=names, folders=folders)
+    return load_photos(rows, missing)
 
 
 def _read_index(file: Path) -> dict[str, list[int]]:

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
-import numpy as np
-
-from ...labels import NEGATIVE, POSITIVE
-from ..columns import check_split, make_dataset
-from ..files import find_photos, packaged_label_names, read_lines
+from ..columns import check_split
+from ..containers.voc_xml import read_image
+from ..files import packaged_label_names, read_lines
+from ..rows import Photo, load_photos, split_photos
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -17,7 +15,13 @@ if TYPE_CHECKING:
 FILE_SPLITS = {"2007": {"train": "trainval", "test": "test"}, "2012": {"train": "train", "test": "val"}}
 
 
-def load_voc(path: str | Path, split: str = "train", year: str | int = "2007") -> "Dataset":
+def load_voc(
+    path: str | Path,
+    split: str = "train",
+    year: str | int = "2007",
+    difficult: str = "absent",
+    missing: str = "error",
+) -> "Dataset":
     """The photos of a VOC split with one label per class, in alphabetical order.
 
     A label is present if at least one object of the class is not marked 'difficult', and absent otherwise: an image
@@ -32,6 +36,8 @@ def load_voc(path: str | Path, split: str = "train", year: str | int = "2007") -
     Args:
         path: the devkit folder, or its VOC2007 (VOC2012) folder.
         split: "train" is trainval of 2007 and train of 2012; "test" is test of 2007 and val of 2012.
+        difficult: what a label is that is shown by difficult objects only: "absent", "unknown" or "present".
+        missing: what to do about photos that do not exist: "error", or "skip" leaves them out and counts them.
     """
     year = str(year)
     if year not in FILE_SPLITS:
@@ -47,9 +53,9 @@ def load_voc(path: str | Path, split: str = "train", year: str | int = "2007") -
     if not image_ids:
         raise ValueError(f"{lists[split]} names no image.")
     names = packaged_label_names("voc")
-    labels = np.stack([_read_labels(folder / "Annotations" / f"{image_id}.xml", names) for image_id in image_ids])
-    photos = find_photos([f"{image_id}.jpg" for image_id in image_ids], [folder / "JPEGImages"], lists[split])
-    return make_dataset(photos, image_ids, labels, names)
+    photos = [_photo(folder / "Annotations" / f"{image_id}.xml", names, difficult) for image_id in image_ids]
+    rows = split_photos(photos, str(lists[split]), [folder / "JPEGImages"], names)["train"]
+    return load_photos(rows.resolved("absent"), missing)
 
 
 def _year_folder(path: Path, year: str) -> Path:
@@ -63,19 +69,10 @@ def _year_folder(path: Path, year: str) -> Path:
     )
 
 
-def _read_labels(file: Path, names: list[str]) -> np.ndarray:
-    """The labels of one image, `(num_labels,)`."""
-    try:
-        root = ElementTree.parse(file).getroot()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"The VOC annotation file {file} does not exist.") from error
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{file} is not valid XML: {error}.") from error
-    labels = np.full(len(names), NEGATIVE, dtype=np.int8)
-    for item in root.findall("object"):
-        name = (item.findtext("name") or "").strip()  # the direct child: parts of the object have names, too
+def _photo(file: Path, names: list[str], difficult: str) -> Photo:
+    image = read_image(file)
+    for name, _ in image.objects:
         if name not in names:
             raise ValueError(f"{file} has an object of the unknown class {name!r}. Classes: {', '.join(names)}.")
-        if (item.findtext("difficult") or "0").strip() != "1":
-            labels[names.index(name)] = POSITIVE
-    return labels
+    present, absent, unknown = image.listed(difficult)
+    return Photo(file=f"{file.stem}.jpg", image_id=file.stem, present=present, absent=absent, unknown=unknown)

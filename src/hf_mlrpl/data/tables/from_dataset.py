@@ -117,6 +117,18 @@ def load_from_dataset(
     return result
 
 
+def recognise(path: Path) -> str:
+    """Why `path` is no stored `datasets.Dataset`; an empty text, if it is one."""
+    if path.is_dir():
+        stored = any((path / name).is_file() for name in SAVED_DATASET) or any((path / "data").glob("*.parquet"))
+        return "" if stored else f"no {' or '.join(SAVED_DATASET)}, no data/*.parquet"
+    if path.suffix.lower() != ".parquet":
+        return "no folder and no .parquet file"
+    import pyarrow.parquet as pq
+
+    return "" if b"huggingface" in (pq.read_schema(path).metadata or {}) else "a table without types of `datasets`"
+
+
 def in_our_columns(dataset: Any, labels: Sequence[str] | None = None) -> "Dataset":
     """`dataset` itself, where it has the columns of this library, otherwise what `load_from_dataset` makes of it.
 
@@ -178,6 +190,8 @@ def _open_path(path: Path) -> "dict[str, Dataset]":
         found = datasets.Dataset.from_parquet(str(path))
     elif any((path / name).is_file() for name in SAVED_DATASET):
         found = datasets.load_from_disk(str(path))
+    elif any((path / "data").glob("*.parquet")):
+        found = datasets.load_dataset(str(path))
     else:
         found = datasets.load_dataset("imagefolder", data_dir=str(path))
     return found if isinstance(found, datasets.DatasetDict) else {str(found.split or "train"): found}

@@ -119,6 +119,13 @@ def load_table(
     return load_rows(read_tables(find_tables(path), settings, image_suffix), split, choices)
 
 
+def recognise(path: Path) -> str:
+    """Why `path` is no table; an empty text, if it is one."""
+    if path.is_file():
+        return "" if path.suffix.lower() in SUFFIXES else f"no {', '.join(SUFFIXES)} file"
+    return "" if _split_files(path) or _one_table(path, METADATA) else "no table train, test or metadata in the folder"
+
+
 def read_tables(tables: Mapping[str, Table], settings: TableSettings, image_suffix: str = "") -> dict[str, LabelRows]:
     """The rows of each split of tables that name the files of photos."""
     if not any(len(table) for table in tables.values()):

@@ -22,6 +22,7 @@ Id = int | str  # some programs write texts
 class Category(msgspec.Struct, gc=False):
     id: Id
     name: str
+    supercategory: str | None = None
 
 
 class Image(msgspec.Struct, gc=False):
