@@ -20,6 +20,7 @@ SMALL_TOWERS = TINY_RESNET | {"text_sizes": TINY_TEXT | {"context_length": 32}}
 @pytest.mark.parametrize("part", [part for part in benchmark.PARTS if part != "map"])
 def test_every_part_runs_on_both_sides(part, monkeypatch):
     monkeypatch.setattr(benchmark_parts, "towers", lambda args: SMALL_TOWERS)
+    monkeypatch.setattr(benchmark_parts, "NUM_PHOTOS", 1)
     sides = benchmark.PARTS[part][1](SMALL)
     times = benchmark.median_milliseconds(sides, repeats=1, device="cpu")
     assert {"plain", "ours"} <= times.keys() and all(time > 0 for time in times.values())

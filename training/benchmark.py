@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from benchmark_parts import KNOWN, PARTS, Sides
+from benchmark_parts import KNOWN, NUM_PHOTOS, PARTS, Sides
 
 MIB = 2**20
 
@@ -114,7 +114,7 @@ def main() -> None:
     print(f"{args.labels} labels, {args.image_size} px, batch of {args.batch_size}, {KNOWN:.0%} of the labels known\n")
     print("| Part | plain ms | ours ms | faster | plain MiB | ours MiB | smaller |")
     print("|---|--:|--:|--:|--:|--:|--:|")
-    overheads = []
+    notes = []
     for part in args.parts:
         title, make = PARTS[part]
         sides = make(args)
@@ -125,9 +125,12 @@ def main() -> None:
         numbers += [f"{memory['plain']:.0f}", f"{memory['ours']:.0f}", f"{smaller:.2f}x"]
         print("| " + " | ".join([title, *numbers]) + " |", flush=True)
         if "backbone" in times:
-            overheads.append(f"{title}: {times['ours'] / times['backbone']:.3f} times the bare backbone")
+            notes.append(f"{title}: {times['ours'] / times['backbone']:.3f} times the bare backbone")
+        if part.startswith("input_pipeline"):
+            rates = (f"{side} {1000 * NUM_PHOTOS / time:.0f}" for side, time in times.items())
+            notes.append(f"{title}: images per second of a core: {', '.join(rates)}")
         del sides
-    print("\n" + "\n".join(overheads))
+    print("\n" + "\n".join(notes))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The parts that benchmark.py compares: each function makes the same computation in two ways, plain and ours."""
 
 import argparse
+import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from hf_mlrpl.clip.configuration_clip import ClipPromptConfig
+from hf_mlrpl.data.images.photos import image_of, open_pixels
+from hf_mlrpl.data.images.views import crop_flip_view
 from hf_mlrpl.losses import similarity_loss
 from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
 from hf_mlrpl.methods.dualcoop.objective_dualcoop import DualCoOpObjective, DualCoOpObjectiveConfig
@@ -39,6 +42,7 @@ NUM_REMEMBERED = 1000  # images whose labels and neighbours Soft Exposure rememb
 LATE = Progress(step=0, max_steps=1, epoch=13.0)  # all losses and both rules are on
 THRESHOLD = 0.75  # in that epoch
 NUM_PROTOTYPES = 10
+NUM_PHOTOS = 4  # of the input pipeline
 
 Sides = dict[str, Callable[[], object]]
 
@@ -319,7 +323,36 @@ def _prompt_model(model_class: Any, args: argparse.Namespace, **settings: Any) -
     return model.to(args.device)
 
 
+def input_pipeline(args: argparse.Namespace, width: int, height: int, draft: bool = False) -> Sides:
+    """What a worker does for a training image of SST: from the bytes of a JPEG file to what it hands to the model."""
+    contents = [_photo(width, height) for _ in range(NUM_PHOTOS)]
+    view = crop_flip_view((args.image_size, args.image_size))
+    settings = SstConfig(num_labels=args.labels)
+    mean, std, enough = list(settings.image_mean), list(settings.image_std), view.least_side if draft else None
+    return {
+        "plain": lambda: [plain.to_tensor(plain.crop_flip(each, args.image_size), mean, std) for each in contents],
+        "ours": lambda: [view(open_pixels(each, draft=enough)) for each in contents],
+    }
+
+
+def _photo(width: int, height: int) -> bytes:
+    """A JPEG file of clouds: like a photo, it has more of what is coarse than of what is fine."""
+    clouds = torch.zeros(1, 3, height, width)
+    for scale in (4, 16, 64, 256):
+        noise = torch.randn(1, 3, max(2, height // scale), max(2, width // scale))
+        clouds += 8 * scale**0.4 * torch.nn.functional.interpolate(noise, (height, width), mode="bicubic")
+    content = io.BytesIO()
+    image_of((clouds[0] + 128).clamp(0, 255).to(torch.uint8)).save(content, "JPEG", quality=90)
+    return content.getvalue()
+
+
 PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], Sides]]] = {
+    "input_pipeline": ("crop_flip, 640 px JPEG", partial(input_pipeline, width=640, height=480)),
+    "input_pipeline_large": ("crop_flip, 12 MP JPEG", partial(input_pipeline, width=4000, height=3000)),
+    "input_pipeline_draft": (
+        "crop_flip, 12 MP JPEG, `data.draft`",
+        partial(input_pipeline, width=4000, height=3000, draft=True),
+    ),
     "decoupling": ("semantic decoupling", decoupling),
     "pair_head": ("co-occurrence head", pair_head),
     "graph_network": ("graph network", graph_network),

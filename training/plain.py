@@ -5,13 +5,16 @@ tensors of the formulas in memory, one linear layer after the other, and lists. 
 it on random problems, and `training/benchmark.py` measures how much faster the fast code is.
 """
 
+import io
 import math
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from sklearn.cluster import KMeans
 from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
 
 from hf_mlrpl.models.parts.gated_gnn import GatedGnn
 from hf_mlrpl.models.parts.semantic_decoupling import SemanticDecoupling
@@ -253,6 +256,21 @@ def blend_prototypes(
     chosen = F.one_hot(columns, labels.shape[1]).bool() & (labels == 0)  # not in the published code, by error
     others = prototypes[:, index].unsqueeze(0).repeat(len(labels), 1, 1)  # (B, C, D)
     return blend(representations, others, labels, chosen, beta)
+
+
+def crop_flip(content: bytes, size: int) -> Image.Image:
+    """A random part of a JPEG photo, mirrored half of the time, by PIL (SST, SARB)."""
+    bicubic = InterpolationMode.BICUBIC
+    whole, *parts = (round(size * crop / 448) for crop in (512, 448, 384, 320, 256))
+    crops = v2.RandomChoice([v2.RandomCrop(crop) for crop in (whole, *parts)])
+    resize, mirror = v2.Resize((size, size), bicubic), v2.RandomHorizontalFlip()
+    photo = Image.open(io.BytesIO(content)).convert("RGB")
+    return v2.Compose([v2.Resize((whole, whole), bicubic), crops, resize, mirror])(photo)
+
+
+def to_tensor(image: Image.Image, mean: list[float], std: list[float]) -> Tensor:
+    """The normalised pixels of an image."""
+    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])(image)
 
 
 class PlainSsgrl:
