@@ -141,6 +141,21 @@ def test_an_objective_sees_all_images_before_each_epoch(workers, tmp_path):
     assert states[0] == states[1]
 
 
+def test_workers_that_live_through_epochs_change_nothing(tmp_path):
+    """Neither the random views of later epochs nor the random numbers that an objective draws."""
+    states = []
+    for workers in (0, 2):
+        settings = {"num_train_epochs": 3, "dataloader_num_workers": workers, **QUIET}
+        trainer = make_trainer(tiny_recipe("partial_bce", training=settings), tmp_path)
+        objective = NotLooking(None, trainer.model.config)
+        trainer = MultiLabelTrainer(trainer.model, trainer.args, objective, train_dataset=trainer.train_dataset)
+        assert trainer.get_train_dataloader().persistent_workers == (workers > 0)
+        torch.manual_seed(0)
+        trainer.train()
+        states.append(weights(trainer))
+    assert states[0] == states[1]
+
+
 # ---- evaluation and the choice of the best model ----
 
 
