@@ -11,7 +11,8 @@ from transformers import TrainerCallback
 from hf_mlrpl.labels import POSITIVE
 from hf_mlrpl.losses import partial_bce
 from hf_mlrpl.objective import Objective, ObjectiveOutput
-from hf_mlrpl.trainer.trainer import MultiLabelTrainer, evaluation_loss
+from hf_mlrpl.trainer.evaluation import evaluation_loss
+from hf_mlrpl.trainer.trainer import MultiLabelTrainer
 
 BLOCKS = import_module("hf_mlrpl.metrics.average_precision")  # the function has the name of its module
 QUIET = {"eval_strategy": "no", "save_strategy": "no"}

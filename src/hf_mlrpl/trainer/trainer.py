@@ -1,7 +1,7 @@
 """One `Trainer` for all methods."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, TrainerCallback
+from transformers import TrainerCallback
 from transformers.utils import logging
 
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.training_images import TrainingImages
 from ..distributed import share_buffers
-from ..losses import known_bce
-from ..metrics.average_precision import average_precision, blocks_of_rows
+from ..metrics.average_precision import average_precision
 from ..metrics.f1 import choose_thresholds
 from ..metrics.multi_label import multi_label_metrics, scores_of
 from ..models.configuration_utils import MultiLabelConfig
@@ -28,6 +27,7 @@ from ..objective import OBJECTIVE_NAME, Objective, check_views
 from ..schedules import Progress
 from .checkpoints import SaveLast, check_resumable, latest_checkpoint, remove_half_written_checkpoints
 from .ema import WeightEma
+from .evaluation import compute_metrics, evaluation_loss, logits_and_labels
 from .images import DEFAULT_VIEW, check_labels_of_images, prepare_images
 from .inputs import checked_arguments, make_objective, selecting_part
 from .logs import RunningMeans, use_concise_logs
@@ -231,7 +231,7 @@ class MultiLabelTrainer(PushingTrainer):
             share_buffers(self.model)
             output = super().evaluation_loop(*args, **kwargs)
         if output.metrics is not None and output.predictions is not None and output.label_ids is not None:
-            loss = evaluation_loss(*_logits_and_labels(output))
+            loss = evaluation_loss(*logits_and_labels(output))
             output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = loss
         return output
 
@@ -245,7 +245,7 @@ class MultiLabelTrainer(PushingTrainer):
             split: goes in front of the names of the metrics.
         """
         output = self.predict(dataset, metric_key_prefix=split)
-        per_label = 100 * average_precision(*_logits_and_labels(output))
+        per_label = 100 * average_precision(*logits_and_labels(output))
         return output.metrics or {}, [None if np.isnan(value) else value for value in per_label.tolist()]
 
     def choose_thresholds(self, dataset: Any = None) -> list[float]:
@@ -260,7 +260,7 @@ class MultiLabelTrainer(PushingTrainer):
         images: Any = self.eval_dataset if dataset is None else dataset
         if isinstance(images, dict):
             images = images[selecting_part(images, "choose_thresholds")]
-        logits, labels = _logits_and_labels(self.predict(images, metric_key_prefix="validation"))
+        logits, labels = logits_and_labels(self.predict(images, metric_key_prefix="validation"))
         thresholds = choose_thresholds(scores_of(logits), labels).tolist()
         self.model.config.thresholds = thresholds
         self.log({"validation_mean_f1": multi_label_metrics(logits, labels, thresholds=thresholds)["mean_f1"]})
@@ -363,26 +363,3 @@ class _EpochAndEma(TrainerCallback):
     def on_optimizer_step(self, args, state, control, **kwargs):
         if self.trainer.ema:
             self.trainer.ema.update(self.trainer.model)
-
-
-def compute_metrics(
-    prediction: EvalPrediction, thresholds: float | Sequence[float] = 0.5, *, names: list[str] | None = None
-) -> dict[str, float]:
-    """All metrics of `hf_mlrpl.metrics`, in percent, over the known labels; see `multi_label_metrics`."""
-    return multi_label_metrics(*_logits_and_labels(prediction), thresholds=thresholds, names=names)
-
-
-def evaluation_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean partial BCE over the known entries of all images, in float64, a block of images at a time."""
-    total = num_known = 0.0
-    for rows in blocks_of_rows(logits):
-        losses, known = known_bce(torch.from_numpy(logits[rows]).double(), torch.from_numpy(labels[rows]))
-        total += losses.sum().item()
-        num_known += known.sum().item()
-    return total / max(num_known, 1)
-
-
-def _logits_and_labels(output: Any) -> tuple[np.ndarray, np.ndarray]:
-    logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
-    labels = output.label_ids[0] if isinstance(output.label_ids, tuple) else output.label_ids
-    return np.asarray(logits), np.asarray(labels)
