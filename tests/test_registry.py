@@ -9,7 +9,7 @@ import pytest
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.data.columns import label_matrix
 from hf_mlrpl.hub.converter import Converter
-from hf_mlrpl.hub.shipped import page_of, recipe_files
+from hf_mlrpl.hub.shipped import facts_of_page, page_of, recipe_files
 from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.registry import DATASETS, METHODS, REGISTRIES, VIEWS, Entry, MethodSpec, load, register
 
@@ -87,6 +87,7 @@ def test_its_page_is_found_beside_its_modules(tmp_path, monkeypatch):
     register("methods", "without", MethodSpec("paged_package:Mine", "has no page"))
     register("methods", "of_a_session", MethodSpec("__main__:Mine", "has no folder"))
     assert (page_of("mine"), page_of("without"), page_of("of_a_session")) == (page, None, None)
+    assert [facts_of_page(name)["method"] for name in ("mine", "without")] == ["Mine", "without"]
     assert "sst/digit_scenes_10" in recipe_files()
 
 

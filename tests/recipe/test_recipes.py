@@ -332,6 +332,17 @@ def test_pretrained_weights_come_from_a_file(tmp_path):
     assert all(value.equal(actual[name]) for name, value in source.state_dict().items())
 
 
+@pytest.mark.parametrize("method", ["ssgrl", "ip_mixup", "fm_mixup"])
+def test_an_objective_that_only_classifies_trains_any_network(method):
+    recipe = Recipe.from_dict(tiny_content(method) | {"model": MODELS["asl"] | {"name": "asl"}})
+    model = build_model(recipe, ["a", "b"], np.eye(2, dtype=np.int8))
+    objective = recipe.objective.build(model.config)
+    output = model(torch.randn(2, 3, 32, 32), torch.tensor([[1, 0], [-1, 1]]), objective, Progress(0, 1, 0.0))
+    output.loss.backward()
+    assert type(model).__name__ == "BaselineForMultiLabelClassification"
+    assert all(p.grad is not None for p in model.parameters())
+
+
 def test_a_loss_trains_the_network_of_another_method():
     recipe = tiny_recipe("asl", model=MODELS["ssgrl"] | {"name": "ssgrl"})
     model = build_model(recipe, ["a", "b"], np.array([[1, -1], [1, 1]], dtype=np.int8))

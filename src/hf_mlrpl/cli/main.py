@@ -64,9 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments([argument for argument in argv if argument != TRACEBACK])
     if TRACEBACK in argv or os.environ.get("HF_MLRPL_TRACEBACK"):
         return arguments.run(arguments) or 0
-    data_logger = logging.getLogger("hf_mlrpl.data")
-    level = data_logger.level
-    data_logger.setLevel(logging.ERROR)  # commands print the warnings of a data set with its summary
+    label_logger = logging.getLogger("hf_mlrpl.data.rows.labels")
+    level = label_logger.level
+    label_logger.setLevel(logging.ERROR)  # commands print these warnings with the summary of the labels
     try:
         return arguments.run(arguments) or 0
     except KeyboardInterrupt:
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 1
     finally:
-        data_logger.setLevel(level)
+        label_logger.setLevel(level)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 logger = logging.getLogger(__name__)
+label_logger = logging.getLogger(f"{__name__}.labels")  # off in commands, which print the same with their summary
 
 UNLISTED_RULES = {"unknown": UNKNOWN, "absent": NEGATIVE}
 
@@ -279,9 +280,11 @@ def _say_likely_mistakes(rows: LabelRows, counts: Sequence[int]) -> None:
 
 def warn_about_labels(labels: np.ndarray, names: Sequence[str], where: str) -> None:
     """Log what is very likely a mistake in `labels`, `(num_images, num_labels)`."""
+    if not label_logger.isEnabledFor(logging.WARNING):
+        return
     summary = summarize_labels(labels, list(names))
     if summary.unlabelled_images == len(labels):
-        logger.warning("%s: all labels of all %d images are unknown, there is nothing to learn.", where, len(labels))
+        label_logger.warning("%s: all labels of all %d images are unknown, nothing can be learned", where, len(labels))
         return
     for message in summary.warnings:
-        logger.warning("%s: %s", where, message)
+        label_logger.warning("%s: %s", where, message)

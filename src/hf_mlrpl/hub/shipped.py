@@ -33,7 +33,7 @@ def facts_of_page(method: str) -> dict[str, Any]:
     citation = re.search(r"### Citation\n+```bibtex\n(.*?)\n```", text, re.DOTALL)
     return {
         "method": title.removeprefix("## "),
-        "summary": paragraphs[0],
+        "summary": paragraphs[0] if paragraphs else "",
         "paper": paper,
         "citation": "" if citation is None else citation[1],
     }
