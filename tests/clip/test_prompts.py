@@ -108,13 +108,26 @@ def test_many_labels_go_in_turns(text_encoder, per_label, monkeypatch):
     cotangent = torch.randn(9, 8)
     runs, lengths = [], []
     text_encoder.register_forward_pre_hook(lambda module, inputs: lengths.append(len(inputs[0])))
-    for labels_per_pass in (9, 4):
-        monkeypatch.setattr(prompts, "LABELS_PER_PASS", labels_per_pass)
+    for prompts_per_pass in (9, 4):
+        monkeypatch.setattr(prompts, "PROMPTS_PER_PASS", prompts_per_pass)
         features = learner(text_encoder)
         gradient = torch.autograd.grad((features * cotangent).sum(), learner.context)[0]
         runs.append((features, gradient))
     torch.testing.assert_close(runs[0], runs[1])
     assert lengths[:4] == [9, 4, 4, 1] and sorted(lengths[4:]) == [1, 4, 4], "forward, and again backwards"
+
+
+def test_both_prompts_of_a_label_go_through_the_text_tower_at_once(text_encoder, monkeypatch):
+    learners = [make_learner(names=[*"abcdefg"]) for _ in range(2)]
+    lengths = []
+    text_encoder.register_forward_pre_hook(lambda module, inputs: lengths.append(len(inputs[0])))
+    for prompts_per_pass, expected in ((14, [14]), (6, [6, 6, 2])):
+        monkeypatch.setattr(prompts, "PROMPTS_PER_PASS", prompts_per_pass)
+        lengths.clear()
+        features = prompts.features_of_prompts(text_encoder, *learners)
+        assert lengths == expected
+        separate = torch.cat([learner(text_encoder) for learner in learners])
+        torch.testing.assert_close(features, separate)
 
 
 def test_without_labels_there_are_no_prompts(text_encoder):

@@ -8,6 +8,7 @@ from tiny_clip import TINY_RESNET, TINY_VIT
 from torch import Tensor
 from torch.nn import functional as F
 
+from hf_mlrpl.methods.dualcoop import modeling_dualcoop
 from hf_mlrpl.methods.dualcoop.configuration_dualcoop import DualCoOpConfig
 from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
 
@@ -22,13 +23,11 @@ MODELS = [case for case in sub_cases("dualcoop_full") if case not in SUBSETS]
 
 @pytest.mark.golden
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_head_matches_published_code(dtype):
+def test_head_matches_published_code(dtype, monkeypatch):
     tensors = golden("dualcoop_head").case()
     features, text = leaf(tensors["in.image_features"], dtype), leaf(tensors["in.text_features"], dtype)
     model = DualCoOpForMultiLabelClassification(DualCoOpConfig(num_labels=len(text) // 2, **TINY)).to(dtype).train()
-    negative, positive = text.chunk(2)
-    model.negative_prompts.forward = lambda text_encoder: negative
-    model.positive_prompts.forward = lambda text_encoder: positive
+    monkeypatch.setattr(modeling_dualcoop, "features_of_prompts", lambda *_: text)
     representations, weights = model.attend(features.transpose(1, 2))
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]))
     outputs = {

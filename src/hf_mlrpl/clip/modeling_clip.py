@@ -24,7 +24,7 @@ from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..models.parts.backbone import PartlyFrozen
 from .configuration_clip import PUBLISHED, ClipConfig, ClipPromptConfig
 from .image_encoder import ClipImageEncoder
-from .prompts import LABELS_PER_PASS, PromptLearner, spoken, tokenize_labels
+from .prompts import PROMPTS_PER_PASS, PromptLearner, spoken, tokenize_labels
 from .sources import ClipSource, read_clip
 from .text_encoder import ClipTextEncoder
 from .tokenizer import BYTE_TOKENS, TOKENIZER_NAME, byte_tokenizer, parse_tokenizer
@@ -104,7 +104,7 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
                 f"The text {max(texts, key=len)!r} is too long: the text encoder reads "
                 f"{self.text_encoder.context_length} tokens, got {tokens.shape[1]}."
             )
-        return torch.cat([self.text_features(some) for some in tokens.split(LABELS_PER_PASS)])
+        return torch.cat([self.text_features(some) for some in tokens.split(PROMPTS_PER_PASS)])
 
     # ---- weights ----
 

@@ -14,7 +14,7 @@ from transformers import initialization as init
 from .configuration_clip import ClipPromptConfig
 from .text_encoder import ClipTextEncoder
 
-LABELS_PER_PASS = 512  # about 10 MB of activations for each label of a prompt of 12 tokens, with gradients
+PROMPTS_PER_PASS = 512  # about 10 MB of activations for each prompt of 12 tokens, with gradients
 
 
 def tokenize_labels(
@@ -158,22 +158,31 @@ class PromptLearner(nn.Module):
         return torch.cat([embedded[:, :1], context, embedded[:, behind:]], dim=1)
 
     def forward(self, text_encoder: ClipTextEncoder) -> Tensor:
-        """The text features of all labels, `(num_labels, embed_dim)`, not normalised.
-
-        More than `LABELS_PER_PASS` labels go in turns, whose activations the backward pass computes again.
-        """
-
-        def encode(start: int) -> Tensor:
-            rows = slice(start, start + LABELS_PER_PASS)
-            return text_encoder(self.embeddings(text_encoder, rows), self.end_positions[rows])
-
-        starts = range(0, len(self.token_ids), LABELS_PER_PASS)
-        if len(starts) == 1:
-            return encode(0)
-        # No layer of the text encoder is random.
-        turns = [checkpoint(encode, start, use_reentrant=False, preserve_rng_state=False) for start in starts]
-        return torch.cat(turns)
+        """The text features of all labels, `(num_labels, embed_dim)`, not normalised."""
+        return features_of_prompts(text_encoder, self)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._length = None
+
+
+def features_of_prompts(text_encoder: ClipTextEncoder, *learners: PromptLearner) -> Tensor:
+    """The text features of the prompts of `learners`, whose labels are the same, one learner after the other,
+    `(num_learners * num_labels, embed_dim)`, not normalised.
+
+    More than `PROMPTS_PER_PASS` go in turns, whose activations the backward pass computes again.
+    """
+    step = PROMPTS_PER_PASS // len(learners)
+
+    def encode(start: int) -> Tensor:
+        rows = slice(start, start + step)
+        embeddings = torch.cat([learner.embeddings(text_encoder, rows) for learner in learners])
+        ends = torch.cat([learner.end_positions[rows] for learner in learners])
+        return text_encoder(embeddings, ends).unflatten(0, (len(learners), -1))
+
+    starts = range(0, len(learners[0].token_ids), step)
+    if len(starts) == 1:
+        return encode(0).flatten(0, 1)
+    # No layer of the text encoder is random.
+    turns = [checkpoint(encode, start, use_reentrant=False, preserve_rng_state=False) for start in starts]
+    return torch.cat(turns, dim=1).flatten(0, 1)

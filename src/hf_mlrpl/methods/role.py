@@ -134,7 +134,7 @@ class RoleObjective(Objective):
             [self.second_moment],
             [],
             [self.step],
-            capturable=self.step.is_cuda,  # else it would read the step back from the device
+            fused=True,  # one pass over the table; and the step stays on its device
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...clip.modeling_clip import ClipPromptModel
-from ...clip.prompts import PromptLearner
+from ...clip.prompts import PromptLearner, features_of_prompts
 from ...losses import at_least_float32
 from .configuration_dualcoop import DualCoOpConfig
 
@@ -67,6 +67,5 @@ class DualCoOpForMultiLabelClassification(ClipPromptModel):
 
     def compute_label_vectors(self) -> Tensor:
         """Unit vectors of the negative prompts, then of the positive ones, `(2 * num_labels, embed_dim)`."""
-        learners = (self.negative_prompts, self.positive_prompts)
-        vectors = torch.cat([learner(self.text_encoder) for learner in learners])
+        vectors = features_of_prompts(self.text_encoder, self.negative_prompts, self.positive_prompts)
         return F.normalize(at_least_float32(vectors), dim=-1)
