@@ -146,3 +146,14 @@ def test_weights_of_other_sizes_are_an_error(tmp_path):
         BaselineForMultiLabelClassification.from_pretrained(tmp_path, config=config)
     model = BaselineForMultiLabelClassification.from_pretrained(tmp_path, config=config, ignore_mismatched_sizes=True)
     assert model.classifier.bias.shape == (1,)
+
+
+def test_labels_of_0_and_1_are_warned_of_once(caplog):
+    pixel_values = torch.zeros(2, 3, 32, 32)
+    model = tiny_model("partial_bce").eval()
+    model(pixel_values, labels=torch.tensor([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]))
+    model(pixel_values, labels=torch.tensor([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]))
+    assert caplog.text.count("holds 0 and 1, but no -1") == 1
+    caplog.clear()
+    tiny_model("partial_bce").eval()(pixel_values, labels=torch.tensor([[1, -1, 0, 0, 0], [0, 1, 0, 0, 0]]))
+    assert "no -1" not in caplog.text

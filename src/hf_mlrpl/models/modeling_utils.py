@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, logging
 
 from ..data.columns import label_names
 from ..data.images.torch_dataset import PartialLabelImages
@@ -18,6 +18,7 @@ from ..data.images.views import normalized
 from ..data.tables.from_dataset import in_our_columns
 from ..distributed import state_digest
 from ..hub.publish import Destination, publish
+from ..labels import NEGATIVE, POSITIVE, UNKNOWN
 from ..losses import at_least_float32, partial_bce
 from ..objective import Objective, ObjectiveOutput
 from ..schedules import Progress
@@ -25,6 +26,8 @@ from .configuration_utils import MultiLabelConfig
 from .image_processing import evaluation_view, processor_for
 from .parts.backbone import Backbone, PartlyFrozen
 from .warm_start import WarmStart, find_tagger, start_from
+
+logger = logging.get_logger(__name__)
 
 _PUSH_OPTIONS = ("repo_id", "private", "token", "revision", "commit_message")  # of `save_pretrained(push_to_hub=True)`
 
@@ -69,6 +72,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     prior_buffers: tuple[str, ...] = ()
     warm_start: WarmStart | None = None
     _missing_priors: set[str]
+    _zeros_are_checked = False
 
     config: MultiLabelConfig
     backbone: PartlyFrozen  # for `encode` and for subclasses only
@@ -228,6 +232,8 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             return objective(self, {"pixel_values": pixel_values, "labels": labels, **views}, progress)
         representations, attention_maps = self.represent(self.encode(pixel_values))
         logits = at_least_float32(self.classify(representations))
+        if labels is not None:
+            self._warn_of_zeros(labels)
         output = MultiLabelOutput(
             loss=None if labels is None else partial_bce(logits, labels),
             logits=logits,
@@ -235,6 +241,17 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             attention_maps=attention_maps if output_attention_maps else None,
         )
         return output.to_tuple() if return_dict is False else output
+
+    def _warn_of_zeros(self, labels: Tensor) -> None:
+        """Warn of labels in {0, 1}, where zeros are most likely meant as absent; the first batch tells."""
+        if self._zeros_are_checked:
+            return
+        self._zeros_are_checked = True  # later batches need not wait for the device
+        if bool((labels == UNKNOWN).any() & (labels == POSITIVE).any() & ~(labels == NEGATIVE).any()):
+            logger.warning(
+                "`labels` holds 0 and 1, but no -1: 0 is unknown here and gives no loss. If it means absent, turn it "
+                "into -1."
+            )
 
     def post_init(self) -> None:
         super().post_init()

@@ -234,3 +234,12 @@ def test_the_columns_of_this_library_may_be_renamed(caplog):
     assert "this column is not used: `night`" in caplog.text
     with pytest.raises(ValueError, match="`values` says nothing here"):
         load_from_dataset(source, values="zero_absent")
+
+
+def test_texts_in_lists_are_labels_and_numbers_are_not(caplog):
+    source = dataset_with(stuff=[["bird"], ["bird", "dog"], []], box=[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    check(load_from_dataset(source), ["bird", "dog"], [[1, 0], [1, 1], [0, 0]])
+    assert "not used: `box`" in caplog.text
+    caplog.clear()
+    load_from_dataset(dataset_with(split=["a", "b", "c"], dog=[1, 0, 1]))
+    assert "not used: `split`" in caplog.text

@@ -82,6 +82,7 @@ def load_from_dataset(
     choices = Choices(labels=labels, rename=rename, unlisted=unlisted)
     if POSITIVES in chosen.column_names and LABELS in chosen.column_names and label_columns is None:
         told = {"values": values, "separator": separator, "negative_column": negative_column}
+        told |= {"unlisted": None if unlisted == "unknown" else unlisted}
         for name in (name for name, value in told.items() if value is not None):
             raise ValueError(
                 f"`{name}` says nothing here: {source} has the columns of this library, labels are known."
@@ -110,6 +111,7 @@ def load_from_dataset(
             f"{as_setting('label_columns', name)}."
         )
     found = read_labels([table], settings, needs_image=False, declared=declared)
+    say_unused(source, [found.roles.split] if found.roles.split else [])
     rows = _rows(source, found.names, found.labels[0], table.place, found.sort_names)
     rows = settle_names({split: rows}, split, choices)
     result = set_labels(_with_image_and_id(flat, image, found.roles.image_id, source), rows.labels, rows.names)

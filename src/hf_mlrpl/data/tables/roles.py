@@ -198,7 +198,8 @@ class _Finder:
 
     def _has_real_lists(self, name: str) -> bool:
         values = [value for value in self.values[name] if not is_empty(value)]
-        return bool(values) and all(isinstance(value, (list, tuple)) for value in values)
+        lists = bool(values) and all(isinstance(value, (list, tuple)) for value in values)
+        return lists and all(isinstance(item, str) for value in values for item in value)
 
     def _check_lonely(self, free: list[str]) -> None:
         """Refuse a column `labels` with 0 and 1 that could be a label or list the names 0 and 1."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from ..files import read_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 DELIMITERS = ",;\t"
@@ -172,7 +175,9 @@ def _code_lines(file: Path, header: list[str], lines: Iterator[list[str]]) -> Ta
             coded.append(of_block.astype(np.int8) if len(coder) <= 128 else of_block)
     columns = {}
     for name, coder, coded in zip(header, coders, codes, strict=True):
-        if name:  # a column without a name is an index that a program has written along; it can be no label
+        if not name:
+            logger.warning("%s: a column without a name, as programs write an index, is not used.", file)
+        else:
             values = [value.strip() for value in coder]
             columns[name] = Column(values, np.concatenate(coded) if coded else np.zeros(0, np.int8))
         coded.clear()
