@@ -20,8 +20,9 @@ from hf_mlrpl.data.images.torch_dataset import PartialLabelImages
 from hf_mlrpl.data.images.training_images import TrainingImages
 from hf_mlrpl.data.images.views import normalized, plain_view
 from hf_mlrpl.distributed import state_digest
+from hf_mlrpl.losses import partial_bce
 from hf_mlrpl.models.modeling_utils import MultiLabelPreTrainedModel
-from hf_mlrpl.objective import Objective, ObjectiveOutput
+from hf_mlrpl.objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.registry import METHODS
 from hf_mlrpl.schedules import Progress
@@ -206,6 +207,17 @@ class PatchMeans(torch.nn.Module):
     def represent(self, features: torch.Tensor) -> tuple[torch.Tensor, None]:
         means = torch.nn.functional.adaptive_avg_pool2d(features, 2).flatten(1)  # (B, 12)
         return means.unsqueeze(1) * torch.arange(1.0, 6.0, device=means.device).view(5, 1), None
+
+
+class Taught(Objective):
+    """Scores of the averaged model are targets, beside the known labels."""
+
+    def forward(self, model, batch, progress):
+        logits = logits_of(model, batch["pixel_values"])
+        targets = logits_of(self.teacher(), batch["pixel_values"]).sigmoid()
+        self.seen = (batch["pixel_values"], targets)
+        known, taught = partial_bce(logits, batch["labels"]), (logits.sigmoid() - targets).square().mean()
+        return sum_of_terms({"known": known, "taught": 10 * taught}, logits=logits)
 
 
 def weights(trainer: MultiLabelTrainer) -> str:

@@ -7,7 +7,17 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from tiny import GivenLogits, PatchMeans, make_trainer, memory, tiny_images, tiny_recipe, weights, without_clock
+from tiny import (
+    GivenLogits,
+    PatchMeans,
+    Taught,
+    make_trainer,
+    memory,
+    tiny_images,
+    tiny_recipe,
+    weights,
+    without_clock,
+)
 from transformers import TrainerCallback
 
 from hf_mlrpl.distributed import describe_processes, end_processes, state_digest
@@ -61,6 +71,16 @@ def outcome(trainer: MultiLabelTrainer) -> dict:
     logs = [without_clock(entry) for entry in trainer.state.log_history if "train_runtime" not in entry]
     thresholds = trainer.model.config.thresholds
     return {"weights": weights(trainer), "memory": memory(trainer), "thresholds": thresholds, "logs": logs}
+
+
+def taught(folder: Path) -> dict[str, str]:
+    """Digests of a model and of its teacher; batch norms see other images in each process."""
+    training = {"ema_decay": 0.8, "max_steps": 3, "save_strategy": "no", "eval_strategy": "no"}
+    base = make_trainer(tiny_recipe("partial_bce", training=training), folder / "taught")
+    objective = Taught(None, base.model.config)
+    trainer = MultiLabelTrainer(base.model, base.args, objective, train_dataset=base.train_dataset)
+    trainer.train()
+    return {"weights": weights(trainer), "teacher": state_digest(objective.teacher().state_dict())}
 
 
 def prototypes(memory_limit: float) -> str:
@@ -120,6 +140,7 @@ def run(folder: Path) -> dict:
         "memories": memories,
         "with_memory": with_memory,
         "selection": selection(dist.get_rank(), dist.get_world_size()),
+        "taught": taught(folder),
         "prototypes": [prototypes(memory_limit) for memory_limit in (1, 0)],
     }
 

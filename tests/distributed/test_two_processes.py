@@ -106,6 +106,11 @@ def test_one_batch_two_small_ones_and_two_processes_train_alike(method, folder, 
     assert_close(load_file(folder / f"{method}.safetensors"), dict(whole.model.state_dict()), **closely)
 
 
+def test_both_processes_learn_from_the_same_teacher(reports):
+    first, second = (report["taught"] for report in reports)
+    assert first["teacher"] == second["teacher"] != first["weights"]
+
+
 def test_two_processes_find_the_prototypes_of_one(reports):
     """In memory and in temporary files."""
     assert reports[0]["prototypes"] == reports[1]["prototypes"] == [prototypes(memory_limit=1)] * 2
