@@ -62,7 +62,7 @@ def processor_for(config: PreTrainedConfig) -> MultiLabelImageProcessor:
 
 
 def evaluation_view(config: PreTrainedConfig) -> View:
-    """What `processor_for(config)` does with an image before it normalises: what training runs evaluate on."""
+    """The view that training runs evaluate with: it does what `processor_for(config)` does before it normalises."""
     processor: Any = processor_for(config)
     size, crop = processor.size, processor.crop_size
     return fixed_view(

@@ -214,7 +214,8 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         return_dict: bool | None = None,
         **views: Tensor,
     ) -> MultiLabelOutput | ObjectiveOutput | tuple:
-        """
+        """Logits of images, with the loss of their `labels`; or, with an `objective`, what it gives.
+
         Args:
             pixel_values: `(batch_size, 3, height, width)`, bytes, or normalised by an image processor.
             labels: `(batch_size, num_labels)` in {-1, 0, +1}.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.views import View
 from ..data.tables.from_dataset import in_our_columns
-from ..labels import describe_difference
+from ..labels import check_labels, describe_difference
 from ..models.configuration_utils import MultiLabelConfig
 from ..models.image_processing import evaluation_view
 from ..registry import VIEWS, load, lookup
@@ -63,7 +63,7 @@ def prepare_images(
 
 
 def check_labels_of_images(images: PartialLabelImages, config: MultiLabelConfig, *, is_training: bool) -> None:
-    """Raise `ValueError` if `images` have other labels than the model, or teach nothing."""
+    """Raise `ValueError` if `images` have other labels than the model, or none that could teach it."""
     names, expected = images.label_names, config.label_names
     kind = "training" if is_training else "evaluation"
     if names != expected:
@@ -71,5 +71,6 @@ def check_labels_of_images(images: PartialLabelImages, config: MultiLabelConfig,
             f"The {kind} images have other labels than the model: "
             f"{describe_difference(names, expected, 'the images', 'the model')}."
         )
+    check_labels(images.labels)
     if is_training and not images.labels.any():
         raise ValueError("All training labels are unknown: there is nothing to learn from. Check the data.")

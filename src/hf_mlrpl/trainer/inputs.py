@@ -1,4 +1,4 @@
-"""What a trainer is given: completed where that is safe, refused before the training where it cannot work."""
+"""Checks of the arguments and the objective of a trainer, before the training; what is left out is completed."""
 
 import copy
 import dataclasses

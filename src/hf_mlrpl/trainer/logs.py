@@ -40,7 +40,7 @@ def use_concise_logs(trainer: Trainer) -> None:
 
 
 def last_evaluation(state: TrainerState, eval_dataset: Any, best: bool) -> tuple[str | None, dict[str, float]]:
-    """What the last evaluation measured, or with `best` that of the step whose weights were kept.
+    """Metrics of the last evaluation, or with `best` of the step whose weights were kept.
 
     Returns:
         The name of what was measured on, "validation" if it has none, and the metrics with it in front.

@@ -25,7 +25,7 @@ MAX_KEPT_BYTES = 2**28  # of prepared images that stay in memory
 
 @contextmanager
 def _seeded(key: int) -> Iterator[None]:
-    """Inside the block torch's CPU generator starts from `key`, afterwards it goes on as if nothing had happened.
+    """Inside the block torch's CPU generator starts from `key`; afterwards it goes on as if nothing had happened.
 
     Like `torch.random.fork_rng`, at a fifth of its cost per image.
     """
@@ -40,11 +40,12 @@ def _seeded(key: int) -> Iterator[None]:
 class PartialLabelImages(torch.utils.data.Dataset):
     """Opens, transforms and pairs images with their labels; each item is a dictionary of tensors.
 
-    Items have `pixel_values`, bytes that the model normalises, `labels`, `index` (the row of the image, for what is
-    remembered of it), and, on request, `full_labels` and further views of the image, each under its own name.
+    Items have `pixel_values`, bytes that the model normalises, `labels`, `index` (the row of the image, by which an
+    objective remembers something of it), and, on request, `full_labels` and further views of the image, each under its
+    own name. `label_names` are in the order of `labels`.
 
-    The random choices of a view depend on the seed, the epoch, the image's id and the name alone. So they are the same
-    whatever the number of workers and processes, and after resuming in mid-epoch.
+    The random choices of a view depend on nothing but the seed, the epoch, the id of the image and the name of the
+    view. So they are the same whatever the number of workers and processes, and after resuming in mid-epoch.
 
     If all prepared images fit into 256 MiB, once for each worker process, they stay in memory from one epoch to the
     next.
@@ -176,7 +177,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
 
     def _prepared(self, index: int) -> dict[View, Tensor]:
         """The part of an image's views that is the same in every epoch, by view; the image is opened once for all."""
-        if index in self._kept:  # whatever is done to it, it stays as it is
+        if index in self._kept:  # a copy: a view may change it
             return {view: kept.clone() for view, kept in self._kept[index].items()}
         pixels = open_pixels(self._images[index][IMAGE], f"image {self.image_ids[index]}", draft=self._least_side())
         prepared = {view: view.prepare(pixels) for view in dict.fromkeys(self.views.values())}

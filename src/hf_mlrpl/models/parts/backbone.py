@@ -34,7 +34,7 @@ class PartlyFrozen(nn.Module):
     frozen_parts: list[str]
 
     def parts(self) -> dict[str, nn.Module]:
-        """What can be frozen, by name."""
+        """Parts that can be frozen, by name."""
         return dict(self.network.named_children())
 
     def freeze(self, trainable: list[str] | tuple[str, ...] | None, name: str) -> None:
@@ -189,7 +189,7 @@ class PooledBackbone(PartlyFrozen):
 
 
 def _names_in_file(name: str) -> tuple[str, ...]:
-    """What a tensor of timm's feature extractors may be called in the whole network: `stages.0.x` for `stages_0.x`."""
+    """Names in the whole network of a tensor of timm's feature extractors: `stages.0.x` for `stages_0.x`."""
     return name, re.sub(r"^([^.]+)_(\d+)\.", r"\1.\2.", name), name.removeprefix("model.")
 
 

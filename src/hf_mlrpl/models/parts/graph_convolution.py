@@ -23,7 +23,8 @@ class GraphConvolution(nn.Module):
         init.uniform_(self.weight, -bound, bound)
 
     def forward(self, nodes: Tensor, graph: Tensor) -> Tensor:
-        """
+        """New vectors of the labels, each from those that it receives along the graph, `(num_labels, out_dim)`.
+
         Args:
             nodes: `(num_labels, in_dim)`.
             graph: `(num_labels, num_labels)`; row i says how much label i receives from each label.

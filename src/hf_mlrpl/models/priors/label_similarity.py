@@ -104,7 +104,7 @@ def label_similarity(names: Sequence[str], source: str | Path, *, dim: int = 300
 
 
 def label_prompts(names: Sequence[str]) -> list[str]:
-    """What a text encoder reads for each label, "a photo of a traffic light"."""
+    """Texts for a text encoder, one per label: "a photo of a traffic light"."""
     return [f"a photo of a {name.replace('_', ' ')}" for name in names]
 
 
