@@ -95,7 +95,7 @@ def test_json_stays_json_where_an_image_cannot_be_read(checkpoint, tmp_path, cap
     for i in range(4):
         Image.new("RGB", (40, 40), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
     (tmp_path / "2.png").write_bytes(b"no image")
-    rows = "".join(f"{i}.png,{i % 2};5,3\n" for i in range(4))
+    rows = "".join(f"{i}.png,{i % 2};5,3;{1 - i % 2}\n" for i in range(4))
     (tmp_path / "test.csv").write_text("image,positive,negative\n" + rows)
     content = tiny_content()
     content["data"] = {"name": "table", "path": str(tmp_path), "labels": [str(i) for i in range(10)], "view": "shift"}

@@ -105,7 +105,7 @@ def test_a_checkpoint_without_some_weights_is_an_error(name, towers, tmp_path):
     missing = next(key for key in state if key.startswith(name))
     del state[missing]
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=f"lacks 1 pretrained weights \\({re.escape(missing)}"):
+    with pytest.raises(ValueError, match=f"lacks 1 weights \\({re.escape(missing)}"):
         ClipTowers.from_pretrained(tmp_path)
 
 

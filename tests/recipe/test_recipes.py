@@ -368,12 +368,16 @@ def test_a_network_that_does_not_fit_the_method_is_an_error(method, model, messa
         Recipe.from_dict({"method": method, "data": {"name": "digit_scenes"}, "model": model})
 
 
-def test_differences_name_the_settings_and_leave_out_training():
+def test_differences_name_the_settings():
     recipe = tiny_recipe()
     other = tiny_recipe(data={"proportion": 0.1}, objective={"bank_size": 7}, training={"seed": 3})
-    assert recipe.differences(other) == ["data.proportion is 0.5 and was 0.1", "objective.bank_size is 4 and was 7"]
-    assert "method is 'sst' and was 'ssgrl'" in recipe.differences(tiny_recipe("ssgrl"))
-    assert recipe.differences(Recipe.from_dict(yaml.safe_load(yaml.safe_dump(tiny_content())))) == []
+    assert recipe.differences(other) == {
+        "data.proportion": "data.proportion is 0.5 and was 0.1",
+        "objective.bank_size": "objective.bank_size is 4 and was 7",
+        "training.seed": "training.seed is None and was 3",
+    }
+    assert recipe.differences(tiny_recipe("ssgrl"))["method"] == "method is 'sst' and was 'ssgrl'"
+    assert recipe.differences(Recipe.from_dict(yaml.safe_load(yaml.safe_dump(tiny_content())))) == {}
 
 
 def test_the_output_that_was_asked_for_counts_not_that_of_the_recipe(tmp_path):

@@ -10,7 +10,13 @@ from interruptions import Interruption, StopAt
 from safetensors.torch import load_file
 from tiny import make_trainer, tiny_recipe
 
-from hf_mlrpl.trainer.checkpoints import latest_checkpoint, missing_from_checkpoint
+from hf_mlrpl.trainer.checkpoints import (
+    CHECKSUMS_NAME,
+    faults_of_checkpoint,
+    latest_checkpoint,
+    remove_old_checkpoints,
+    write_checksums,
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +37,30 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def seal(checkpoint: Path) -> None:
+    """Make the checksums of a changed checkpoint right again."""
+    data = json.loads((checkpoint / CHECKSUMS_NAME).read_text())["data"]
+    (checkpoint / CHECKSUMS_NAME).unlink()
+    write_checksums(checkpoint, data)
+
+
+FILES = ["model", "objective", "ema"]
+FILES = [f"{name}.safetensors" for name in FILES] + ["optimizer.pt", "scheduler.pt", "rng_state.pth", "config.json"]
+
+
 def test_the_newest_checkpoint_is_the_one_with_the_highest_number(run):
+    state = json.loads((run / "checkpoint-6" / "trainer_state.json").read_text()) | {"global_step": 10}
+    (run / "checkpoint-6" / "trainer_state.json").write_text(json.dumps(state))
     (run / "checkpoint-6").rename(run / "checkpoint-10")
     (run / "checkpoint-old").mkdir()
     assert latest_checkpoint(run) == str(run / "checkpoint-10")
@@ -41,19 +70,58 @@ def test_the_newest_checkpoint_is_the_one_with_the_highest_number(run):
 @pytest.mark.parametrize("damage", [cut_off, Path.unlink])
 def test_a_checkpoint_without_a_whole_trainer_state_is_never_taken(run, damage):
     damage(run / "checkpoint-6" / "trainer_state.json")
-    assert missing_from_checkpoint(run / "checkpoint-6") == ["trainer_state.json"]
+    assert faults_of_checkpoint(run / "checkpoint-6") == ["trainer_state.json is missing or damaged"]
     assert latest_checkpoint(run) == str(run / "checkpoint-5")
     trainer = make_trainer(tiny_recipe(), run)
     with pytest.raises(ValueError, match="checkpoint-6 is not a complete checkpoint: trainer_state.json is missing"):
         trainer.train(resume_from_checkpoint=str(run / "checkpoint-6"))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
-def test_a_half_deleted_checkpoint_is_never_taken(run, name):
-    (run / "checkpoint-6" / name).unlink()
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "null", '{"global_step": 5, "log_history": []}', '{"global_step": 6}']
+)
+def test_another_trainer_state_is_a_damaged_one(run, content):
+    (run / "checkpoint-6" / "trainer_state.json").write_text(content)
     assert latest_checkpoint(run) == str(run / "checkpoint-5")
-    with pytest.raises(ValueError, match="is not a complete checkpoint"):
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut_off, flip_a_bit, empty])
+def test_a_checkpoint_with_a_damaged_file_is_passed_over_and_named(run, damage, caplog):
+    files = [name for name in FILES if (run / "checkpoint-6" / name).is_file()]
+    assert len(files) >= 6
+    for name in files:
+        original = (run / "checkpoint-6" / name).read_bytes()
+        damage(run / "checkpoint-6" / name)
+        caplog.clear()
+        assert latest_checkpoint(run) == str(run / "checkpoint-5")
+        assert f"checkpoint-6 is passed over: {name} is" in caplog.text
+        (run / "checkpoint-6" / name).write_bytes(original)
+    assert latest_checkpoint(run) == str(run / "checkpoint-6")
+
+
+def test_a_damaged_checkpoint_is_not_resumed_on_request_either(run):
+    flip_a_bit(run / "checkpoint-6" / "optimizer.pt")
+    with pytest.raises(ValueError, match="checkpoint-6 is not a complete checkpoint: optimizer.pt is damaged"):
         make_trainer(tiny_recipe(), run).train(resume_from_checkpoint=str(run / "checkpoint-6"))
+
+
+def test_a_run_does_not_go_on_with_other_labels(run):
+    other = tiny_recipe(data={"proportion": 0.9})
+    with pytest.raises(ValueError, match="cannot be resumed, for the labels of the training set have changed"):
+        make_trainer(other, run).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "best", "kept"),
+    [(None, 2, [2, 5, 9, 10]), (0, 2, [2, 5, 9, 10]), (2, None, [9, 10]), (2, 2, [2, 10]), (1, 5, [5, 10])]
+    + [(1, None, [10]), (2, 10, [9, 10]), (3, 2, [2, 9, 10]), (9, 2, [2, 5, 9, 10])],
+)
+def test_only_checkpoints_of_the_run_are_deleted(limit, best, kept, tmp_path):
+    for name in (10, 2, 5, 9, "my-backup", "5-backup"):
+        (tmp_path / f"checkpoint-{name}").mkdir()
+    remove_old_checkpoints(tmp_path, limit, best and f"elsewhere/checkpoint-{best}")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"checkpoint-{name}" for name in (*kept, "my-backup", "5-backup")}
 
 
 def test_half_written_checkpoints_are_removed_when_a_run_goes_on(run, finished):
@@ -66,7 +134,7 @@ def test_half_written_checkpoints_are_removed_when_a_run_goes_on(run, finished):
     with pytest.raises(Interruption):
         trainer.train(resume_from_checkpoint=True)
     assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-4"}, "the best, the newest"
-    assert not missing_from_checkpoint(run / "checkpoint-4")
+    assert not faults_of_checkpoint(run / "checkpoint-4")
     expected = load_file(finished / "checkpoint-4" / "model.safetensors")
     actual = load_file(run / "checkpoint-4" / "model.safetensors")
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
@@ -84,11 +152,12 @@ def test_an_old_trainer_state_does_not_complete_a_new_checkpoint(run, monkeypatc
     with pytest.raises(Interruption):
         trainer.train(resume_from_checkpoint=str(run / "checkpoint-2"))
     assert (run / "checkpoint-3" / "model.safetensors").is_file()
-    assert "trainer_state.json" in missing_from_checkpoint(run / "checkpoint-3")
+    assert faults_of_checkpoint(run / "checkpoint-3") == ["trainer_state.json is missing or damaged"]
 
 
 def test_a_checkpoint_without_the_memory_of_the_objective_is_an_error(run):
     (run / "checkpoint-6" / "objective.safetensors").unlink()
+    seal(run / "checkpoint-6")
     with pytest.raises(FileNotFoundError, match="objective.safetensors is missing: the checkpoint cannot be resumed"):
         make_trainer(tiny_recipe(), run).train(resume_from_checkpoint=True)
 
@@ -96,7 +165,7 @@ def test_a_checkpoint_without_the_memory_of_the_objective_is_an_error(run):
 @pytest.mark.parametrize(
     "other, message",
     [
-        (tiny_recipe("ssgrl"), "`model_type` is sst there and ssgrl here"),
+        (tiny_recipe("ssgrl"), "`model_type` is mlrpl-sst there and mlrpl-ssgrl here"),
         (tiny_recipe(model={"output_dim": 20}), "`output_dim` is 24 there and 20 here"),
         (tiny_recipe(objective={"bank_size": 5}), "size mismatch for bank"),
         (tiny_recipe(training={"ema_decay": 0.9}), "ema.safetensors is missing"),
@@ -111,6 +180,7 @@ def test_a_checkpoint_of_another_label_set_is_an_error(run):
     config = json.loads((run / "checkpoint-6" / "config.json").read_text())
     config["id2label"]["3"] = "three"
     (run / "checkpoint-6" / "config.json").write_text(json.dumps(config))
+    seal(run / "checkpoint-6")
     with pytest.raises(ValueError, match="cannot be resumed, it holds another model: `id2label` is .*three"):
         make_trainer(tiny_recipe(), run).train(resume_from_checkpoint=True)
 

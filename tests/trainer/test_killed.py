@@ -11,7 +11,7 @@ from interruptions import results
 from tiny import write_recipe
 
 from hf_mlrpl.cli.main import main
-from hf_mlrpl.trainer.checkpoints import latest_checkpoint, missing_from_checkpoint
+from hf_mlrpl.trainer.checkpoints import faults_of_checkpoint, latest_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def test_killed_at_batches_and_while_each_file_of_a_checkpoint_is_written(method
         process = started(where, arguments)
         process.join()
         assert process.exitcode == KILLED, where
-        assert where.startswith("batch") or missing_from_checkpoint(output / where.split("/")[0])
+        assert where.startswith("batch") or faults_of_checkpoint(output / where.split("/")[0])
         assert not (output / "metrics.json").exists()
     assert main(arguments) == 0
     assert results(output) == results(tmp_path / "unbroken")

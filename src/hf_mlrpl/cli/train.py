@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from filelock import FileLock
 
     from ..hub.facts import TrainingFacts
     from ..models.modeling_utils import MultiLabelPreTrainedModel
     from ..recipe.data_part import Splits
     from ..recipe.document import Recipe
     from ..trainer.trainer import MultiLabelTrainer
+
+LOCK_NAME = ".lock"  # of the folder of a run, held by the process that writes to it
 
 _DESCRIPTION = """\
 Train a method from a recipe. Without arguments: SST on scenes of handwritten digits, with 10 % of the labels known.
@@ -103,16 +106,18 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     arguments = recipe.build_arguments(output)
     is_main = arguments.process_index == 0
     say = print if is_main else _say_nothing
-    _check_output(output, recipe, resume=resume, overwrite=overwrite)
+    changed = _check_output(output, recipe, resume=resume, overwrite=overwrite)
     say(f"{recipe.method} on {recipe.data.config.name}, {describe_processes()}, results in {output}")
 
+    if changed:
+        say(f"going on with other settings: {', '.join(changed)}")
     splits = recipe.data.load()
     _check_data(splits, say)
     trainer = recipe.build_trainer(arguments, splits)
     if trainer.model.warm_start is not None:
         say(trainer.model.warm_start)
     facts = describe_training(recipe, splits.summary, trainer.model.config)
-    _begin_output(output, recipe, facts, resume=resume, is_main=is_main)
+    lock = _begin_output(output, recipe, facts, resume=resume, is_main=is_main)
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_averaged_weights_to_model()
     metrics: dict[str, float] = {}
@@ -133,6 +138,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
         if arguments.push_to_hub:
             _push(trainer, output)
         _say_goodbye(output, metrics, type(trainer.model).__name__)
+    lock.release()
     end_processes()
     return metrics
 
@@ -141,51 +147,91 @@ def _say_nothing(*args: Any) -> None:
     pass
 
 
-def _check_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bool) -> None:
-    """Refuse to mix two runs in one folder, or to train what cannot be written."""
+def _check_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bool) -> list[str]:
+    """Refuse to mix two runs in one folder, or to train what cannot be written; returns what a resumed run changes."""
     import os
 
-    if output.is_dir() and any(output.iterdir()) and not (resume or overwrite):
+    if resume and overwrite:
+        raise ValueError("--resume goes on with a run and --overwrite replaces it: give one of them.")
+    is_used = output.is_dir() and any(not file.name.startswith(LOCK_NAME) for file in output.iterdir())
+    if is_used and not (resume or overwrite):
         raise ValueError(
             f"The output folder {output} has the results of an earlier run. Add --resume to go on with it, "
             "--overwrite to start afresh, or --output for another folder."
         )
-    if resume:
-        _check_same_recipe(recipe, output / "recipe.yaml")
+    changed = _check_same_recipe(recipe, output / "recipe.yaml") if resume else []
     parent = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         fault = "cannot be written to" if parent.is_dir() else "is a file"
         raise OSError(f"The results cannot go to {output}: {parent} {fault}. Name another folder with --output.")
+    return changed
 
 
-def _begin_output(output: Path, recipe: "Recipe", facts: "TrainingFacts", *, resume: bool, is_main: bool) -> None:
-    """Make the folder that of this run. Called when everything else is ready, so that a mistake leaves no trace."""
+def _begin_output(
+    output: Path, recipe: "Recipe", facts: "TrainingFacts", *, resume: bool, is_main: bool
+) -> "FileLock":
+    """Make the folder that of this run. Called when everything else is ready, so that a mistake leaves no trace.
+
+    Returns:
+        A lock, which the first process holds until it ends.
+    """
     import shutil
 
     from accelerate import PartialState
+    from filelock import FileLock
+
+    from ..trainer.checkpoints import checkpoint_folders
 
     PartialState().wait_for_everyone()  # until all have looked into the folder
+    lock = FileLock(output / LOCK_NAME)
     if is_main:
         output.mkdir(parents=True, exist_ok=True)
+        _take(lock)
         if not resume:
-            for checkpoint in output.glob("checkpoint-*"):
+            for checkpoint in checkpoint_folders(output):
                 shutil.rmtree(checkpoint)
             for result in ("metrics.json", "model.safetensors", "attention.png"):
                 (output / result).unlink(missing_ok=True)
         recipe.save(output / "recipe.yaml")
         facts.save(output)
     PartialState().wait_for_everyone()
+    return lock
 
 
-def _check_same_recipe(recipe: "Recipe", saved: Path) -> None:
+def _take(lock: "FileLock") -> None:
+    """Hold `lock` until this process ends, or say which other one does."""
+    import os
+    import socket
+
+    from filelock import Timeout
+
+    owner = Path(lock.lock_file).with_suffix(".owner")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        who = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
+        raise OSError(
+            f"{owner.parent} is being written to by {who}. Wait for it, stop it, or name another folder with --output."
+        ) from error
+    owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+
+
+def _check_same_recipe(recipe: "Recipe", saved: Path) -> list[str]:
+    """Settings that a resumed run changes, all of which may; raises for those that may not."""
     from ..recipe.document import Recipe
+    from ..trainer.training_args import MAY_CHANGE, MAY_GROW
 
-    differences = recipe.differences(Recipe.load(saved)) if saved.is_file() else []
-    if differences:
+    differences = recipe.differences(Recipe.load(saved)) if saved.is_file() else {}
+    allowed = MAY_CHANGE
+    if recipe.training.settings.get("lr_schedule", "step") == "step":  # which does not depend on the end
+        allowed |= MAY_GROW
+    refused = [text for name, text in differences.items() if name.removeprefix("training.") not in allowed]
+    if refused:
         raise ValueError(
-            f"The run in {saved.parent} cannot be resumed with other settings: {', '.join(differences)}. Use the "
-            "settings of the run (only those of `training` may change), or --overwrite to start afresh."
+            f"The run in {saved.parent} cannot be resumed with other settings: {', '.join(refused)}. Use the settings "
+            "of the run (what is logged, saved, shown and pushed may change), or --overwrite to start afresh."
         )
+    return list(differences.values())
 
 
 def _check_data(splits: "Splits", say: Callable[..., None]) -> None:
@@ -232,13 +278,14 @@ def save_results(
     """Write the checkpoint, its card, the metrics, and pictures of images that are `shown`."""
     from safetensors import SafetensorError
 
+    from ..data.files import replace_text
     from ..hub.publish import describe_folder
 
     try:
         model.save_pretrained(output)
     except SafetensorError as error:
         raise OSError(f"The weights could not be written to {output}: {error}. Make room and add --resume.") from error
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    replace_text(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     facts.save(output)
     describe_folder(output, model, str(output))
     if shown is not None:

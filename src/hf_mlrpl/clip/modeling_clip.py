@@ -28,7 +28,7 @@ from .prompts import PROMPTS_PER_PASS, PromptLearner, spoken, tokenize_labels
 from .sources import ClipSource, read_clip
 from .text_encoder import ClipTextEncoder
 from .tokenizer import BYTE_TOKENS, TOKENIZER_NAME, byte_tokenizer, parse_tokenizer
-from .weights import IMAGE, SCALE, TEXT
+from .weights import IMAGE, TEXT
 
 LABEL_VECTORS_NAME = "label_vectors.safetensors"
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
@@ -43,7 +43,7 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
     """
 
     config_class = ClipConfig
-    needed_weights: tuple[str, ...] = (IMAGE, TEXT)
+    encoder_weights = (IMAGE, TEXT)
 
     config: ClipConfig
     backbone: Any
@@ -167,8 +167,6 @@ def _file_beside(checkpoint: Any, name: str, options: dict[str, Any]) -> Path | 
 
 class ClipTowers(ClipPreTrainedModel):
     """The towers alone, without labels: what `hf-mlrpl convert clip` writes."""
-
-    needed_weights: tuple[str, ...] = (IMAGE, TEXT, SCALE)
 
     def __init__(self, config: ClipConfig):
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""Checks of the files that a data set names."""
+"""Reading and writing files, and checks of those that a data set names."""
 
 import logging
 import os
@@ -129,3 +129,22 @@ def packaged_label_names(dataset: str) -> list[str]:
     """The label names of a data set whose own files do not carry them, in the published order."""
     folder = resources.files("hf_mlrpl.data.collections") / "label_names"
     return (folder / f"{dataset}.txt").read_text("utf-8").splitlines()
+
+
+def replace_text(path: str | Path, text: str) -> None:
+    """Write a file in one piece, or not at all: what was there stays until the new content is on the disk."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(f"{path} could not be written: {error}. It is as it was; make room and try again.") from error
+
+
+def make_readable(file: Path) -> None:
+    """Give a file the permissions of new files; those that safetensors writes can be read by their owner only."""
+    mask = os.umask(0)
+    os.umask(mask)
+    file.chmod(0o666 & ~mask)

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..data.files import replace_text
+
 FACTS_NAME = "facts.json"
 
 
@@ -42,7 +44,7 @@ class TrainingFacts:
         return (sum(self.present) + sum(self.absent)) / max(1, self.num_images * len(self.present))
 
     def save(self, folder: Path) -> None:
-        (folder / FACTS_NAME).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+        replace_text(folder / FACTS_NAME, json.dumps(asdict(self), indent=1, ensure_ascii=False))
 
     @classmethod
     def read(cls, folder: Path) -> "TrainingFacts | None":

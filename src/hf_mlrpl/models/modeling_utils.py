@@ -1,6 +1,6 @@
 """The base of all models: three named stages, one forward, and a door for objectives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,13 +12,14 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
 from ..data.columns import label_names
+from ..data.files import make_readable
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.training_images import TrainingImages
 from ..data.images.views import normalized
 from ..data.tables.from_dataset import in_our_columns
 from ..distributed import state_digest
 from ..hub.publish import Destination, publish
-from ..labels import NEGATIVE, POSITIVE, UNKNOWN
+from ..labels import NEGATIVE, POSITIVE, UNKNOWN, shorten
 from ..losses import at_least_float32, partial_bce
 from ..objective import Objective, ObjectiveOutput
 from ..schedules import Progress
@@ -59,6 +60,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     Attributes:
         warm_start: what `load_pretrained` took from another tagger.
         prior_buffers: names of the buffers that derive from data and that training needs, see `set_priors`.
+        encoder_weights: starts of the names of the weights that other networks with this backbone can take over.
     """
 
     config_class = MultiLabelConfig
@@ -67,9 +69,8 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     accepts_loss_kwargs = False  # `forward` takes **views; the Trainer shall still divide by the accumulation steps
     _no_split_modules = ["Bottleneck", "BasicBlock"]
-    needed_weights: tuple[str, ...] = ("backbone.",)  # starts of the names that a checkpoint must have
-
     prior_buffers: tuple[str, ...] = ()
+    encoder_weights: tuple[str, ...] = ("backbone.",)
     warm_start: WarmStart | None = None
     _missing_priors: set[str]
     _zeros_are_checked = False
@@ -297,13 +298,31 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
 
     def save_pretrained(self, save_directory, is_main_process: bool = True, *args, push_to_hub=False, **kwargs):
-        """As everywhere in transformers, with what else belongs to a checkpoint; `push_to_hub` publishes it, too."""
+        """As everywhere in transformers, with what else belongs to a checkpoint; `push_to_hub` publishes it, too.
+
+        Raises:
+            ValueError: for weights that are no finite numbers.
+        """
         options = {name: kwargs.pop(name) for name in _PUSH_OPTIONS if name in kwargs}
+        self._check_finite(kwargs.get("state_dict") or self.state_dict())
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         if is_main_process:
             self.save_further_files(Path(save_directory))
+            for file in Path(save_directory).glob("*.safetensors"):
+                make_readable(file)
         if is_main_process and push_to_hub:
             self.push_to_hub(**{"repo_id": Path(save_directory).name} | options)
+
+    @staticmethod
+    def _check_finite(state: Mapping[str, Tensor]) -> None:
+        numbers = {name: tensor for name, tensor in state.items() if tensor.is_floating_point() and tensor.numel()}
+        finite = torch.stack([tensor.isfinite().all() for tensor in numbers.values()]).tolist()
+        damaged = [name for name, is_finite in zip(numbers, finite, strict=True) if not is_finite]
+        if damaged:
+            raise ValueError(
+                f"{len(damaged)} of {len(numbers)} weights are infinite or NaN ({shorten(damaged, 3)}), so the model "
+                "is not saved. Did the training diverge? Lower the learning rate, or start again from earlier weights."
+            )
 
     def save_further_files(self, folder: Path) -> None:
         """Write what a checkpoint has beside weights and config."""
@@ -351,8 +370,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
-        """Load a checkpoint from safetensors; one without some of the `needed_weights` is an error, not a random
-        network."""
+        """Load a checkpoint from safetensors; one that lacks some weights is an error, not a random network."""
         asked_for_info = kwargs.pop("output_loading_info", False)
         other_sizes_are_fine = kwargs.pop("ignore_mismatched_sizes", False)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
@@ -365,12 +383,12 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
                 f"The checkpoint {str(pretrained_model_name_or_path)!r} has {len(mismatched)} weights of other sizes "
                 f"than its config says, such as {key}, {theirs} instead of {ours}. Do both files belong together?"
             )
-        missing = sorted(key for key in info["missing_keys"] if key.startswith(cls.needed_weights))
+        missing = sorted(info["missing_keys"])
         if missing:
             raise ValueError(
-                f"The checkpoint {str(pretrained_model_name_or_path)!r} lacks {len(missing)} pretrained weights "
-                f"({', '.join(missing[:3])}, ...). It was made for another model than {cls.__name__} with the "
-                f"backbone {model.config.backbone!r}."
+                f"The checkpoint {str(pretrained_model_name_or_path)!r} lacks {len(missing)} weights "
+                f"({', '.join(missing[:3])}, ...), which would be random. It is damaged, or was made for another "
+                f"model than {cls.__name__} with the backbone {model.config.backbone!r}."
             )
         model._missing_priors = set(info["missing_keys"]) & {*model.prior_buffers}
         for name in model._frozen:  # transformers makes new parameters of what it reads

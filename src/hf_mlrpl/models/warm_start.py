@@ -95,7 +95,7 @@ def start_from(model: "MultiLabelPreTrainedModel", folder: Path, source: str) ->
     config, tensors = _read(folder / "config.json"), read_weights(folder)
     kind, names = config["model_type"], list(config["id2label"].values())
     is_same_network = kind in (model.config.model_type, model.config.earlier_model_type)
-    taken = "" if is_same_network else model.needed_weights  # starts of names
+    taken = "" if is_same_network else model.encoder_weights
     own, axes, buffers = model.state_dict(), label_axes(model), dict(model.named_buffers())
     kept = [name for name in model.config.label_names if name in names]
     report = WarmStart(

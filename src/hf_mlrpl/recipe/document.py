@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..data.files import replace_text
 from ..data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
 from ..hub.privacy import refuse_tokens
 from ..hub.shipped import find_recipe, recipe_files
 from ..objective import Objective, check_views
 from ..registry import METHODS, lookup
-from ..settings import check_keys, closest, parse_yaml
+from ..settings import check_keys, closest, parse_yaml, shown
 from .data_part import DataPart, Splits
 from .parts import ModelPart, ObjectivePart, TrainingPart
 
@@ -93,16 +94,19 @@ class Recipe:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def save(self, path: str | Path) -> None:
-        Path(path).write_text(self.to_yaml(), encoding="utf-8")
+        replace_text(path, self.to_yaml())
 
-    def differences(self, other: "Recipe") -> list[str]:
-        """Settings that `other` has otherwise, as texts; those of `training` do not count."""
-        found = [] if self.method == other.method else [f"method is {self.method!r} and was {other.method!r}"]
-        for section in ("data", "model", "objective"):
+    def differences(self, other: "Recipe") -> dict[str, str]:
+        """Settings that `other` has otherwise: from a name such as `training.seed` to what it is and was."""
+        found = (
+            {} if self.method == other.method else {"method": f"method is {self.method!r} and was {other.method!r}"}
+        )
+        for section in SECTIONS:
             ours, theirs = getattr(self, section).settings, getattr(other, section).settings
             for key in sorted(ours.keys() | theirs.keys()):
                 if ours.get(key) != theirs.get(key):
-                    found.append(f"{section}.{key} is {ours.get(key)!r} and was {theirs.get(key)!r}")
+                    name = f"{section}.{key}"
+                    found[name] = f"{name} is {shown(ours.get(key))} and was {shown(theirs.get(key))}"
         return found
 
     # ---- building ----

@@ -1,5 +1,6 @@
 """Checkpoints of a run: which of them are complete, which belong to a model, and when one is saved."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -7,48 +8,101 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+CHECKSUMS_NAME = "checksums.json"
 
 
-def missing_from_checkpoint(folder: str | Path) -> list[str]:
-    """Files that `folder` lacks to resume from it; the trainer state is written last, after all processes met."""
-    patterns = ("model*.safetensors", "optimizer.pt", "scheduler.pt", "rng_state*.pth")
-    missing = [pattern for pattern in patterns if not any(Path(folder).glob(pattern))]
-    return missing if _has_trainer_state(Path(folder)) else [*missing, "trainer_state.json"]
+def write_checksums(folder: str | Path, data: dict[str, str]) -> None:
+    """Write down the SHA-256 of all files of a checkpoint, when all processes have written theirs.
+
+    Args:
+        data: digests of the training data by name; a run does not go on with other data.
+    """
+    sums = {file.name: _sha256(file) for file in sorted(Path(folder).iterdir()) if file.is_file()}
+    text = json.dumps({"files": sums, "data": data}, indent=2)
+    (Path(folder) / CHECKSUMS_NAME).write_text(text + "\n")
+
+
+def faults_of_checkpoint(folder: str | Path) -> list[str]:
+    """Reasons why `folder` cannot be resumed from, such as "optimizer.pt is damaged"; empty where it can.
+
+    A checkpoint is complete if every file that the run wrote is there with its checksum, and the trainer state, which
+    is written last, can be read and is that of its step.
+    """
+    folder = Path(folder)
+    if not _has_trainer_state(folder):
+        return ["trainer_state.json is missing or damaged"]
+    try:
+        sums = json.loads((folder / CHECKSUMS_NAME).read_text())["files"]
+        return [
+            f"{name} is {'damaged' if (folder / name).is_file() else 'missing'}"
+            for name, expected in sums.items()
+            if not (folder / name).is_file() or _sha256(folder / name) != expected
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [f"{CHECKSUMS_NAME} is missing or damaged"]
 
 
 def latest_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest complete `checkpoint-<step>` of `output_dir`, or `None`."""
-    complete = [folder for folder in _checkpoint_folders(output_dir) if not missing_from_checkpoint(folder)]
-    return str(complete[-1]) if complete else None
+    """The newest complete `checkpoint-<step>` of `output_dir`, or `None`; says which newer ones are passed over."""
+    for folder in reversed(checkpoint_folders(output_dir)):
+        faults = faults_of_checkpoint(folder)
+        if not faults:
+            return str(folder)
+        logger.warning(f"{folder} is passed over: {', '.join(faults)}.")
+    return None
 
 
-def _checkpoint_folders(output_dir: str | Path) -> list[Path]:
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def checkpoint_folders(output_dir: str | Path) -> list[Path]:
+    """The folders `checkpoint-<step>` of a run, the oldest first."""
     found = [path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
 def _has_trainer_state(folder: Path) -> bool:
     try:
-        json.loads((folder / "trainer_state.json").read_text())
-    except (OSError, ValueError):
+        state = json.loads((folder / "trainer_state.json").read_text())
+        return folder.name == f"checkpoint-{state['global_step']}" and isinstance(state["log_history"], list)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return True
+
+
+def remove_old_checkpoints(output_dir: str | Path, limit: int | None, best: str | None) -> None:
+    """Keep the newest `limit` checkpoints, and the best one; folders that no run wrote stay, whatever their names."""
+    if limit is None or limit <= 0:
+        return
+    newest_first = checkpoint_folders(output_dir)[::-1]
+    kept = {Path(best).name} if best else set()
+    for place, folder in enumerate(newest_first):
+        if place == 0 or len(kept) < limit:  # the newest one is there to resume from
+            kept.add(folder.name)
+        elif folder.name not in kept:
+            shutil.rmtree(folder)
 
 
 def remove_half_written_checkpoints(output_dir: str | Path) -> None:
     """Delete what an interruption left behind; it would count when the Trainer deletes old checkpoints."""
-    for folder in _checkpoint_folders(output_dir):
+    for folder in checkpoint_folders(output_dir):
         if not _has_trainer_state(folder):
             shutil.rmtree(folder)
 
 
-def check_resumable(checkpoint: str | Path, model: Any) -> None:
-    """Raise `ValueError` if `checkpoint` is not complete, or holds another model, other sizes or other labels."""
-    missing = missing_from_checkpoint(checkpoint)
-    if missing:
+def check_resumable(checkpoint: str | Path, model: Any, data: dict[str, str], num_processes: int) -> None:
+    """Raise `ValueError` if `checkpoint` is not complete, or holds another model, other sizes or other labels, or was
+    trained on other `data`; warns where the number of processes is another one."""
+    faults = faults_of_checkpoint(checkpoint)
+    if faults:
         raise ValueError(
-            f"{checkpoint} is not a complete checkpoint: {', '.join(missing)} is missing or cut off. Resume from an "
-            "older one, or with `True` from the newest complete one."
+            f"{checkpoint} is not a complete checkpoint: {', '.join(faults)}. Resume from an older one, or with "
+            "`True` from the newest complete one."
         )
     theirs = json.loads((Path(checkpoint) / "config.json").read_text())
     ours = json.loads(model.config.to_json_string())
@@ -60,6 +114,18 @@ def check_resumable(checkpoint: str | Path, model: Any) -> None:
     ]
     if different:
         raise ValueError(f"{checkpoint} cannot be resumed, it holds another model: {'; '.join(different)}.")
+    saved = json.loads((Path(checkpoint) / CHECKSUMS_NAME).read_text())["data"]
+    if changed := [name for name, digest in saved.items() if data.get(name) != digest]:
+        raise ValueError(
+            f"{checkpoint} cannot be resumed, for the {' and the '.join(changed)} of the training set have changed "
+            "since. Bring back the data of the run, or start afresh."
+        )
+    before = len(list(Path(checkpoint).glob("rng_state*.pth")))
+    if before != num_processes:
+        logger.warning(
+            f"{checkpoint} was written by {before} process(es), and now there are {num_processes}: what is remembered "
+            "goes on, but random numbers are others than those of an unbroken run."
+        )
 
 
 class SaveLast(TrainerCallback):

@@ -1,8 +1,11 @@
 """One `Trainer` for all methods."""
 
+import hashlib
+import math
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,14 @@ from ..models.configuration_utils import MultiLabelConfig
 from ..models.warm_start import AVERAGED_WEIGHTS
 from ..objective import OBJECTIVE_NAME, Objective, check_views
 from ..schedules import Progress
-from .checkpoints import SaveLast, check_resumable, latest_checkpoint, remove_half_written_checkpoints
+from .checkpoints import (
+    SaveLast,
+    check_resumable,
+    latest_checkpoint,
+    remove_half_written_checkpoints,
+    remove_old_checkpoints,
+    write_checksums,
+)
 from .ema import WeightEma
 from .evaluation import compute_metrics, evaluation_loss, logits_and_labels
 from .images import DEFAULT_VIEW, check_labels_of_images, prepare_images
@@ -207,6 +217,12 @@ class MultiLabelTrainer(PushingTrainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise RuntimeError(
+                    f"The loss is {logs['loss']} around step {self.state.global_step}: training diverged, and nothing "
+                    "of it is saved. Lower `learning_rate`, clip with `max_grad_norm`, or train in float32; "
+                    "checkpoints of earlier steps are as they were."
+                )
             self._means.move_to(logs)
         super().log(logs, *args, **kwargs)
 
@@ -277,7 +293,7 @@ class MultiLabelTrainer(PushingTrainer):
                 remove_half_written_checkpoints(self.args.output_dir)
             self.accelerator.wait_for_everyone()
         if resume_from_checkpoint:
-            check_resumable(resume_from_checkpoint, self.model)
+            check_resumable(resume_from_checkpoint, self.model, self._data_digests, self.args.world_size)
         result = super().train(resume_from_checkpoint or None, *args, **kwargs)
         if self.args.choose_thresholds:
             self.choose_thresholds()
@@ -293,13 +309,27 @@ class MultiLabelTrainer(PushingTrainer):
         if self.args.should_save and folder.exists():
             shutil.rmtree(folder)  # its old trainer state would make a half-written checkpoint look complete
         self.accelerator.wait_for_everyone()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # the Trainer deletes any checkpoint-*
         try:
             super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                remove_old_checkpoints(folder.parent, limit, self.state.best_model_checkpoint)
         except (OSError, RuntimeError, SafetensorError) as error:
             raise OSError(
                 f"The checkpoint {folder} could not be written: {error}. Is the disk full? Earlier checkpoints are as "
                 "they were; make room and resume."
             ) from error
+        finally:
+            self.args.save_total_limit = limit
+
+    @cached_property
+    def _data_digests(self) -> dict[str, str]:
+        """Digests of what a run must not change in its training set when it is resumed."""
+        images = self.train_dataset
+        if not isinstance(images, PartialLabelImages):
+            return {}
+        labels = hashlib.sha256(images.labels.tobytes()).hexdigest()
+        return {"images": images.fingerprint(), "labels": labels}
 
     def save_averaged_weights_to_model(self) -> None:
         """After training: give the model the averaged weights for good, where there are any."""
@@ -322,6 +352,8 @@ class MultiLabelTrainer(PushingTrainer):
         super()._save_rng_state(output_dir)
         # The trainer state is written next and completes the checkpoint: all processes must be done with their part.
         self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            write_checksums(output_dir, self._data_digests)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -11,6 +11,19 @@ LrSchedule = Literal["step", "one_cycle", "cosine", "transformers"]
 DecayExempt = Literal["none", "biases_and_norms"]
 
 
+# What a resumed run may change: where and when something is logged, measured, saved, shown or pushed, and how images
+# are loaded. Everything else would end in other weights than the unbroken run.
+MAY_CHANGE = frozenset(
+    """
+    output_dir disable_tqdm report_to run_name logging_dir logging_strategy logging_steps logging_first_step log_level
+    save_strategy save_steps save_total_limit eval_strategy eval_steps eval_delay per_device_eval_batch_size
+    eval_accumulation_steps dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory choose_thresholds
+    push_to_hub hub_model_id hub_strategy hub_private_repo hub_revision hub_always_push
+    """.split()
+)
+MAY_GROW = frozenset(["num_train_epochs", "max_steps"])  # where the learning rate does not depend on them
+
+
 def _field(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
