@@ -89,12 +89,13 @@ def test_logs_go_to_tensorboard(tmp_path):
     assert {"train/loss_known", "train/threshold_intra", "train/pseudo_labels_cross"} <= {*events.Tags()["scalars"]}
 
 
-def test_a_loss_that_is_not_a_number_is_seen(tmp_path):
-    trainer = make_trainer(tiny_recipe("ssgrl", training={"num_train_epochs": 1, **QUIET}), tmp_path)
+def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tmp_path):
+    trainer = make_trainer(tiny_recipe(), tmp_path)
     with torch.no_grad():
         trainer.model.fuse.weight.fill_(math.nan)
-    trainer.train()
-    assert math.isnan(trainer.state.log_history[0]["loss"])
+    with pytest.raises(RuntimeError, match="The loss is nan around step 1: training diverged, and nothing of it is"):
+        trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
 # ---- looking through the training set ----
@@ -274,7 +275,7 @@ def test_a_checkpoint_holds_no_pickled_arguments(tmp_path):
     names = {path.name for path in (tmp_path / "checkpoint-1").iterdir()}
     assert {"model.safetensors", "objective.safetensors", "trainer_state.json"} <= names
     assert "training_args.bin" not in names
-    assert json.loads((tmp_path / "checkpoint-1" / "config.json").read_text())["model_type"] == "sst"
+    assert json.loads((tmp_path / "checkpoint-1" / "config.json").read_text())["model_type"] == "mlrpl-sst"
 
 
 def test_an_objective_with_parameters_is_an_error(tmp_path):

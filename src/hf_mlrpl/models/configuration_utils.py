@@ -1,15 +1,17 @@
 """The settings that all models share."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from ..settings import check_keys, field_types
+from ..settings import check_keys, check_range, field_types, shown
 
 TAGGING_TASK = "image-tagging"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+MAX_SIDE = 8192  # of an image, in pixels
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -106,7 +108,26 @@ class MultiLabelConfig(PreTrainedConfig):
         """Names in the order of the logits."""
         return [self.id2label[i] for i in range(self.num_labels)]
 
+    def validate_numbers(self):
+        """Every number of a config is finite; sizes are above 0."""
+        check_range(self, "output_stride", "feature_pool", at_least=1)
+        for name in ("image_mean", "image_std"):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(math.isfinite(value) for value in values):
+                raise ValueError(f"`{name}` must be three finite numbers, one for each channel, got {list(values)}.")
+        if min(self.image_std) <= 0:
+            raise ValueError(f"`image_std` must be above 0, for pixels are divided by it, got {list(self.image_std)}.")
+        thresholds = [self.thresholds] if isinstance(self.thresholds, float | int) else self.thresholds
+        if not all(0 <= threshold <= 1 for threshold in thresholds):
+            raise ValueError(f"`thresholds` must lie in [0, 1], as scores do, got {shown(self.thresholds)}.")
+        for name in dir(type(self)):
+            value = getattr(self, name) if name.endswith("_dim") else None
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+
     def validate_image_size(self):
         sizes = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
-        if len(sizes) != 2 or min(sizes) < 1:
-            raise ValueError(f"`image_size` must be a side or [height, width] in pixels, got {self.image_size}.")
+        if len(sizes) != 2 or min(sizes) < 1 or max(sizes) > MAX_SIDE:
+            raise ValueError(
+                f"`image_size` must be a side or [height, width] in pixels, at most {MAX_SIDE}, got {self.image_size}."
+            )

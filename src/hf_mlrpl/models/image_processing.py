@@ -1,5 +1,6 @@
 """Image processors: from an image to the `pixel_values` of a model, saved as `preprocessor_config.json`."""
 
+import math
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -30,6 +31,15 @@ class _Defaults:
     do_normalize = True
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        mean, std = self.image_mean, self.image_std
+        if not (all(map(math.isfinite, (*mean, *std))) and min(std) > 0):  # type: ignore[call-overload]
+            raise ValueError(
+                "`image_mean` and `image_std` of an image processor (preprocessor_config.json) must be finite, and "
+                f"`image_std` above 0, got {mean} and {std}."
+            )
 
 
 class MultiLabelImageProcessor(_Defaults, TorchvisionBackend):

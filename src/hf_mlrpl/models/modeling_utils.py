@@ -50,6 +50,18 @@ class MultiLabelOutput(ModelOutput):
     attention_maps: Tensor | None = None
 
 
+def check_finite(state: Mapping[str, Tensor], consequence: str) -> None:
+    """Raise `ValueError` if some weights are infinite or NaN; waits for the device once."""
+    numbers = {name: tensor for name, tensor in state.items() if tensor.is_floating_point() and tensor.numel()}
+    finite = torch.stack([tensor.isfinite().all() for tensor in numbers.values()]).tolist()
+    damaged = [name for name, is_finite in zip(numbers, finite, strict=True) if not is_finite]
+    if damaged:
+        raise ValueError(
+            f"{len(damaged)} of {len(numbers)} weights are infinite or NaN ({shorten(damaged)}), {consequence} Train "
+            "with a lower learning rate, or take earlier weights."
+        )
+
+
 class MultiLabelPreTrainedModel(PreTrainedModel):
     """Pixels to logits in three stages.
 
@@ -304,7 +316,9 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             ValueError: for weights that are no finite numbers.
         """
         options = {name: kwargs.pop(name) for name in _PUSH_OPTIONS if name in kwargs}
-        self._check_finite(kwargs.get("state_dict") or self.state_dict())
+        check_finite(
+            kwargs.get("state_dict") or self.state_dict(), "so the model is not saved. Did the training diverge?"
+        )
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         if is_main_process:
             self.save_further_files(Path(save_directory))
@@ -312,17 +326,6 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
                 make_readable(file)
         if is_main_process and push_to_hub:
             self.push_to_hub(**{"repo_id": Path(save_directory).name} | options)
-
-    @staticmethod
-    def _check_finite(state: Mapping[str, Tensor]) -> None:
-        numbers = {name: tensor for name, tensor in state.items() if tensor.is_floating_point() and tensor.numel()}
-        finite = torch.stack([tensor.isfinite().all() for tensor in numbers.values()]).tolist()
-        damaged = [name for name, is_finite in zip(numbers, finite, strict=True) if not is_finite]
-        if damaged:
-            raise ValueError(
-                f"{len(damaged)} of {len(numbers)} weights are infinite or NaN ({shorten(damaged, 3)}), so the model "
-                "is not saved. Did the training diverge? Lower the learning rate, or start again from earlier weights."
-            )
 
     def save_further_files(self, folder: Path) -> None:
         """Write what a checkpoint has beside weights and config."""
@@ -390,6 +393,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
                 f"({', '.join(missing[:3])}, ...), which would be random. It is damaged, or was made for another "
                 f"model than {cls.__name__} with the backbone {model.config.backbone!r}."
             )
+        check_finite(model.state_dict(), f"so {str(pretrained_model_name_or_path)!r} is damaged.")
         model._missing_priors = set(info["missing_keys"]) & {*model.prior_buffers}
         for name in model._frozen:  # transformers makes new parameters of what it reads
             model.get_parameter(name).requires_grad_(False)

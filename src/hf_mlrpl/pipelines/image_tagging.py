@@ -140,6 +140,11 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
         if thresholds is None:
             thresholds = label_thresholds(getattr(config, "thresholds", 0.5), config)
         scores = outputs["logits"][0].float().sigmoid()  # (C,)
+        if not scores.isfinite().all():
+            raise ValueError(
+                f"The model {config.name_or_path!r} gives scores that are no numbers. Its weights are damaged, or the "
+                "numbers in its preprocessor_config.json."
+            )
         order = scores.argsort(descending=True, stable=True)
         chosen = order[scores[order] >= thresholds[order]][:top_k].tolist()
         tags = [{"label": config.id2label[i], "score": scores[i].item()} for i in chosen]

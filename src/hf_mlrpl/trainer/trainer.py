@@ -90,6 +90,9 @@ class MultiLabelTrainer(PushingTrainer):
             )
         self._given = {"objective": objective, "train": train_dataset, "eval": eval_dataset}
         self._is_set_up = False
+        args = checked_arguments(args, eval_dataset)
+        if "compute_metrics" not in kwargs:
+            args.check_metric()
         kwargs.setdefault(
             "compute_metrics",
             lambda prediction: compute_metrics(
@@ -98,7 +101,7 @@ class MultiLabelTrainer(PushingTrainer):
         )
         super().__init__(
             model=model,
-            args=checked_arguments(args, eval_dataset),
+            args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             model_init=model_init,

@@ -1,10 +1,13 @@
 """Training arguments: every default that differs from the Trainer's, with the reason."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
 from transformers import TrainingArguments
+
+from ..settings import check_range, did_you_mean
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 LrSchedule = Literal["step", "one_cycle", "cosine", "transformers"]
@@ -22,6 +25,9 @@ MAY_CHANGE = frozenset(
     """.split()
 )
 MAY_GROW = frozenset(["num_train_epochs", "max_steps"])  # where the learning rate does not depend on them
+
+_FRACTIONS = ("cp", "cr", "cf1", "op", "or", "of1")
+MEASURED = ("map", "map_interpolated", "mean_f1", "loss", *_FRACTIONS, *(f"{name}_top3" for name in _FRACTIONS))
 
 
 def _field(default: Any, help: str) -> Any:
@@ -76,6 +82,7 @@ class MultiLabelTrainingArguments(TrainingArguments):
     greater_is_better: bool | None = _field(True, "Whether a larger value of that metric is better.")
 
     def __post_init__(self):
+        self._check_ranges()
         for name, choices in (
             ("optimizer", Optimizer),
             ("lr_schedule", LrSchedule),
@@ -97,11 +104,6 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {self.one_cycle_epochs} and "
                 f"{self.num_train_epochs}: training would go on after the cycle."
             )
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        if self.num_train_epochs <= 0 and self.max_steps <= 0:
-            raise ValueError(f"`num_train_epochs` must be above 0, got {self.num_train_epochs}.")
         if self.warmup_epochs and not (
             self.lr_schedule == "cosine" and 0 < self.warmup_epochs < self.num_train_epochs
         ):
@@ -120,3 +122,31 @@ class MultiLabelTrainingArguments(TrainingArguments):
         if not torch.accelerator.is_available():
             self.use_cpu = True  # without it transformers refuses bf16 on machines without a GPU
         super().__post_init__()
+
+    def _check_ranges(self) -> None:
+        """Raise `ValueError` for numbers with which the Trainer would train nothing, fail late, or do something else.
+
+        transformers checks their types only.
+        """
+        check_range(self, "per_device_train_batch_size", "per_device_eval_batch_size", at_least=1)
+        check_range(self, "gradient_accumulation_steps", at_least=1)
+        check_range(self, "learning_rate", "weight_decay", "max_grad_norm", "momentum", at_least=0)
+        check_range(self, "warmup_epochs", "warmup_learning_rate", "dataloader_num_workers", "seed", at_least=0)
+        check_range(self, "adam_beta1", "adam_beta2", at_least=0, at_most=1)
+        check_range(self, "num_train_epochs", "one_cycle_epochs", "adam_epsilon")
+        if self.num_train_epochs <= 0:
+            raise ValueError(f"`num_train_epochs` must be above 0, got {self.num_train_epochs}.")
+        if self.max_steps < 1 and self.max_steps != -1:
+            raise ValueError(f"`max_steps` must be at least 1, or -1 for all epochs, got {self.max_steps}.")
+        if not (math.isfinite(self.lr_step_factor) and 0 < self.lr_step_factor <= 1):
+            raise ValueError(f"`lr_step_factor` must lie in (0, 1], got {self.lr_step_factor}.")
+        for name in ("logging_steps", "save_steps", "eval_steps", "eval_accumulation_steps", "save_total_limit"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"`{name}` must be above 0, got {value}.")
+
+    def check_metric(self) -> None:
+        """Raise `ValueError` if `load_best_model_at_end` asks for a metric that is not measured."""
+        metric = self.metric_for_best_model or ""
+        if self.load_best_model_at_end and not any(f"_{metric}".endswith(f"_{name}") for name in MEASURED):
+            raise ValueError(f"`metric_for_best_model` {metric!r} is not measured. {did_you_mean(metric, MEASURED)}")

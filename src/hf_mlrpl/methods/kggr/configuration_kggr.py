@@ -14,5 +14,6 @@ class KggrConfig(SsgrlConfig):
     """
 
     model_type = "mlrpl-kggr"
+    earlier_model_type = ""
 
     classifier_form: Literal["refined", "product"] = "refined"
