@@ -243,3 +243,14 @@ def test_texts_in_lists_are_labels_and_numbers_are_not(caplog):
     caplog.clear()
     load_from_dataset(dataset_with(split=["a", "b", "c"], dog=[1, 0, 1]))
     assert "not used: `split`" in caplog.text
+
+
+def test_files_that_do_not_exist(tmp_path, caplog):
+    IMAGES[0].save(tmp_path / "a.png")
+    paths = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    source = Dataset.from_dict({"path": paths, "dog": [1, 0]})
+    with pytest.raises(FileNotFoundError, match="1 of 2 photos of The data set do not exist: .*b.png"):
+        load_from_dataset(source)
+    loaded = load_from_dataset(source, missing="skip")
+    assert label_matrix(loaded).tolist() == [[1]] and loaded[0]["image"].size == (10, 8)
+    assert "They are left out" in caplog.text

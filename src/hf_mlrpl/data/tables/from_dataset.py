@@ -24,6 +24,7 @@ from ..columns import (
     label_names,
     set_labels,
 )
+from ..files import find_photos
 from ..names import EXACT, new_names, read_label_names
 from ..rows import Choices, LabelRows, settle_names, warn_about_labels
 from .cells import are_vectors
@@ -52,6 +53,7 @@ def load_from_dataset(
     label_columns: str | Sequence[str] | None = None,
     negative_column: str | None = None,
     ignore: str | Sequence[str] = (),
+    missing: str = "error",
 ) -> "Dataset":
     """A `datasets.Dataset`, whatever its label columns, with the columns of this library.
 
@@ -72,6 +74,8 @@ def load_from_dataset(
             plain text in train and test may hold other names: give both the same `labels`.
         unlisted, values, separator, rename, image_column, id_column, label_columns, negative_column, ignore: see
             `load_table`.
+        missing: what to do about the files of a column of text that do not exist: "error", or "skip" leaves them out
+            and counts them.
     """
     from datasets import ClassLabel
 
@@ -90,6 +94,7 @@ def load_from_dataset(
         return _own_labels(chosen, choices, source, ignore)
     flat = _flat(chosen)
     image = _image_column(flat, source, image_column)
+    flat = _with_files(flat, image, source, missing)
     table, declared = _label_table(flat, image, source)
     settings = TableSettings(
         id_column=id_column,
@@ -266,6 +271,15 @@ def _image_column(dataset: "Dataset", source: str, told: str | None) -> str:
             "name it with `image_column`."
         )
     return IMAGE if IMAGE in found else found[0]
+
+
+def _with_files(dataset: "Dataset", image: str, source: str, missing: str) -> "Dataset":
+    """The rows whose files exist, where the image column is one of text."""
+    if getattr(dataset.features[image], "dtype", "") != "string":
+        return dataset
+    files = find_photos([str(file) for file in dataset[image]], [Path()], source, missing)
+    kept = [row for row, file in enumerate(files) if file]
+    return dataset if len(kept) == len(dataset) else dataset.select(kept)
 
 
 def _with_image_and_id(dataset: "Dataset", column: str, id_column: str | None, source: str) -> "Dataset":
