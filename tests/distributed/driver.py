@@ -1,5 +1,6 @@
 """What every process of `test_two_processes.py` does: `torchrun ... driver.py FOLDER` writes FOLDER/<rank>.json."""
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -146,6 +147,7 @@ def run(folder: Path) -> dict:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # as in conftest.py
     output = Path(sys.argv[1])
     report = run(output)
     (output / f"{dist.get_rank()}.json").write_text(json.dumps(report))
