@@ -1,8 +1,10 @@
 """Fixtures for all tests."""
 
+import functools
 import gc
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,16 @@ os.environ["HF_ASSETS_CACHE"] = _ASSETS.name
 def pytest_collection_finish() -> None:
     """Leave what is imported by now out of garbage collections: each trainer starts one, half a second of search."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scenes_are_drawn_once() -> Iterator[None]:
+    """For all recipes of a process; `test_digit_scenes.py` has the function itself."""
+    from hf_mlrpl.data.collections import digit_scenes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digit_scenes, "load_digit_scenes", functools.cache(digit_scenes.load_digit_scenes))
+        yield
 
 
 @pytest.fixture(scope="session")

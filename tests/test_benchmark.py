@@ -17,6 +17,7 @@ SMALL = argparse.Namespace(
 SMALL_TOWERS = TINY_RESNET | {"text_sizes": TINY_TEXT | {"context_length": 32}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [part for part in benchmark.PARTS if part != "map"])
 def test_every_part_runs_on_both_sides(part, monkeypatch):
     monkeypatch.setattr(benchmark_parts, "towers", lambda args: SMALL_TOWERS)

@@ -131,6 +131,7 @@ def test_a_used_folder_is_refused(run, capsys):
     assert (output / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_overwrite_starts_afresh(tmp_path):
     recipe, output = write_recipe(tmp_path), tmp_path / "run"
     command = ["train", recipe, "--output", str(output)]
@@ -194,6 +195,7 @@ def test_a_run_is_not_resumed_with_other_settings(run, capsys, overrides, messag
     assert "cannot be resumed with other settings" in error and message in error
 
 
+@pytest.mark.slow
 def test_a_longer_training_is_resumed(tmp_path):
     recipe, output = write_recipe(tmp_path, training={"num_train_epochs": 1}), tmp_path / "run"
     assert main(["train", recipe, "--output", str(output)]) == 0
@@ -201,6 +203,7 @@ def test_a_longer_training_is_resumed(tmp_path):
     assert (output / "checkpoint-6").is_dir()
 
 
+@pytest.mark.slow
 def test_resume_without_anything_to_resume_starts(tmp_path):
     assert main(["train", write_recipe(tmp_path), "--output", str(tmp_path / "run"), "--resume"]) == 0
 

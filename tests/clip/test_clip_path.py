@@ -51,6 +51,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_converted_towers_become_a_tagger_with_any_labels(method, published, photo, tmp_path, capsys):
     towers, folder = published
@@ -76,6 +77,7 @@ def test_converted_towers_become_a_tagger_with_any_labels(method, published, pho
     assert tag(capsys, str(tmp_path / "other"), photo) == pytest.approx(others, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_labels_with_contexts_of_their_own_can_be_chosen_from(published, photo, tmp_path, capsys):
     recipe = write_recipe(tmp_path, "dualcoop", model={"pretrained": str(published[1])}, training=STEPS)
     run = str(tmp_path / "run")

@@ -150,6 +150,7 @@ def test_drawn_shares_have_the_spread_of_the_distribution(monkeypatch):
     assert shares.var() == pytest.approx(1 / 20, rel=0.3)  # 1 / (4 (2 beta + 1))
 
 
+@pytest.mark.slow
 def test_a_run_with_drawn_shares_resumes_exactly(tmp_path):
     training = {"save_strategy": "epoch", "per_device_train_batch_size": 24, "eval_strategy": "no"}
     recipe = tiny_recipe("fm_mixup", objective={"beta": 0.4}, training=training)

@@ -89,6 +89,7 @@ def test_a_checkpoint_with_attention_comes_back(with_attention, tmp_path):
     assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in with_attention.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_run_with_attention_resumes_exactly(method, tmp_path):
     training = {"save_strategy": "epoch", "per_device_train_batch_size": 24, "eval_strategy": "no"}
     recipe = tiny_recipe(method, model={"label_features": "attention"}, training=training)

@@ -463,6 +463,7 @@ def test_evaluate_module_works_offline(tmp_path, monkeypatch):
         assert metric.compute() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_importing_metrics_leaves_evaluate_alone():
     code = "import sys, hf_mlrpl.metrics; print([m for m in ('evaluate', 'datasets', 'sklearn') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

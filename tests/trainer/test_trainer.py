@@ -127,6 +127,7 @@ class NotLooking(Looking):
     before_epoch = Objective.before_epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_objective_sees_all_images_before_each_epoch(workers, tmp_path):
     settings = {"num_train_epochs": 2, "dataloader_num_workers": workers, **QUIET}
@@ -190,6 +191,7 @@ class RememberImages(TrainerCallback):
         self.seen.append(eval_dataloader.dataset)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_on_the_validation_part_is_kept(tmp_path):
     training = {"load_best_model_at_end": True, "num_train_epochs": 4, "save_total_limit": None, "learning_rate": 0.02}
     remember = RememberImages()
@@ -298,6 +300,7 @@ def test_another_seed_gives_another_run(trained, tmp_path):
     assert weights(again) == weights(trained) != weights(other)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(trained, tmp_path):
     trainer = make_trainer(tiny_recipe(training={"save_strategy": "no", "dataloader_num_workers": 2}), tmp_path)
     trainer.train()
