@@ -64,7 +64,8 @@ class Objective(nn.Module):
     config_class: type
 
     def __init__(self, config: Any, model_config: Any):
-        """
+        """Make an objective without memory of any image.
+
         Args:
             config: an instance of `config_class`.
             model_config: config of the model to train, for sizes such as `num_labels`.

@@ -58,7 +58,7 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
             self._tokenizer = byte_tokenizer(config.text_sizes["context_length"])
 
     def make_image_encoder(self) -> PartlyFrozen:
-        """What becomes `backbone`."""
+        """Make the image tower, which becomes `backbone`."""
         return ClipImageEncoder(self.config)
 
     # ---- words ----
@@ -217,7 +217,7 @@ class ClipPromptModel(ClipPreTrainedModel):
     # ---- label vectors ----
 
     def compute_label_vectors(self) -> Tensor:
-        """What images are compared with, made of the prompts; unit vectors in at least float32."""
+        """Vectors that images are compared with, made of the prompts; of unit length, in at least float32."""
         raise NotImplementedError(f"{type(self).__name__} must define `compute_label_vectors`.")
 
     def label_vectors(self) -> Tensor:
@@ -359,6 +359,6 @@ def _end_forward(model: ClipPromptModel, *_: Any) -> None:
 
 
 def _constant(compute: Callable[[], Tensor], device_type: str) -> Tensor:
-    """What `compute` gives in full precision, as a tensor for any later use."""
+    """Result of `compute` in full precision, as a tensor for any later use."""
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device_type, enabled=False):
         return compute()

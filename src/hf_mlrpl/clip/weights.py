@@ -254,7 +254,7 @@ def make_config(
 
 
 def _comparable(config: ClipConfig) -> dict[str, Any]:
-    """What weights are made for."""
+    """Settings that weights are made for."""
     settings = {name: getattr(config, name) for name in ("vision_sizes", "text_sizes", "embed_dim", "hidden_act")}
     return settings | {name: list(getattr(config, name)) for name in ("image_mean", "image_std")}
 

@@ -200,7 +200,7 @@ def _top_k(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def count(scores: np.ndarray, labels: np.ndarray, *rules: Rule) -> list[Counts]:
-    """What each of the `rules` predicts, in one pass over the images."""
+    """Counts of what each of the `rules` predicts, in one pass over the images."""
     num_labels = scores.shape[1]
     positives, known = np.zeros((2, num_labels), dtype=int)
     correct, predictions = np.zeros((2, len(rules), num_labels), dtype=int)

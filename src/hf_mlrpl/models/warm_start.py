@@ -27,7 +27,7 @@ _TYPES, _TOWERS = "mlrpl-", "mlrpl-clip"  # how types of ours begin, and the one
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What was taken over from a tagger; names are those of tensors.
+    """Report of what was taken over from a tagger; names are those of tensors.
 
     source, network: where it comes from, and the type of its network.
     loaded: whole tensors; by_label: tensors of which labels have a part each, those of `kept_labels`.

@@ -99,7 +99,7 @@ def _lines(file: Path) -> Iterator[tuple[str, list[int], str]]:
 
 
 def _kind(rows: list[list[int]], file: Path) -> str:
-    """What the numbers are, where that is clear."""
+    """Kind of the numbers, where it is clear."""
     repeated = any(len(set(row)) < len(row) for row in rows)
     if any(number > 1 for row in rows for number in row) or len({len(row) for row in rows}) > 1:
         return "indices"

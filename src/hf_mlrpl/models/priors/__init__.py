@@ -1,4 +1,4 @@
-"""What is known before training: functions of label names or of known training labels."""
+"""Knowledge before training: functions of label names or of known training labels."""
 
 from .cooccurrence import cooccurrence_graph
 from .label_embeddings import label_embeddings, orthogonal_embeddings, read_glove
