@@ -251,7 +251,7 @@ def test_a_checkpoint_without_some_backbone_weights_is_an_error(model, checkpoin
     lost = next(name for name in state if re.match(r"backbone\.network\.layer1\.0\.conv1.*\.weight", name))
     del state[lost]
     save_file(state, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=rf"lacks 1 pretrained weights \({lost}"):
+    with pytest.raises(ValueError, match=rf"lacks 1 weights \({lost}"):
         type(model).from_pretrained(checkpoint)
 
 
