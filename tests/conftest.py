@@ -17,6 +17,12 @@ _ASSETS = tempfile.TemporaryDirectory(prefix="hf-mlrpl-tests-")
 os.environ["HF_ASSETS_CACHE"] = _ASSETS.name
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that no worker is left with them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish() -> None:
     """Leave what is imported by now out of garbage collections: each trainer starts one, half a second of search."""
     gc.freeze()

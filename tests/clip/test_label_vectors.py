@@ -1,6 +1,7 @@
 """Models that know their labels by prompts: when label vectors are computed, and what other labels change."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -44,9 +45,14 @@ MODELS = {
 }
 
 
+@functools.cache
+def _made(name: str):
+    return MODELS[name]()
+
+
 @pytest.fixture(params=MODELS)
 def model(request):
-    return MODELS[request.param]()
+    return copy.deepcopy(_made(request.param))
 
 
 def count_text_passes(model) -> list[int]:
