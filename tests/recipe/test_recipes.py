@@ -89,7 +89,7 @@ def test_an_override_fills_an_empty_section(tmp_path):
         ("training.num_train_epochs=null", "Recipe key `training.num_train_epochs` must be a number"),
         ("model.num_lables=3", "Recipe section `model` has no key `num_lables`"),
         ("model.image_size=large", "Recipe key `model.image_size` must be"),
-        ("model.image_size=[1, 2, 3]", "`image_size` must be a side or [height, width] in pixels, at most 8192, got [1"),
+        ("model.image_size=[1, 2, 3]", "`image_size` must be a side or [height, width] in pixels, at most 8192, got"),
         ("model.image_size=0", "`image_size` must be a side or [height, width]"),
         ("model.pretrained=3", "Recipe key `model.pretrained` must be true or false or text, got 3"),
         ("objective.bank_sise=3", "Recipe section `objective` has no key `bank_sise`. Did you mean `bank_size`?"),
