@@ -42,6 +42,7 @@ EVERY_STEP, EACH_EPOCH, BEST = SCENARIOS
         ("sst", EVERY_STEP, range(1, 9)),
         ("sarb", EVERY_STEP, range(1, 9)),
         ("sst", EACH_EPOCH, (1, 3, 4, 8)),  # three steps an epoch
+        ("sarb", EACH_EPOCH, (4, 6)),
         ("sst", BEST, (2, 3, 5, 9)),
     ],
 )
