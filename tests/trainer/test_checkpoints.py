@@ -105,6 +105,17 @@ def test_a_damaged_checkpoint_is_not_resumed_on_request_either(run):
         make_trainer(tiny_recipe(), run).train(resume_from_checkpoint=str(run / "checkpoint-6"))
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_again(run):
+    """Checkpoints of the first version have no checksums; none is deleted, and none replaced."""
+    for step in range(1, 7):
+        (run / f"checkpoint-{step}" / CHECKSUMS_NAME).unlink()
+    (run / "checkpoint-6" / "trainer_state.json").write_text("{}")
+    before = sorted(path for path in run.rglob("*"))
+    with pytest.raises(ValueError, match="No checkpoint of .* can be resumed from: checkpoint-6 .trainer_state.json"):
+        make_trainer(tiny_recipe(), run).train(resume_from_checkpoint=True)
+    assert sorted(path for path in run.rglob("*")) == before
+
+
 def test_a_run_does_not_go_on_with_other_labels(run):
     other = tiny_recipe(data={"proportion": 0.9})
     with pytest.raises(ValueError, match="cannot be resumed, for the labels of the training set have changed"):

@@ -47,12 +47,26 @@ def faults_of_checkpoint(folder: str | Path) -> list[str]:
 
 
 def latest_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest complete `checkpoint-<step>` of `output_dir`, or `None`; says which newer ones are passed over."""
+    """The newest complete `checkpoint-<step>` of `output_dir`; says which newer ones are passed over.
+
+    Returns:
+        `None` where the run was interrupted before its first checkpoint was finished.
+
+    Raises:
+        ValueError: if there are finished checkpoints, all of them damaged: starting afresh would replace them.
+    """
+    damaged = []
     for folder in reversed(checkpoint_folders(output_dir)):
         faults = faults_of_checkpoint(folder)
         if not faults:
             return str(folder)
         logger.warning(f"{folder} is passed over: {', '.join(faults)}.")
+        damaged += [] if _is_half_written(folder) else [f"{folder.name} ({', '.join(faults)})"]
+    if damaged:
+        raise ValueError(
+            f"No checkpoint of {output_dir} can be resumed from: {'; '.join(damaged)}. Bring back their files, or "
+            "start afresh in another folder; checkpoints of earlier versions have no checksums."
+        )
     return None
 
 
@@ -89,21 +103,34 @@ def remove_old_checkpoints(output_dir: str | Path, limit: int | None, best: str 
 
 
 def remove_half_written_checkpoints(output_dir: str | Path) -> None:
-    """Delete what an interruption left behind; it would count when the Trainer deletes old checkpoints."""
+    """Delete what an interruption left behind; it would count when old checkpoints are deleted."""
     for folder in checkpoint_folders(output_dir):
-        if not _has_trainer_state(folder):
+        if _is_half_written(folder):
             shutil.rmtree(folder)
 
 
-def check_resumable(checkpoint: str | Path, model: Any, data: dict[str, str], num_processes: int) -> None:
-    """Raise `ValueError` if `checkpoint` is not complete, or holds another model, other sizes or other labels, or was
-    trained on other `data`; warns where the number of processes is another one."""
+def _is_half_written(folder: Path) -> bool:
+    """Whether the trainer state, which is written last, is missing or cut off; otherwise something damaged it."""
+    try:
+        json.loads((folder / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def check_complete(checkpoint: str | Path) -> None:
+    """Raise `ValueError` if `checkpoint` is not complete."""
     faults = faults_of_checkpoint(checkpoint)
     if faults:
         raise ValueError(
             f"{checkpoint} is not a complete checkpoint: {', '.join(faults)}. Resume from an older one, or with "
             "`True` from the newest complete one."
         )
+
+
+def check_resumable(checkpoint: str | Path, model: Any, data: dict[str, str], num_processes: int) -> None:
+    """Raise `ValueError` if a complete `checkpoint` holds another model, other sizes or other labels, or was trained
+    on other `data`; warns where the number of processes is another one."""
     theirs = json.loads((Path(checkpoint) / "config.json").read_text())
     ours = json.loads(model.config.to_json_string())
     incidental = ("architectures", "dtype", "transformers_version")

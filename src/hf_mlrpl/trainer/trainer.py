@@ -30,6 +30,7 @@ from ..objective import OBJECTIVE_NAME, Objective, check_views
 from ..schedules import Progress
 from .checkpoints import (
     SaveLast,
+    check_complete,
     check_resumable,
     latest_checkpoint,
     remove_half_written_checkpoints,
@@ -295,6 +296,8 @@ class MultiLabelTrainer(PushingTrainer):
             if self.args.should_save:
                 remove_half_written_checkpoints(self.args.output_dir)
             self.accelerator.wait_for_everyone()
+        elif resume_from_checkpoint:
+            check_complete(resume_from_checkpoint)
         if resume_from_checkpoint:
             check_resumable(resume_from_checkpoint, self.model, self._data_digests, self.args.world_size)
         result = super().train(resume_from_checkpoint or None, *args, **kwargs)
