@@ -29,7 +29,21 @@ def test_numbers_and_a_picture(tmp_path, capsys):
 
 def test_test_images_have_all_labels(tmp_path, capsys):
     assert main(["data", SMALL, "--split", "test", "--examples", "0"]) == 0
-    assert "12 images, 10 labels, 100.0% of the entries known" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "12 images, 10 labels, 100.0% of the entries known" in printed
+    assert printed.splitlines()[-1].startswith("kind of labels: full: every label is known. Any method")
+
+
+@pytest.mark.parametrize(
+    "settings, kind",
+    [
+        (["proportion=0.5"], "partly known: some present"),
+        (["protocol=single_positive", "proportion="], "one positive: each image has one"),
+    ],
+)
+def test_the_kind_of_labels(settings, kind, capsys):
+    assert main(["data", SMALL, *settings, "--examples", "0"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"kind of labels: {kind}")
 
 
 def test_own_photos(photos, tmp_path, capsys):

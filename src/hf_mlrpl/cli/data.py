@@ -39,7 +39,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "data",
         help="summarise a data set and show examples",
-        description="Count present, absent and unknown labels, and show a few images with them as a picture.",
+        description="Count present, absent and unknown labels, show a few images with them as a picture, and say "
+        "which methods suit such labels.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,6 +59,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from ..data.label_kinds import kind_of_labels
     from ..recipe.data_part import Splits
 
     data = _recipe(arguments.source, arguments.overrides).data
@@ -76,6 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
         skip = data.config.on_bad_image == "skip"
         count = save_examples(dataset, Path(arguments.picture), arguments.examples, skip)
         print(f"\n{count} examples: {arguments.picture}")
+    print(f"\nkind of labels: {kind_of_labels(splits.known_labels)}")
 
 
 def _recipe(source: str | None, overrides: list[str]):
