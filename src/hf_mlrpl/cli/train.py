@@ -306,6 +306,7 @@ def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any
     import torch
 
     from ..data.columns import label_matrix
+    from ..models.attention_placement import AttentionPlacement
     from ..models.image_processing import processor_for
     from ..visualization.attention import plot_attention
     from .data import first_images
@@ -322,9 +323,14 @@ def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any
     with torch.inference_mode():
         prediction = model(pixel_values, output_attention_maps=True)
     if prediction.attention_maps is not None:
+        placement = AttentionPlacement.of(model)
+        assert placement is not None, "a model with attention maps has a feature map"
         figure = plot_attention(
             images,
-            prediction.attention_maps.float().cpu().numpy(),
+            [
+                placement.place(maps, (i.height, i.width))
+                for maps, i in zip(prediction.attention_maps, images, strict=True)
+            ],
             prediction.logits.sigmoid().cpu().numpy(),
             model.config.label_names,
             labels=label_matrix(dataset.select(rows)),

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import AutoModelForImageClassification, ImageClassificationPip
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..data.images.photos import DOWNLOAD_TIMEOUT, find_images, is_url, open_image
+from ..models.attention_placement import AttentionPlacement
 from ..models.configuration_utils import TAGGING_TASK as TASK
 from ..models.image_processing import processor_for
 from ..models.modeling_utils import MultiLabelPreTrainedModel
@@ -64,7 +66,8 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
             threshold: score from which a label is returned: one number, a list with one per label, or a dict from
                 label names to numbers (other labels keep the model's threshold). Without it, `config.thresholds`.
             top_k: return at most so many labels. `threshold=0.0` returns all of them.
-            attention_maps: also return `attention_map` for every label: `(height, width)`, each value in [0, 1].
+            attention_maps: also return `attention_map` for every label: `(rows, columns)`, each value in [0, 1] and
+                for its equal part of the photo, see `AttentionPlacement`.
             timeout: seconds to wait for a server.
             batch_size: images per forward pass.
 
@@ -89,6 +92,13 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
         blank = self.image_processor(torch.zeros(3, 8, 8, dtype=torch.uint8), return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             return self.model.represent(self.model.encode(blank.to(self.device, self.dtype)))[1] is not None
+
+    @cached_property
+    def placement(self) -> AttentionPlacement:
+        """Where the cells of attention maps look; measured once."""
+        placement = AttentionPlacement.of(self.model, self.image_processor)
+        assert placement is not None, "a model with attention maps has a feature map"
+        return placement
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Publish the model with the image processor of this pipeline; `options` are those of `model.push_to_hub`."""
@@ -120,9 +130,11 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
         if isinstance(image, Mapping) and "image" in image:  # a row of a data set
             image, name = image["image"], image.get("image_id")
         image = open_image(image, name, timeout=timeout)
-        return self.image_processor(images=image, return_tensors="pt").to(self.dtype)
+        inputs = self.image_processor(images=image, return_tensors="pt").to(self.dtype)
+        return {**inputs, "photo_size": torch.tensor([[image.height, image.width]])}
 
     def _forward(self, model_inputs: dict[str, Any], attention_maps: bool = False) -> Any:  # type: ignore[override]
+        photo_size = model_inputs.pop("photo_size")
         if not attention_maps:
             return {"logits": self.model(**model_inputs).logits}
         maps = None
@@ -131,7 +143,7 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
             maps = outputs.attention_maps
         if maps is None:
             raise ValueError(f"`attention_maps` must be False for a {type(self.model).__name__}: it has no attention.")
-        return {"logits": outputs.logits, "attention_maps": maps}
+        return {"logits": outputs.logits, "attention_maps": maps, "photo_size": photo_size}
 
     def postprocess(  # type: ignore[override]
         self, outputs: dict[str, Tensor], thresholds: Tensor | None = None, top_k: int | None = None
@@ -149,8 +161,10 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
         chosen = order[scores[order] >= thresholds[order]][:top_k].tolist()
         tags = [{"label": config.id2label[i], "score": scores[i].item()} for i in chosen]
         if "attention_maps" in outputs:
-            for i, tag in zip(chosen, tags, strict=True):
-                tag["attention_map"] = outputs["attention_maps"][0, i].float().numpy()  # (H, W)
+            height, width = outputs["photo_size"][0].tolist()
+            maps = self.placement.place(outputs["attention_maps"][0, chosen], (height, width))
+            for tag, attention_map in zip(tags, maps, strict=True):
+                tag["attention_map"] = attention_map
         return tags
 
 

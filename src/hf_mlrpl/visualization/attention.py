@@ -27,7 +27,7 @@ Tags = Sequence[Mapping[str, Any]]
 
 def plot_attention(
     images: Sequence[Any],
-    attention_maps: np.ndarray | None,
+    attention_maps: Sequence[np.ndarray] | np.ndarray | None,
     scores: np.ndarray,
     names: Sequence[str],
     labels: np.ndarray | None = None,
@@ -40,7 +40,8 @@ def plot_attention(
 
     Args:
         images: whatever `open_image` opens.
-        attention_maps: `(num_images, num_labels, map_height, map_width)`; `None` for a model without attention.
+        attention_maps: for each image `(num_labels, rows, columns)` over the photo, as `AttentionPlacement` gives
+            them; `None` for a model without attention.
         scores: `(num_images, num_labels)` in [0, 1].
         labels: the truth, `(num_images, num_labels)` in {-1, 0, +1}; with it, green is right and red is wrong.
         thresholds: score from which a label is predicted: one number, or one per label.
@@ -50,10 +51,15 @@ def plot_attention(
     scores = np.asarray(scores)
     if labels is not None:
         check_labels(labels, len(names))
-    for what, value in (("scores", scores), ("labels", labels), ("attention_maps", attention_maps)):
-        if value is not None and tuple(value.shape[:2]) != (len(images), len(names)):
+    for what, value in (("scores", scores), ("labels", labels)):
+        if value is not None and tuple(value.shape) != (len(images), len(names)):
             expected = (len(images), len(names))
-            raise ValueError(f"`{what}` must start with (num_images, num_labels) = {expected}, got {value.shape}.")
+            raise ValueError(f"`{what}` must be (num_images, num_labels) = {expected}, got {value.shape}.")
+    if attention_maps is not None and [len(maps) for maps in attention_maps] != [len(names)] * len(images):
+        raise ValueError(
+            f"`attention_maps` must have one entry for each of {len(images)} images, and in it one for each of "
+            f"{len(names)} labels, got {[len(maps) for maps in attention_maps]}."
+        )
     predicted = scores >= np.asarray(thresholds)
     tags = []
     for i in range(len(images)):
