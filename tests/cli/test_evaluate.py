@@ -1,4 +1,5 @@
 import contextlib
+import csv
 import io
 import json
 import shutil
@@ -52,9 +53,9 @@ def test_chosen_thresholds_go_with_the_checkpoint(tmp_path, capsys):
     thresholds = json.loads((output / "config.json").read_text())["thresholds"]
     assert len(thresholds) == 10 and len(set(thresholds)) > 1
     trained = json.loads((output / "metrics.json").read_text())
-    assert evaluate(capsys, output)["test_mean_f1"] == pytest.approx(trained["test_mean_f1"], rel=1e-6)
+    assert evaluate(capsys, output)["test_mean_f1_chosen"] == pytest.approx(trained["test_mean_f1_chosen"], rel=1e-6)
     validation = evaluate(capsys, output, "--split", "validation")
-    assert validation["validation_mean_f1"] == pytest.approx(trained["validation_mean_f1"], rel=1e-6)
+    assert validation["validation_mean_f1_chosen"] == pytest.approx(trained["validation_mean_f1_chosen"], rel=1e-6)
     tagger, photo = pipeline("image-tagging", model=str(output)), str(output / "examples" / "000.png")
     expected = [tag for tag in tagger(photo, threshold=0.0) if tag["score"] >= thresholds[int(tag["label"])]]
     assert tagger(photo) == expected
@@ -77,6 +78,23 @@ def test_a_table_for_readers(checkpoint, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines][:2] == ["test_loss", "test_map"]
     assert not [line for line in lines if "epoch" in line or "preparation" in line]
+    assert not [line for line in lines if len(line.split()) < 4], "each number is explained"
+
+
+def test_a_report_of_each_label(checkpoint, tmp_path, capsys):
+    assert main(["evaluate", str(checkpoint), "--report", "--output", str(tmp_path / "report")]) == 0
+    printed = capsys.readouterr().out
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    with open(tmp_path / "report" / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [row["label"] for row in content["labels"]] and len(rows) == 10
+    averages = [row["average_precision"] for row in content["labels"]]
+    assert averages == sorted(averages)
+    assert content["metrics"]["test_map"] == pytest.approx(sum(averages) / 10)
+    assert "worst labels" in printed and f"report of each label: {tmp_path / 'report'}" in printed
+    assert {path.name for path in (checkpoint / "report_test").iterdir()} == {
+        path.name for path in (tmp_path / "report").iterdir()
+    }, "training has written the same"
 
 
 def test_the_data_of_another_recipe(checkpoint, tmp_path, capsys):

@@ -313,10 +313,21 @@ def test_reported_mean_f1():
     logits, labels = random_problem(num_images=40, num_labels=4)
     scores = torch.from_numpy(logits).sigmoid().numpy()
     thresholds = metrics.choose_thresholds(scores, labels)
-    best = multi_label_metrics(logits, labels, thresholds=thresholds)["mean_f1"]
-    assert best == pytest.approx(100 * metrics.mean_f1(scores, labels, thresholds), abs=1e-9)
-    assert best > multi_label_metrics(logits, labels)["mean_f1"]
-    assert multi_label_metrics(logits, labels, thresholds=1)["mean_f1"] == 0
+    reported = multi_label_metrics(logits, labels, thresholds=thresholds)
+    assert reported["mean_f1_chosen"] == pytest.approx(100 * metrics.mean_f1(scores, labels, thresholds), abs=1e-9)
+    assert reported["mean_f1_chosen"] > reported["mean_f1"] == multi_label_metrics(logits, labels)["mean_f1"]
+    assert multi_label_metrics(logits, labels, thresholds=1)["mean_f1_chosen"] == 0
+
+
+def test_metrics_at_chosen_thresholds_are_named_so():
+    logits, labels = random_problem(num_images=40, num_labels=4)
+    plain, low = multi_label_metrics(logits, labels), multi_label_metrics(logits, labels, thresholds=0.25)
+    assert not [name for name in plain if name.endswith("_chosen")]
+    assert {name: low[name] for name in plain} == plain
+    expected = metrics.precision_recall_f1(logits, labels, threshold=np.log(0.25 / 0.75))
+    assert {name: low[f"{name}_chosen"] for name in expected} == pytest.approx(
+        {name: 100 * value for name, value in expected.items()}
+    )
 
 
 def test_average_over_proportions():

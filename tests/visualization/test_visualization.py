@@ -4,9 +4,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from hf_mlrpl.data.images.photos import BadImageError
+from hf_mlrpl.metrics.label_report import label_report
 from hf_mlrpl.visualization.attention import COLOURS, draw_attention, plot_attention, plot_tags
 from hf_mlrpl.visualization.canvas import BLACK, GREEN, GREY, ORANGE, Canvas, cut, wrap_names
 from hf_mlrpl.visualization.examples import plot_examples
+from hf_mlrpl.visualization.label_report import plot_average_precision, plot_precision_recall
 from hf_mlrpl.visualization.proportions import plot_over_proportions
 
 NAMES = ["person", "dog", "cat", "a label whose name is much too long to fit", "$x$_{broken"]
@@ -212,3 +214,23 @@ def test_many_runs_are_shown_in_panels_with_the_others_in_grey():
 def test_a_chart_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="nothing to plot"):
         plot_over_proportions({"A": {0.1: []}}, "mAP")
+
+
+@pytest.mark.parametrize("num_labels", [1, 100])
+def test_pictures_of_a_report_show_the_worst_labels(num_labels):
+    random = np.random.RandomState(0)
+    labels = random.choice([-1, 0, 1], size=(40, num_labels))
+    names = [f"$label {i}$" for i in range(num_labels)]
+    report = label_report(random.randn(40, num_labels), labels, names)
+    bars, curves = plot_average_precision(report), plot_precision_recall(report)
+    assert len(bars.axes[0].patches) == min(num_labels, 80) and len(curves.axes) == min(num_labels, 24)
+    assert report.worst_first[0].label.replace("$", r"\$") in curves.axes[0].get_title()
+    bars.canvas.draw()
+    curves.canvas.draw()
+
+
+def test_a_report_without_any_average_precision_cannot_be_drawn():
+    report = label_report(np.zeros((3, 2)), np.full((3, 2), -1), ["a", "b"])
+    for plot in (plot_average_precision, plot_precision_recall):
+        with pytest.raises(ValueError, match="No label has an average precision"):
+            plot(report)

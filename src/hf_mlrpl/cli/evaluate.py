@@ -3,14 +3,23 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from .checkpoint import add_checkpoint_arguments, find_checkpoint, load_model
+from .report import REPORT, format_labels, format_metrics, save_report
 
 _EPILOG = """\
 examples:
   hf-mlrpl evaluate runs/sst-digit_scenes_10                    on the test images of its recipe
   hf-mlrpl evaluate runs/coco --recipe sst/voc2007_10 data.path=/data/VOCdevkit
   hf-mlrpl evaluate user/model@v1 data.path=/other/place/coco --json
+  hf-mlrpl evaluate runs/my_photos --split validation --report
+
+--report writes, with the worst label first:
+  labels.csv, report.json   average precision (AP), and precision, recall and F1 at the threshold of the label, in
+                            percent; the threshold; how many images are known to show it, known not to, or unknown
+  average_precision.png     AP of each label (the worst 80), precision_recall.png its curve (the worst 24)
+Empty cells are not defined: no AP without a known positive and a known negative, no recall without a positive.
 """
 
 
@@ -27,6 +36,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--recipe", help="recipe whose data to use (default: the one saved with the checkpoint)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test", help="default: test")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--report", action="store_true", help="also write a report of each label, see below")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="of the report (default: report_SPLIT in the checkpoint)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -51,15 +67,28 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         trainer = recipe.build_trainer(scratch, model=model)
         images = recipe.data.images(dataset, model.config, training=False)
-        metrics = trainer.evaluate(images, metric_key_prefix=arguments.split)
+        metrics, report = trainer.measure(images, arguments.split)
     for name in ("epoch", f"{arguments.split}_model_preparation_time"):
         metrics.pop(name, None)
     num_bad = images.count_bad_images()
     if trainer.args.process_index == 0:
         print(json.dumps(metrics) if arguments.json else format_metrics(metrics))
+        if arguments.report:
+            folder = _report_folder(arguments)
+            save_report(folder, report, metrics, arguments.split)
+            if not arguments.json:
+                print(f"\n{format_labels(report)}\n\nreport of each label: {folder}")
         if num_bad:
             print(f"warning: {num_bad} unreadable image(s) were skipped.", file=sys.stderr)
     end_processes()
+
+
+def _report_folder(arguments: argparse.Namespace) -> Path:
+    """Where the report goes: into a local checkpoint, unless another folder is named."""
+    if arguments.output is not None:
+        return arguments.output
+    folder = Path(arguments.checkpoint)
+    return (folder if folder.is_dir() else Path()) / REPORT.format(arguments.split)
 
 
 def _load_images(recipe, split: str):
@@ -91,8 +120,3 @@ def check_same_labels(names: list[str], dataset, checkpoint: str) -> None:
             f"({', '.join(only_data[:5]) or 'none'} missing in the checkpoint). Evaluate on data with the same labels "
             "in the same order."
         )
-
-
-def format_metrics(metrics: dict[str, float]) -> str:
-    """A readable table, the most important metric first."""
-    return "\n".join(f"{name:<40}{value:>8.4g}" for name, value in metrics.items() if isinstance(value, int | float))

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: f"\\{character}" for character in "&%$#_{}"
 }
-_IN_WORDS = {"map": "mAP", "map_interpolated": "mAP (VOC 2012)", "mean_f1": "mean F1"}
+_IN_WORDS = {
+    "map": "mAP",
+    "map_interpolated": "mAP (VOC 2012)",
+    "mean_f1": "mean F1",
+    "mean_f1_chosen": "mean F1 at chosen thresholds",
+}
 _IMAGES = {"test": "test images", "validation": "validation images"}
 
 

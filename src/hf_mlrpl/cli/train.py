@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .report import MAIN, REPORT, format_metrics, save_report
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from filelock import FileLock
@@ -22,8 +24,9 @@ LOCK_NAME = ".lock"  # of the folder of a run, held by the process that writes t
 _DESCRIPTION = """\
 Train a method from a recipe. Without arguments: SST on scenes of handwritten digits, with 10 % of the labels known.
 
-The output folder gets the checkpoint (with the weights, its model card, the recipe and the metrics), a picture of
-attention maps, a few example photos to tag, and checkpoints to resume from.
+The output folder gets the checkpoint (with the weights, its model card, the recipe and the metrics), a report of each
+label with its average precision, precision and recall (`report_test`, or `report_validation` where there are no test
+images), a picture of attention maps, a few example photos to tag, and checkpoints to resume from.
 """
 
 _EPILOG = """\
@@ -123,10 +126,11 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     metrics: dict[str, float] = {}
     images = {"training": trainer.train_dataset, "validation": trainer.eval_dataset}
     name, measured = splits.measured
+    report = None
     if measured is not None:
         images[name] = recipe.data.images(measured, trainer.model.config, training=False)
-        metrics, average_precision = trainer.measure(images[name], name)
-        facts = replace(facts, measured=name, average_precision=average_precision)
+        metrics, report = trainer.measure(images[name], name)
+        facts = replace(facts, measured=name, average_precision=report.average_precision)
     metrics["train_seconds"] = round(time.perf_counter() - started, 1)
     kept_step = trainer.state.best_global_step if arguments.load_best_model_at_end else None
     metrics |= _training_metrics(trainer.state.log_history, kept_step)
@@ -135,6 +139,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
             say(f"warning: {count} unreadable {name} image(s) were skipped.")
     if is_main:
         save_results(output, facts, measured, trainer.model, metrics)
+        if report is not None and facts.measured is not None:
+            save_report(output / REPORT.format(facts.measured), report, metrics, facts.measured)
         if arguments.push_to_hub:
             _push(trainer, output)
         _say_goodbye(output, metrics, type(trainer.model).__name__)
@@ -262,7 +268,7 @@ def _training_metrics(history: list[dict[str, float]], kept_step: int | None = N
     """
     last: dict[str, float] = {}
     for entry in history:
-        last |= {k: value for k, value in entry.items() if k.startswith("pseudo_") or k == "validation_mean_f1"}
+        last |= {k: value for k, value in entry.items() if k.startswith("pseudo_") or k == "validation_mean_f1_chosen"}
         if "eval_map" in entry and kept_step in (None, entry["step"]):
             last["validation_map"] = entry["eval_map"]
     return last
@@ -339,12 +345,13 @@ def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any
 
 
 def _say_goodbye(output: Path, metrics: dict[str, float], class_name: str) -> None:
-    from .evaluate import format_metrics
-
     print()
-    print(format_metrics(metrics))
+    print(format_metrics(metrics, (*MAIN, "train_seconds")))
     picture = output / "attention.png"
     print(f"\nCheckpoint and model card   {output}")
+    print(f"All metrics, in percent     {output / 'metrics.json'}")
+    for report in sorted(output.glob(REPORT.format("*"))):
+        print(f"Report of each label        {report}")
     if picture.exists():
         print(f"Attention maps              {picture}")
     examples = output / "examples"

@@ -27,8 +27,10 @@ def multi_label_metrics(
     - `map_interpolated`: the form of VOC 2012, in the tables of SSGRL, SST and SARB. Never smaller than `map`.
     - `op`, `or`, `of1`, `cp`, `cr`, `cf1`: see `precision_recall_f1`; a label is predicted from p = 0.5 on.
     - `op_top3`, ...: the same, with at most the three best labels of every image.
-    - `mean_f1`: mean over labels of F1, where a label is predicted from its threshold on. With `choose_thresholds` on
-      validation images it is the mF1 of Kundu et al.
+    - `mean_f1`: mean over labels of F1, where a label is predicted from p = 0.5 on.
+    - `op_chosen`, ..., `mean_f1_chosen`: the same where a label is predicted from its threshold on; only there where
+      `thresholds` are not 0.5. With `choose_thresholds` on validation images, `mean_f1_chosen` is the mF1 of Kundu
+      et al.
     - `labels_without_positives`: number of labels without a known positive, for which `empty` is the rule.
     - `labels_without_negatives`: number of further labels without a known negative; both kinds of mAP leave them out.
 
@@ -36,7 +38,7 @@ def multi_label_metrics(
         logits: `(num_images, num_labels)`, array or tensor.
         labels: `(num_images, num_labels)` in {-1, 0, +1}.
         names: label names, to name labels that cannot be measured.
-        thresholds: scores in [0, 1] for `mean_f1`, one number or one per label.
+        thresholds: scores in [0, 1] for `mean_f1_chosen` and the like, one number or one per label.
         empty: labels without known positives are left out of the means (`"skip"`), count as 0 (`"zero"`), or make the
             means NaN (`"nan"`).
         ref_op: see `precision_recall_f1`.
@@ -60,7 +62,10 @@ def multi_label_metrics(
         **precision_recall_f1_of(plain, empty, ref_op),
     }
     fractions |= {f"{name}_top3": value for name, value in precision_recall_f1_of(top3, empty, ref_op).items()}
-    fractions["mean_f1"] = mean_over_labels(f1_of(chosen), empty)
+    fractions["mean_f1"] = mean_over_labels(f1_of(plain), empty)
+    if (thresholds != 0.5).any():
+        fractions |= {f"{name}_chosen": value for name, value in precision_recall_f1_of(chosen, empty, ref_op).items()}
+        fractions["mean_f1_chosen"] = mean_over_labels(f1_of(chosen), empty)
     return {name: 100 * value for name, value in fractions.items()} | {
         "labels_without_positives": float(without_positives.sum()),
         "labels_without_negatives": float(without_negatives.sum()),

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,9 +20,9 @@ from transformers.utils import logging
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.training_images import TrainingImages
 from ..distributed import share_buffers
-from ..metrics.average_precision import average_precision
-from ..metrics.f1 import choose_thresholds
-from ..metrics.multi_label import multi_label_metrics, scores_of
+from ..metrics.f1 import choose_thresholds, mean_f1
+from ..metrics.label_report import LabelReport, label_report
+from ..metrics.multi_label import scores_of
 from ..models.configuration_utils import MultiLabelConfig
 from ..models.warm_start import AVERAGED_WEIGHTS
 from ..objective import OBJECTIVE_NAME, Objective, check_views
@@ -258,21 +257,22 @@ class MultiLabelTrainer(PushingTrainer):
     def published_weights(self) -> AbstractContextManager[None]:
         return self.ema.applied_to(self.model) if self.ema else nullcontext()
 
-    def measure(self, dataset: Any, split: str) -> tuple[dict[str, float], list[float | None]]:
-        """The metrics of `evaluate`, and the average precision of each label in percent, `None` where it has none.
+    def measure(self, dataset: Any, split: str) -> tuple[dict[str, float], LabelReport]:
+        """The metrics of `evaluate`, and what they are for each label.
 
         Args:
             split: goes in front of the names of the metrics.
         """
         output = self.predict(dataset, metric_key_prefix=split)
-        per_label = 100 * average_precision(*logits_and_labels(output))
-        return output.metrics or {}, [None if np.isnan(value) else value for value in per_label.tolist()]
+        config = self.model.config
+        report = label_report(*logits_and_labels(output), config.label_names, thresholds=config.thresholds)
+        return output.metrics or {}, report
 
     def choose_thresholds(self, dataset: Any = None) -> list[float]:
         """Give the model the threshold of every label with the largest F1 on validation images.
 
         They become `config.thresholds`, from which evaluation and the tagging pipeline take them. The mean F1 is
-        logged as `validation_mean_f1`, in percent.
+        logged as `validation_mean_f1_chosen`, in percent.
 
         Args:
             dataset: by default `eval_dataset`; of several, the one called "validation", or the only one.
@@ -281,10 +281,11 @@ class MultiLabelTrainer(PushingTrainer):
         if isinstance(images, dict):
             images = images[selecting_part(images, "choose_thresholds")]
         logits, labels = logits_and_labels(self.predict(images, metric_key_prefix="validation"))
-        thresholds = choose_thresholds(scores_of(logits), labels).tolist()
-        self.model.config.thresholds = thresholds
-        self.log({"validation_mean_f1": multi_label_metrics(logits, labels, thresholds=thresholds)["mean_f1"]})
-        return thresholds
+        scores = scores_of(logits)
+        thresholds = choose_thresholds(scores, labels)
+        self.model.config.thresholds = thresholds.tolist()
+        self.log({"validation_mean_f1_chosen": 100 * mean_f1(scores, labels, thresholds)})
+        return thresholds.tolist()
 
     # ---- checkpoints ----
 
