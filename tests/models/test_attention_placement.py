@@ -125,3 +125,13 @@ def test_what_a_crop_leaves_out_has_no_attention(photo_size, height, width):
     assert seen.sum() == 16 * 16 and np.array_equal(seen, seen[::-1, ::-1])
     expected = ((height - 16) / 2 + 6) / height, ((width - 16) / 2 + 10) / width
     assert peak(placement.place(spot(4, 4, 1, 2), photo_size)) == pytest.approx(expected, abs=1 / 16)
+
+
+@pytest.mark.parametrize("photo_size", [(64, 64), (200, 400), (400, 100)])
+@pytest.mark.parametrize("is_cropped", [False, True])
+def test_the_peak_of_a_map_is_the_centre_of_its_cell(photo_size, is_cropped):
+    placement = AttentionPlacement(np.array([6.0, 14, 22, 30]), np.array([2.0, 10, 18, 26]), (32, 32), is_cropped)
+    maps = torch.stack([spot(4, 4, 1, 2)[0], spot(4, 4, 3, 0)[0]])
+    scale = min(photo_size) / 32 if is_cropped else np.array([photo_size[1], photo_size[0]]) / 32
+    corner = (np.array([photo_size[1], photo_size[0]]) - 32 * scale) / 2  # of what the model sees
+    assert placement.peaks(maps, photo_size) == pytest.approx(corner + np.array([[18, 14], [2, 30]]) * scale)

@@ -43,14 +43,21 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="FOLDER",
         help="of the report (default: report_SPLIT in the checkpoint)",
     )
+    parser.add_argument(
+        "--pointing",
+        action="store_true",
+        help="also how often the place looked at most for a label lies on an object of it, where the data have boxes",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     import tempfile
+    from dataclasses import replace
 
     from ..distributed import end_processes
     from ..hub.publish import RECIPE_NAME
+    from ..pipelines.pointing import measure_pointing
     from ..recipe.document import Recipe
 
     checkpoint = find_checkpoint(arguments)
@@ -61,6 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
             f"{arguments.checkpoint} has no {RECIPE_NAME}. Say with --recipe which data to evaluate on."
         )
     recipe = Recipe.load(arguments.recipe or saved, arguments.overrides)
+    if arguments.pointing:
+        recipe = replace(recipe, data=recipe.data.with_boxes())
     dataset = _load_images(recipe, arguments.split)
     check_same_labels(model.config.label_names, dataset, arguments.checkpoint)
 
@@ -70,6 +79,10 @@ def run(arguments: argparse.Namespace) -> None:
         metrics, report = trainer.measure(images, arguments.split)
     for name in ("epoch", f"{arguments.split}_model_preparation_time"):
         metrics.pop(name, None)
+    if arguments.pointing:
+        skip = recipe.data.config.on_bad_image == "skip"
+        measured = measure_pointing(trainer.model, dataset, skip=skip)
+        metrics |= {f"{arguments.split}_{name}": value for name, value in measured.items()}
     num_bad = images.count_bad_images()
     if trainer.args.process_index == 0:
         print(json.dumps(metrics) if arguments.json else format_metrics(metrics))

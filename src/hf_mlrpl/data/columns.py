@@ -7,6 +7,7 @@
 | `labels` | `List(Value("int8"), length=num_labels)` | -1 absent, 0 unknown, +1 present |
 | `positives` | `List(ClassLabel(names=...))` | the labels known to be present; it carries the label names |
 | `full_labels` | like `labels` | only after `hide_labels`: the hidden truth, for measuring and never for training |
+| `objects` | `{"bbox": List(List(float32)), "category": List(ClassLabel)}` | only on request, see `with_objects` |
 """
 
 import hashlib
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 IMAGE, IMAGE_ID, LABELS, POSITIVES, FULL_LABELS = "image", "image_id", "labels", "positives", "full_labels"
+OBJECTS = "objects"
+Box = tuple[float, float, float, float]
 ROWS_AT_A_TIME = 10_000  # so that little memory is needed besides the result
 VALIDATION = ("validation", "valid", "val", "dev")
 
@@ -87,6 +90,22 @@ def make_dataset(images: Sequence, image_ids: Sequence[str], labels: np.ndarray,
     columns = [_image_column(images), ids, _labels_column(labels), _positives_column(labels)]
     table = pa.Table.from_arrays(columns, schema=features.arrow_schema)
     return Dataset(table, fingerprint=_fingerprint(table))
+
+
+def with_objects(dataset: "Dataset", objects: Sequence[Sequence[tuple[str, Box]]]) -> "Dataset":
+    """`dataset` with the column `objects`: the places of its labels, for measuring and never for training.
+
+    Args:
+        objects: for each image the label and the box of every object: its left and upper edge, its width and its
+            height, in pixels of the photo. Objects without one of the labels are left out.
+    """
+    from datasets import ClassLabel, List, Value
+
+    number = {name: i for i, name in enumerate(label_names(dataset))}
+    kept = [[(number[name], list(box)) for name, box in of_image if name in number] for of_image in objects]
+    column = [{"bbox": [box for _, box in row], "category": [label for label, _ in row]} for row in kept]
+    types = {"bbox": List(List(Value("float32"), length=4)), "category": List(ClassLabel(names=list(number)))}
+    return dataset.add_column(OBJECTS, column, feature=types)  # type: ignore[arg-type]
 
 
 def label_names(dataset: "Dataset") -> list[str]:

@@ -62,12 +62,36 @@ class AttentionPlacement:
         across = _interpolation(self.columns, columns, self.image_size[1])
         return down @ attention_maps.float().cpu().numpy() @ across.T
 
+    def peaks(self, attention_maps: Tensor, photo_size: tuple[int, int]) -> np.ndarray:
+        """Places of a photo where maps have their maximum.
+
+        Args:
+            attention_maps: `(..., map_height, map_width)`.
+            photo_size: (height, width) in pixels.
+
+        Returns:
+            `(..., 2)`: pixels from the left and from the upper edge of the photo.
+        """
+        cells = attention_maps.flatten(-2).argmax(dim=-1).cpu().numpy()
+        points = []
+        for side, seen, centres in zip(photo_size, self.image_size, self._centres_of(cells), strict=True):
+            whole = self._whole(side, seen, photo_size)
+            points.append((centres + (whole - seen) / 2) * side / whole)
+        return np.stack(points[::-1], axis=-1)
+
+    def _centres_of(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows, columns = np.unravel_index(cells, (len(self.rows), len(self.columns)))
+        return self.rows[rows], self.columns[columns]
+
+    def _whole(self, side: int, seen: int, photo_size: tuple[int, int]) -> float:
+        """A side of the whole photo in pixels of the model's input, of which the model sees the middle."""
+        return side * max(self.image_size) / min(photo_size) if self.is_cropped else seen
+
     def _places(self, photo_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Centres of the parts of a photo, in pixels of the model's input."""
         places = []
-        scale = max(self.image_size) / min(photo_size)  # of a crop, whose shorter side becomes the longer one
         for side, seen, cells in zip(photo_size, self.image_size, (self.rows, self.columns), strict=True):
-            whole = side * scale if self.is_cropped else seen
+            whole = self._whole(side, seen, photo_size)
             count = max(1, round(FINENESS * len(cells) * whole / seen))
             places.append((np.arange(count) + 0.5) * whole / count - (whole - seen) / 2)
         return places[0], places[1]

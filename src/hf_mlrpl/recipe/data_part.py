@@ -159,6 +159,15 @@ class DataPart:
         name = getattr(self.protocol, "part_setting", None)
         return name and (name, getattr(self.protocol, name))
 
+    def with_boxes(self) -> "DataPart":
+        """The same with the boxes of objects, where the data set has them."""
+        if "boxes" not in inspect.signature(self._loader).parameters:
+            able = [name for name in DATASETS if "boxes" in inspect.signature(load(DATASETS[name].target)).parameters]
+            raise ValueError(
+                f"The data set {self.config.name!r} does not say where its objects are. Those of {', '.join(able)} do."
+            )
+        return DataPart({**self.settings, "boxes": True})
+
     # ---- loading ----
 
     def load_split(self, split: str) -> "Dataset":

@@ -107,3 +107,21 @@ def test_difficult_objects_and_missing_photos(tmp_path, caplog):
     (tmp_path / "VOC2007" / "JPEGImages" / "000005.jpg").unlink()
     assert load_voc(tmp_path, missing="skip")["image_id"][:] == ["000009", "000007"]
     assert "1 of 3 photos" in caplog.text
+
+
+def test_boxes_on_request(tmp_path):
+    write_devkit(tmp_path)
+    annotations = tmp_path / "VOC2007" / "Annotations"
+    box = "<bndbox><xmin>1</xmin><ymin>3.5</ymin><xmax>10</xmax><ymax>6</ymax></bndbox>"
+    item = f"<object><name>car</name><difficult>1</difficult>{box}</object>"
+    (annotations / "000007.xml").write_text(f"<annotation>{item}</annotation>")
+    dataset = load_voc(tmp_path, boxes=True)
+    assert dataset["objects"][:2] == [{"bbox": [], "category": []}] * 2, "objects without a box"
+    names = dataset.features["objects"]["category"].feature.names
+    assert names == label_names(dataset)
+    assert dataset[2]["objects"] == {"bbox": [[0, 2.5, 10, 3.5]], "category": [names.index("car")]}
+    assert "objects" not in load_voc(tmp_path).column_names
+
+    (annotations / "000007.xml").write_text(f"<annotation>{item.replace('3.5', 'low')}</annotation>")
+    with pytest.raises(ValueError, match=r"000007\.xml: the box of car must have four numbers"):
+        load_voc(tmp_path)

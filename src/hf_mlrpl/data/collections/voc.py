@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..columns import check_split
-from ..containers.voc_xml import read_image
+from ..columns import IMAGE_ID, check_split, with_objects
+from ..containers.voc_xml import VocImage, read_image
 from ..files import packaged_label_names, read_lines
 from ..rows import Photo, load_photos, split_photos
 
@@ -21,6 +21,7 @@ def load_voc(
     year: str | int = "2007",
     difficult: str = "absent",
     missing: str = "error",
+    boxes: bool = False,
 ) -> "Dataset":
     """The photos of a VOC split with one label per class, in alphabetical order.
 
@@ -38,6 +39,7 @@ def load_voc(
         split: "train" is trainval of 2007 and train of 2012; "test" is test of 2007 and val of 2012.
         difficult: what a label is that is shown by difficult objects only: "absent", "unknown" or "present".
         missing: what to do about photos that do not exist: "error", or "skip" leaves them out and counts them.
+        boxes: add the column `objects` with the boxes of all objects, difficult ones too.
     """
     year = str(year)
     if year not in FILE_SPLITS:
@@ -53,9 +55,14 @@ def load_voc(
     if not image_ids:
         raise ValueError(f"{lists[split]} names no image.")
     names = packaged_label_names("voc")
-    photos = [_photo(folder / "Annotations" / f"{image_id}.xml", names, difficult) for image_id in image_ids]
+    images = [_read(folder / "Annotations" / f"{image_id}.xml", names) for image_id in image_ids]
+    photos = [_photo(image_id, image, difficult) for image_id, image in zip(image_ids, images, strict=True)]
     rows = split_photos(photos, str(lists[split]), [folder / "JPEGImages"], names)["train"]
-    return load_photos(rows.resolved("absent"), missing)
+    dataset = load_photos(rows.resolved("absent"), missing)
+    if not boxes:
+        return dataset
+    boxes_of = {image_id: image.boxes for image_id, image in zip(image_ids, images, strict=True)}
+    return with_objects(dataset, [boxes_of[image_id] for image_id in dataset[IMAGE_ID]])
 
 
 def _year_folder(path: Path, year: str) -> Path:
@@ -69,10 +76,14 @@ def _year_folder(path: Path, year: str) -> Path:
     )
 
 
-def _photo(file: Path, names: list[str], difficult: str) -> Photo:
+def _read(file: Path, names: list[str]) -> VocImage:
     image = read_image(file)
     for name, _ in image.objects:
         if name not in names:
             raise ValueError(f"{file} has an object of the unknown class {name!r}. Classes: {', '.join(names)}.")
+    return image
+
+
+def _photo(image_id: str, image: VocImage, difficult: str) -> Photo:
     present, absent, unknown = image.listed(difficult)
-    return Photo(file=f"{file.stem}.jpg", image_id=file.stem, present=present, absent=absent, unknown=unknown)
+    return Photo(file=f"{image_id}.jpg", image_id=image_id, present=present, absent=absent, unknown=unknown)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from ...labels import shorten
+from ..columns import Box
 from ..files import PHOTO_SUFFIXES, read_lines
 from ..rows import Choices, LabelRows, Photo, load_rows, split_photos
 from .places import SPLIT_WORD, ends_of
@@ -20,10 +21,12 @@ TRUE = ("1", "true", "yes")
 
 @dataclass(frozen=True)
 class VocImage:
-    """An annotation file: the photo that it names, and the objects with whether they are marked 'difficult'."""
+    """An annotation file: the photo that it names, the objects with whether they are marked 'difficult', and the boxes
+    of those that have one."""
 
     file_name: str
     objects: list[tuple[str, bool]]
+    boxes: list[tuple[str, Box]]
 
     def listed(self, difficult: str) -> tuple[set[str], set[str], set[str]]:
         """The names that are present, absent and unknown; difficult objects alone make a label `difficult`."""
@@ -126,7 +129,22 @@ def read_image(file: Path) -> VocImage:
     for item in root.findall("object"):
         name = (item.findtext("name") or "").strip()  # the direct child: parts of the object have names, too
         objects.append((name, (item.findtext("difficult") or "0").strip().lower() in TRUE))
+    boxes = [(item.findtext("name") or "", box) for item in root.findall("object") if (box := _box(item, file))]
     nameless = [position for position, (name, _) in enumerate(objects) if not name]
     if nameless:
         raise ValueError(f"{file}: the objects {shorten(nameless)} have no <name>.")
-    return VocImage((root.findtext("filename") or "").strip(), objects)
+    return VocImage((root.findtext("filename") or "").strip(), objects, boxes)
+
+
+def _box(item: ElementTree.Element, file: Path) -> Box | None:
+    """The box of an object, whose corners VOC counts from 1."""
+    corners = [item.findtext(f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
+    if None in corners:
+        return None
+    try:
+        left, top, right, bottom = (float(corner or "") for corner in corners)
+    except ValueError as error:
+        raise ValueError(
+            f"{file}: the box of {item.findtext('name')} must have four numbers, got {corners}."
+        ) from error
+    return left - 1, top - 1, right - left + 1, bottom - top + 1
