@@ -112,7 +112,15 @@ def test_a_map_is_laid_where_its_cells_look(photo_size):
     placed = placement.place(spot(4, 4, 1, 2), photo_size)
     assert placed.shape == (1, 16, 16)
     assert peak(placed) == pytest.approx((14 / 32, 18 / 32), abs=1 / 32)
-    assert placement.place(torch.ones(3, 4, 4), photo_size) == pytest.approx(1)  # also beyond the outermost cells
+    even = placement.place(torch.ones(1, 4, 4), photo_size)[0]
+    assert even[3:15, 1:13] == pytest.approx(1)  # from the first centre to the last
+    assert (np.diff(even[:4, 8]) > 0).all(), "it fades beyond"
+
+
+def test_cells_that_look_at_one_place_are_averaged():
+    placement = AttentionPlacement(np.array([16.0, 16.0]), np.array([8.0, 24.0]), (32, 32))
+    maps = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+    assert placement.place(maps, (32, 32)).max() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize(("photo_size", "height", "width"), [((200, 400), 16, 32), ((400, 100), 64, 16)])

@@ -54,8 +54,8 @@ class AttentionPlacement:
             photo_size: (height, width) in pixels.
 
         Returns:
-            `(..., rows, columns)`, each value for its equal part of the photo: between the centres of cells linear,
-            beyond the outermost as there, and 0 outside the crop.
+            `(..., rows, columns)`, each value for its equal part of the photo: linear between the centres of cells,
+            falling to 0 within a cell beyond the outermost, and 0 outside the crop.
         """
         rows, columns = self._places(photo_size)
         down = _interpolation(self.rows, rows, self.image_size[0])
@@ -160,7 +160,10 @@ def _complete(cells: list[int], weights: np.ndarray, count: int) -> np.ndarray:
 
 
 def _interpolation(centres: np.ndarray, places: np.ndarray, seen: int) -> np.ndarray:
-    """`(num_places, num_cells)` weights of linear interpolation; 0 for places outside the `seen` pixels."""
-    weights = np.stack([np.interp(places, centres, unit) for unit in np.eye(len(centres))], axis=1)
+    """`(num_places, num_cells)` weights: linear between cells a stride apart, a mean where they look at one place, and
+    falling to 0 within a stride beyond the outermost and outside the `seen` pixels."""
+    stride = seen / len(centres)
+    weights = (1 - abs(places[:, None] - centres) / stride).clip(0)
+    weights /= weights.sum(axis=1, keepdims=True).clip(1)
     weights[(places < 0) | (places > seen)] = 0
     return weights.astype(np.float32)
