@@ -1,5 +1,7 @@
 """The few places where processes talk to each other."""
 
+import os
+
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather, reduce
@@ -48,6 +50,21 @@ def state_digest(state: dict[str, Tensor]) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def launched_processes() -> tuple[int, int]:
+    """Number of this process and of all of them, as `accelerate launch` and `torchrun` tell; without connecting them.
+
+    For work that needs no exchange: one process that fails or is slow then disturbs no other.
+    """
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def own_device() -> torch.device:
+    """The GPU of this process, those of a machine dealt out to its processes; the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
 def describe_processes() -> str:

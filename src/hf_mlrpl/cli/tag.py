@@ -1,31 +1,23 @@
-"""`hf-mlrpl tag`: the labels of photos, as a table, as JSON lines, and as pictures."""
+"""`hf-mlrpl tag`: the labels of photos, on the screen, as pictures, or of very many in a file."""
 
 import argparse
-import json
 import sys
-from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
+from typing import TYPE_CHECKING
 
 from .checkpoint import add_checkpoint_arguments, find_checkpoint, load_model
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from ..data.images.listing import PhotoList
     from ..pipelines.image_tagging import ImageTaggingPipeline
-
-NAME_WIDTH = 40  # characters
-BAR_WIDTH = 20  # characters of a score of 1
 
 _EPILOG = """\
 examples:
   hf-mlrpl tag runs/my_photos photo.jpg holiday/ https://example.org/cat.jpg
   hf-mlrpl tag user/model@v1 holiday/ --top-k 5 --pictures out --on-bad-image skip
+  hf-mlrpl tag user/model a_million_photos/ --out tags.parquet
+  accelerate launch -m hf_mlrpl tag user/model user/photos --split train --out tags.parquet   on all GPUs
 """
-
-Tags = list[dict[str, Any]]
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -38,7 +30,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_checkpoint_arguments(parser)
     parser.add_argument(
-        "photos", nargs="+", metavar="PHOTO", help="image file, folder with images, or http(s) address"
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="image file, folder with images, http(s) address, or data set: a Parquet file, user/data on the Hub",
     )
     parser.add_argument(
         "--labels",
@@ -51,25 +46,75 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--top-k", type=int, metavar="K", help="at most K labels per photo")
     parser.add_argument("--json", action="store_true", help="print one JSON object per photo instead of a table")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw each photo with the places looked at")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="photos at a time (default: 8)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="photos at a time (default: 8, on GPUs 64)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: a GPU where there is one)")
     parser.add_argument(
         "--on-bad-image",
         choices=("error", "skip"),
-        default="error",
-        help="stop at a photo that cannot be read (default), or skip it and list it at the end",
+        help="stop at a photo that cannot be read (default), or skip it and list it at the end (default with --out)",
     )
+    parser.add_argument("--split", help="of data sets that have several")
+    parser.add_argument("--image-column", metavar="NAME", help="of data sets where it is not plain")
+    many = parser.add_argument_group("many photos")
+    many.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the tags as .parquet, .jsonl or .csv; after a kill the same command goes on",
+    )
+    many.add_argument("--workers", type=int, metavar="N", help="processes that open photos (default: by the cores)")
+    many.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of the computation (default: bfloat16 on GPUs that have it, which changes the third digit of a score)",
+    )
+    many.add_argument(
+        "--draft", action="store_true", help="decode large JPEG photos smaller: faster, a little different"
+    )
+    many.add_argument("--overwrite", action="store_true", help="replace FILE, or an unfinished run")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
+    check_options(args)
+    if args.out is not None:
+        from .tag_out import check_out
 
-    if args.batch_size < 1:
-        raise ValueError(f"`--batch-size` must be at least 1, got {args.batch_size}.")
-    photos = list_photos(args.photos)
+        check_out(args)
+    photos = find_photos(args)
     labels = None if args.labels is None else [name.strip() for name in args.labels.split(",")]
     tagger = load_tagger(find_checkpoint(args), args.device, labels, name=args.checkpoint)
+    if args.batch_size is None:
+        args.batch_size = 64 if tagger.device.type == "cuda" else 8
+    if args.out is not None:
+        from .tag_out import tag_into_file
+
+        tag_into_file(args, tagger, photos)
+    else:
+        show_tags(args, tagger, photos)
+
+
+def check_options(args: argparse.Namespace) -> None:
+    if args.batch_size is not None and args.batch_size < 1:
+        raise ValueError(f"`--batch-size` must be at least 1, got {args.batch_size}.")
+    if args.out is None:
+        for option in ("workers", "dtype", "draft", "overwrite"):
+            if getattr(args, option):
+                raise ValueError(f"`--{option}` is for `--out FILE`, which tags many photos into a file.")
+
+
+def find_photos(args: argparse.Namespace) -> "PhotoList":
+    from ..data.images.listing import list_photos
+
+    return list_photos(args.photos, split=args.split, image_column=args.image_column, token=args.token)
+
+
+def show_tags(args: argparse.Namespace, tagger: "ImageTaggingPipeline", photos: "PhotoList") -> None:
+    """Print the tags of each photo as soon as it has some."""
+    from tqdm import tqdm
+
+    from .tag_shown import Artist, Reader, Table, show_json
+
     options = {"threshold": args.threshold, "top_k": args.top_k, "batch_size": args.batch_size}
     artist = None if args.pictures is None else Artist(args.pictures)
     if artist is not None:
@@ -86,21 +131,6 @@ def run(args: argparse.Namespace) -> None:
                 show(photo, tags)
             progress_bar.update()
     reader.report()
-
-
-def list_photos(sources: list[str]) -> list[str]:
-    """Files and addresses; a folder is replaced by the images in it."""
-    from ..data.images.photos import find_images, is_url
-
-    photos: list[str] = []
-    for source in sources:
-        if is_url(source) or Path(source).is_file():
-            photos.append(source)
-        elif Path(source).is_dir():
-            photos += [str(path) for path in find_images(source)]
-        else:
-            raise FileNotFoundError(f"There is no file or folder `{source}`.")
-    return photos
 
 
 def load_tagger(
@@ -136,90 +166,3 @@ def _check_device(device: str | None) -> None:
         raise ValueError(
             f"`--device {device}` needs a GPU, but torch finds none. Leave it out, or use `--device cpu`."
         )
-
-
-class Reader:
-    """Opens photos one after the other.
-
-    opened: photos with their images that were read, but whose labels were not shown yet; the pipeline reads a batch
-        ahead.
-    skipped: photos that could not be read, with the fault.
-    """
-
-    def __init__(self, photos: list[str], skip: bool):
-        self.photos, self.skip = photos, skip
-        self.opened: deque[tuple[str, Image]] = deque()
-        self.skipped: list[tuple[str, str]] = []
-
-    def images(self) -> "Iterator[Image]":
-        from ..data.images.photos import BadImageError, open_image
-
-        for photo in self.photos:
-            try:
-                image = open_image(photo)
-            except BadImageError as error:
-                if not self.skip:
-                    raise
-                self.skipped.append((photo, error.fault))
-                continue
-            self.opened.append((photo, image))
-            yield image
-
-    def report(self) -> None:
-        """List what was skipped; nothing but bad photos is an error."""
-        if not self.skipped:
-            return
-        for photo, fault in self.skipped:
-            print(f"skipped {photo}: {fault}", file=sys.stderr)
-        if len(self.skipped) == len(self.photos):
-            raise ValueError(f"None of the {len(self.photos)} photos can be read.")
-        print(f"skipped {len(self.skipped)} of {len(self.photos)} photos", file=sys.stderr)
-
-
-def show_json(photo: str, tags: Tags) -> None:
-    found = [{"label": tag["label"], "score": round(tag["score"], 6)} for tag in tags]
-    print(json.dumps({"file": photo, "tags": found}, ensure_ascii=False), flush=True)
-
-
-class Table:
-    """Prints a line per label, in columns that fit all photos and labels."""
-
-    def __init__(self, photos: list[str], names: list[str]):
-        self.photo_width = min(NAME_WIDTH, max(len(name) for name in [*photos, "photo"]))
-        self.label_width = min(NAME_WIDTH, max(len(name) for name in [*names, "label"]))
-        self.block = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
-        self.is_empty = True
-
-    def __call__(self, photo: str, tags: Tags) -> None:
-        if self.is_empty:
-            self._print("photo", "label", "score")
-            self.is_empty = False
-        name = photo if len(photo) <= self.photo_width else "..." + photo[3 - self.photo_width :]
-        for tag in tags:
-            bar = self.block * round(tag["score"] * BAR_WIDTH)
-            self._print(name, tag["label"], f"{tag['score']:.2f}  {bar}")
-            name = ""
-        if not tags:
-            self._print(name, "-", "no label reaches its threshold")
-
-    def _print(self, photo: str, label: str, score: str) -> None:
-        print(f"{photo:<{self.photo_width}}  {label:<{self.label_width}}  {score}".rstrip(), flush=True)
-
-
-class Artist:
-    """Writes a picture per photo into `folder`, named after the photo."""
-
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.taken: set[str] = set()
-
-    def draw(self, photo: str, image: "Image", tags: Tags) -> None:
-        from ..visualization.attention import plot_tags
-
-        stem = Path(urlparse(photo).path).stem or "photo"
-        name, number = f"{stem}_tags.png", 2
-        while name in self.taken:  # photos of the same name in several folders
-            name, number = f"{stem}_{number}_tags.png", number + 1
-        self.taken.add(name)
-        plot_tags([image], [tags]).savefig(self.folder / name, dpi=150)

@@ -73,7 +73,28 @@ def processor_for(config: PreTrainedConfig) -> MultiLabelImageProcessor:
 
 def evaluation_view(config: PreTrainedConfig) -> View:
     """The view that training runs evaluate with: it does what `processor_for(config)` does before it normalises."""
-    processor: Any = processor_for(config)
+    return _view(processor_for(config))
+
+
+def view_of(processor: Any) -> View | None:
+    """The view that does what `processor` does before it normalises, with the same bits, in a third of the time.
+
+    Returns:
+        `None` where a processor does something else than those of `processor_for`.
+    """
+    if not isinstance(processor, MultiLabelImageProcessor | MultiLabelImageProcessorPil):
+        return None
+    usual = {"do_resize": True, "do_convert_rgb": True, "do_rescale": True, "do_normalize": True, "do_pad": False}
+    if any((getattr(processor, name, None) or False) != value for name, value in usual.items()):
+        return None
+    size: Any = processor.size
+    crop: Any = getattr(processor, "crop_size", None)
+    if not math.isclose(processor.rescale_factor, 1 / 255) or not (size.shortest_edge or (size.height and size.width)):
+        return None
+    return None if size.longest_edge or (getattr(processor, "do_center_crop", None) and not crop) else _view(processor)
+
+
+def _view(processor: Any) -> View:
     size, crop = processor.size, processor.crop_size
     return fixed_view(
         size.shortest_edge or (size.height, size.width),

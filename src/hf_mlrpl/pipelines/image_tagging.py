@@ -118,12 +118,22 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
         forward: dict[str, Any] = {} if attention_maps is None else {"attention_maps": attention_maps}
         postprocess: dict[str, Any] = {}
         if threshold is not None:
-            postprocess["thresholds"] = label_thresholds(threshold, self.model.config)
+            postprocess["thresholds"], _ = self.chosen_by(threshold)
         if top_k is not None:
-            if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-                raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
-            postprocess["top_k"] = top_k
+            _, postprocess["top_k"] = self.chosen_by(top_k=top_k)
         return preprocess, forward, postprocess
+
+    def chosen_by(self, threshold: Thresholds | None = None, top_k: int | None = None) -> tuple[Tensor, int | None]:
+        """What decides which labels are returned: one threshold per label, `(num_labels,)`, and their largest number.
+
+        Args:
+            threshold, top_k: as in `__call__`.
+        """
+        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+            raise ValueError(f"`top_k` must be a whole number of at least 1, got {top_k!r}.")
+        config = self.model.config
+        default = getattr(config, "thresholds", 0.5)
+        return label_thresholds(default if threshold is None else threshold, config), top_k
 
     def preprocess(self, image: Any, timeout: float = DOWNLOAD_TIMEOUT) -> dict[str, Any]:  # type: ignore[override]
         name = None
@@ -150,13 +160,8 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
     ) -> list[dict[str, Any]]:
         config = self.model.config
         if thresholds is None:
-            thresholds = label_thresholds(getattr(config, "thresholds", 0.5), config)
-        scores = outputs["logits"][0].float().sigmoid()  # (C,)
-        if not scores.isfinite().all():
-            raise ValueError(
-                f"The model {config.name_or_path!r} gives scores that are no numbers. Its weights are damaged, or the "
-                "numbers in its preprocessor_config.json."
-            )
+            thresholds, _ = self.chosen_by()
+        scores = check_scores(outputs["logits"][0].float().sigmoid(), config)  # (C,)
         order = scores.argsort(descending=True, stable=True)
         chosen = order[scores[order] >= thresholds[order]][:top_k].tolist()
         tags = [{"label": config.id2label[i], "score": scores[i].item()} for i in chosen]
@@ -184,6 +189,16 @@ class _Rows(Dataset):
     def __getitem__(self, i: int) -> dict[str, Any]:
         row = self.dataset[i]
         return {"image": row["image"], "image_id": f"row {i}" + (f", {row['image_id']}" if "image_id" in row else "")}
+
+
+def check_scores(scores: Tensor, config: Any) -> Tensor:
+    """`scores` themselves, if they are numbers."""
+    if not scores.isfinite().all():
+        raise ValueError(
+            f"The model {config.name_or_path!r} gives scores that are no numbers. Its weights are damaged, or the "
+            "numbers in its preprocessor_config.json."
+        )
+    return scores
 
 
 def label_thresholds(threshold: Thresholds, config: Any) -> Tensor:

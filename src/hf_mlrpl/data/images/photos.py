@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-IMAGE_SUFFIXES = (
+IMAGE_SUFFIXES = tuple(
     ".avif .bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # compared in lower case
 )
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
@@ -105,19 +105,30 @@ def image_of(pixels: Tensor) -> Image.Image:
 
 def find_images(folder: str | os.PathLike) -> list[Path]:
     """All image files in `folder` and its subfolders, sorted by path; hidden files and folders are left out."""
-    folder = Path(folder)
-    if not folder.is_dir():
+    return [Path(file) for file in image_files(folder)]
+
+
+def image_files(folder: str | os.PathLike) -> Iterator[str]:
+    """The paths of `find_images` one after the other, for folders of a million images."""
+    if not os.path.isdir(folder):
         raise FileNotFoundError(f"Folder `{folder}` does not exist or is not a folder.")
-    images = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
-    if not images:
+    is_empty = True
+    for file in _images_below(os.fspath(folder)):
+        is_empty = False
+        yield file
+    if is_empty:
         raise FileNotFoundError(f"Folder `{folder}` holds no image. Looked for {' '.join(IMAGE_SUFFIXES)}.")
-    return sorted(images)
+
+
+def _images_below(folder: str) -> Iterator[str]:
+    """Links to folders are not followed, which may lead round in circles."""
+    with os.scandir(folder) as entries:
+        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in visible:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _images_below(entry.path)
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
+            yield entry.path
 
 
 def is_url(source: object) -> bool:

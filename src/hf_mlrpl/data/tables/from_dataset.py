@@ -93,7 +93,7 @@ def load_from_dataset(
             )
         return _own_labels(chosen, choices, source, ignore)
     flat = _flat(chosen)
-    image = _image_column(flat, source, image_column)
+    image = image_column_of(flat, source, image_column)
     flat = _with_files(flat, image, source, missing)
     table, declared = _label_table(flat, image, source)
     settings = TableSettings(
@@ -163,6 +163,35 @@ def in_our_columns(dataset: Any, labels: Sequence[str] | None = None) -> "Datase
     return load_from_dataset(dataset, labels=labels)
 
 
+def open_split(dataset: str, split: str | None = None, token: str | None = None) -> "Dataset":
+    """One split of a stored data set, or of one on the Hub, `user/data` or `user/data@revision`.
+
+    Args:
+        split: which one; `None` for the only one.
+        token: for private data sets on the Hub.
+
+    Raises:
+        ValueError: if there are several splits and none is told.
+    """
+    import datasets
+
+    if Path(dataset).exists():
+        splits = _open_path(Path(dataset))
+        return splits[_told_or_only(split, list(splits), dataset)]
+    name, _, revision = dataset.partition("@")
+    options: dict[str, Any] = {"revision": revision or None, "token": token}
+    available = datasets.get_dataset_split_names(name, **options)
+    return datasets.load_dataset(name, split=_told_or_only(split, available, dataset), **options)
+
+
+def _told_or_only(split: str | None, available: list[str], source: str) -> str:
+    if split is not None:
+        return find_split(split, available, source)
+    if len(available) != 1:
+        raise ValueError(f"{source} has the splits {', '.join(available)}: choose one, with `--split {available[0]}`.")
+    return available[0]
+
+
 def _open(dataset: Any, split: str) -> "Dataset":
     import datasets
 
@@ -221,7 +250,7 @@ def _own_labels(dataset: "Dataset", choices: Choices, source: str, ignore: str |
             raise ValueError(
                 f"`labels` names {name!r}, which the data set does not have. {did_you_mean(name, present)}"
             )
-    image = _image_column(dataset, source, None)
+    image = image_column_of(dataset, source, None)
     used = {image, IMAGE_ID, LABELS, POSITIVES, FULL_LABELS}
     rest = [name for name in dataset.column_names if name not in used]
     ignored = expand(ignore, dataset.column_names, "ignore", source)
@@ -253,7 +282,8 @@ def _flat(dataset: "Dataset") -> "Dataset":
     return flat
 
 
-def _image_column(dataset: "Dataset", source: str, told: str | None) -> str:
+def image_column_of(dataset: "Dataset", source: str, told: str | None) -> str:
+    """The column with the images, or `told`; an error says which columns there are."""
     from datasets import Image
 
     typed = [name for name, feature in dataset.features.items() if isinstance(feature, Image)]
