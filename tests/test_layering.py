@@ -7,7 +7,7 @@ import hf_mlrpl
 
 PACKAGE = Path(hf_mlrpl.__file__).parent
 LAYERS = [
-    {"labels", "schedules", "distributed", "settings"},
+    {"labels", "schedules", "distributed", "settings", "extras"},
     {"registry"},
     {"losses", "metrics", "data"},
     {"objective", "visualization", "hub"},

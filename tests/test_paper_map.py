@@ -44,7 +44,7 @@ PAGE_SECTIONS = [
 ]
 CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 INLINE_CODE = re.compile(r"`([^`\n]+)`")
-LAUNCHED = re.compile(r"hf-mlrpl (?=\S)|(?:accelerate launch|torchrun) .*?training/train\.py(?: |$)")
+LAUNCHED = re.compile(r"hf-mlrpl (?=\S)|(?:accelerate launch|torchrun) .*?-m hf_mlrpl (?=\S)")
 
 
 def _section(page: Path, title: str) -> str:
@@ -211,7 +211,7 @@ def _check(words: list[str]) -> None:
     if words[0] == "hf-mlrpl":
         words = words[1:]
     else:
-        words = ["train", *words[words.index("training/train.py") + 1 :]]
+        words = words[words.index("hf_mlrpl") + 1 :]
     if len(words) == 1 and words[0] in COMMANDS:  # the name of a command in a sentence
         return
     if words == ["--help"] or words[1:] == ["--help"]:

@@ -161,7 +161,8 @@ else:
     def __getattr__(name: str) -> Any:
         if name not in _NAMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
+        with import_module(f"{__name__}.extras").optional_packages():
+            return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
 
     def __dir__() -> list[str]:
         return sorted([*globals(), *_NAMES])

@@ -40,6 +40,11 @@ def test_every_command_has_a_help(command, capsys):
     assert f"hf-mlrpl {command}" in capsys.readouterr().out
 
 
+def test_without_arguments_there_is_help(capsys):
+    assert main([]) == 0
+    assert "commands:" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_help_and_version(arguments, capsys):
     with pytest.raises(SystemExit) as end:
@@ -47,7 +52,7 @@ def test_help_and_version(arguments, capsys):
     assert end.value.code == 0 and "hf-mlrpl" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["train", "--resum-e"]])
+@pytest.mark.parametrize("arguments", [["trian"], ["train", "--resum-e"]])
 def test_a_wrong_command_is_an_error(arguments, capsys):
     with pytest.raises(SystemExit) as error:
         main(arguments)

@@ -156,7 +156,7 @@ def test_results_of_another_sweep_count(file, started, tmp_path, capsys):
     tables = [(tmp_path / folder / "table.md").read_text() for folder in ("first", "second")]
     assert tables[0] == tables[1] and "61.0 ± 1.4" in tables[0]
     assert main([*more, str(tmp_path / "nothing.jsonl")]) == 2
-    assert "nothing.jsonl, which does not exist" in capsys.readouterr().err
+    assert "nothing.jsonl: give a file, or one of the shipped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

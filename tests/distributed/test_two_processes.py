@@ -139,9 +139,9 @@ def recipe(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def trained(recipe, tmp_path_factory) -> tuple[Path, str]:
-    """A run of `training/train.py` with torchrun, and what it printed."""
+    """A run of `hf_mlrpl train` with torchrun, and what it printed."""
     output = tmp_path_factory.mktemp("run") / "run"
-    return output, succeed(*TORCHRUN, "training/train.py", recipe, "--output", output)
+    return output, succeed(*TORCHRUN, "-m", "hf_mlrpl", "train", recipe, "--output", output)
 
 
 def test_torchrun_starts_two_processes_and_says_so_once(trained):
@@ -182,7 +182,7 @@ def test_accelerate_goes_on_after_both_processes_were_killed(trained, recipe, tm
     assert (output / "checkpoint-2" / "rng_state_1.pth").is_file()
     assert not (output / "checkpoint-4" / "trainer_state.json").exists()
     config = "training/accelerate/two_processes.yaml"
-    printed = succeed(*ACCELERATE, config, "training/train.py", recipe, "--output", output, "--resume")
+    printed = succeed(*ACCELERATE, config, "-m", "hf_mlrpl", "train", recipe, "--output", output, "--resume")
     assert "2 processes on cpu" in printed
     assert results(output) == results(trained[0])
 
@@ -190,7 +190,9 @@ def test_accelerate_goes_on_after_both_processes_were_killed(trained, recipe, tm
 def test_accelerate_says_when_there_is_one_process(recipe, tmp_path):
     config = "training/accelerate/one_gpu.yaml"
     command = (
-        "training/train.py",
+        "-m",
+        "hf_mlrpl",
+        "train",
         recipe,
         "training.max_steps=1",
         "training.use_cpu=true",

@@ -4,19 +4,20 @@ import argparse
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("list", help="show methods, data sets, protocols, views and recipes")
-    kinds = ("methods", "datasets", "protocols", "views", "recipes")
+    parser = commands.add_parser("list", help="show methods, data sets, protocols, views, recipes and sweeps")
+    kinds = ("methods", "datasets", "protocols", "views", "recipes", "sweeps")
     parser.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=f"only one of: {', '.join(kinds)}")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..hub.shipped import recipe_files
+    from ..hub.shipped import recipe_files, sweep_files
     from ..registry import REGISTRIES
 
     tables = {kind: {name: line.summary for name, line in lines.items()} for kind, lines in REGISTRIES.items()}
     tables["protocols"] = {"none": "labels stay as they are"} | tables["protocols"]
     tables["recipes"] = dict.fromkeys(recipe_files(), "")
+    tables["sweeps"] = dict.fromkeys(sweep_files(), "")
     for kind, table in tables.items():
         if arguments.kind in (None, kind):
             print(f"{kind}:")

@@ -6,14 +6,18 @@ import os
 import sys
 from importlib import import_module
 
+from ..extras import optional_packages
+
 TRACEBACK = "--traceback"
 MISTAKES = (ValueError, OSError, RuntimeError, ImportError)  # our messages for what a user can mend
-COMMANDS = ("train", "evaluate", "tag", "push", "data", "neighbours", "list", "sweep", "convert")
+COMMANDS = ("train", "evaluate", "tag", "push", "data", "neighbours", "list", "sweep", "convert", "doctor")
 
 _EPILOG = """\
 Two commands to start with:
   hf-mlrpl train                        train the built-in example, about two minutes on a laptop
   hf-mlrpl tag runs/sst-digit_scenes_10 runs/sst-digit_scenes_10/examples
+
+`hf-mlrpl doctor` says what is installed, what this machine has, and what looks wrong.
 """
 
 
@@ -61,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command. A mistake of the user ends as one line and the exit code 2, one of ours as one line and the exit
     code 1; `--traceback` or `HF_MLRPL_TRACEBACK=1` shows where it happened."""
     argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        build_parser().print_help()
+        return 0
     arguments = parse_arguments([argument for argument in argv if argument != TRACEBACK])
     if TRACEBACK in argv or os.environ.get("HF_MLRPL_TRACEBACK"):
         return arguments.run(arguments) or 0
@@ -68,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
     level = label_logger.level
     label_logger.setLevel(logging.ERROR)  # commands print these warnings with the summary of the labels
     try:
-        return arguments.run(arguments) or 0
+        with optional_packages():
+            return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130

@@ -15,7 +15,7 @@ _EPILOG = """\
 examples:
   hf-mlrpl neighbours RECIPE
   hf-mlrpl neighbours RECIPE data.path=/data/coco training.dataloader_num_workers=16
-  torchrun --nproc_per_node 8 -m hf_mlrpl.cli.main neighbours RECIPE data.path=/data/coco
+  torchrun --nproc_per_node 8 -m hf_mlrpl neighbours RECIPE data.path=/data/coco
 """
 
 

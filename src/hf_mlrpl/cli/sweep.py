@@ -51,12 +51,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sweep", metavar="SWEEP", help="YAML file, see below")
+    parser.add_argument("sweep", metavar="SWEEP", help="YAML file, see below, or a name of `hf-mlrpl list sweeps`")
     parser.add_argument("--output", metavar="FOLDER", help="default: runs/<name of the file>")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
     parser.add_argument("--table", action="store_true", help="only make tables and chart from the results so far")
     parser.add_argument(
-        "--results", nargs="+", default=[], metavar="FILE", help="further results.jsonl whose runs count as finished"
+        "--results",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="further results.jsonl whose runs count as finished; the name of a shipped sweep means those of ours",
     )
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="columns, instead of those of the file")
     parser.set_defaults(run=run)
@@ -101,8 +105,6 @@ def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
     """The runs of a sweep file in the order of the table, and the metrics to show."""
     from ..settings import check_values, parse_yaml
 
-    if not path.exists():
-        raise FileNotFoundError(f"There is no sweep {path}: give the path of a YAML file.")
     content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(content, dict) or not content.get("runs"):
         raise ValueError(f"{path} must have a list `runs`, see `hf-mlrpl sweep --help`.")
@@ -141,7 +143,8 @@ def _describe(cell: Iterable[tuple[str, Any]]) -> str:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.jobs < 1:
         raise ValueError(f"`--jobs` must be at least 1, got {arguments.jobs}.")
-    path = Path(arguments.sweep)
+    path = _file_or_shipped(arguments.sweep, ".yaml", "There is no sweep")
+    given = [_file_or_shipped(name, ".jsonl", "There are no results") for name in arguments.results]
     runs, metrics = read_sweep(path)
 
     from ..recipe.document import Recipe  # after the mistakes that are seen without it, for it takes seconds
@@ -151,10 +154,7 @@ def run(arguments: argparse.Namespace) -> None:
     known = {planned.key: Recipe.load(planned.recipe, planned.settings).data.known_part for planned in runs}
     output = Path(arguments.output or Path("runs") / path.stem)
     output.mkdir(parents=True, exist_ok=True)
-    sources = [output / "results.jsonl", *map(Path, arguments.results)]
-    for source in sources[1:]:
-        if not source.is_file():
-            raise FileNotFoundError(f"`--results` names {source}, which does not exist.")
+    sources = [output / "results.jsonl", *given]
     if not arguments.table:
         _end_cut_off_line(sources[0])
         _run_all(runs, output, arguments.jobs, finished=read_results(*sources))
@@ -166,6 +166,18 @@ def run(arguments: argparse.Namespace) -> None:
     if figure is not None:
         figure.savefig(output / "chart.png", dpi=150)
     print(table.to_markdown(), end="")
+
+
+def _file_or_shipped(name: str, suffix: str, lead: str) -> Path:
+    """The file `name`, or the one that packages ship under that name."""
+    from ..hub.shipped import sweep_files
+
+    shipped = sweep_files(suffix)
+    path = Path(name) if Path(name).exists() else shipped.get(name)
+    if path is None:
+        names = f"a file, or one of the shipped {', '.join(shipped)}"
+        raise FileNotFoundError(f"{lead} {name}: give {names}.")
+    return path
 
 
 def _end_cut_off_line(results: Path) -> None:

@@ -36,7 +36,7 @@ examples:
   hf-mlrpl train sst/coco2014_10 data.path=/data/coco         a shipped recipe
   hf-mlrpl train my_photos.yaml                               your own recipe; results go to runs/my_photos
   hf-mlrpl train my_photos.yaml --resume                      go on after an interruption
-  accelerate launch --num_processes 8 training/train.py my_photos.yaml training.per_device_train_batch_size=4
+  accelerate launch --num_processes 8 -m hf_mlrpl train my_photos.yaml training.per_device_train_batch_size=4
                                                               8 GPUs, 32 images in each step
 """
 

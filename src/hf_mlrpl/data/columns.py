@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..extras import optional_packages
 from ..labels import POSITIVE, check_labels
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ def make_dataset(images: Sequence, image_ids: Sequence[str], labels: np.ndarray,
         labels: `(num_images, num_labels)` in {-1, 0, +1}.
         names: the label names, in the order of the columns of `labels`.
     """
-    import pyarrow as pa
-    from datasets import ClassLabel, Dataset, Features, Image, List, Value
+    with optional_packages():
+        import pyarrow as pa
+        from datasets import ClassLabel, Dataset, Features, Image, List, Value
 
     if not len(images) == len(image_ids) == len(labels):
         raise ValueError(

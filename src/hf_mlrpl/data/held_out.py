@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..extras import optional_packages
 from ..labels import POSITIVE
 from .columns import label_matrix
 
@@ -24,7 +25,8 @@ def hold_out(
             iterative stratification (Sechidis et al. 2011), with the seed 0 by default.
     """
     if stratify:
-        from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+        with optional_packages():
+            from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 
         present = label_matrix(images) == POSITIVE
         strata = np.column_stack([present, ~present.any(axis=1)]).astype(int)  # images that show nothing, too

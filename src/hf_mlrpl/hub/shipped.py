@@ -1,7 +1,7 @@
-"""Pages of methods, and recipes, as packages ship them: this one, and those with lines in the registries.
+"""Pages of methods, recipes and sweeps, as packages ship them: this one, and those with lines in the registries.
 
-A package has them beside its modules, in `model_cards/<page>.md` and `recipes/<method>/<name>.yaml`. A checkout of
-this package has them in `model_cards` and `training/recipes`.
+A package has them beside its modules, in `model_cards/<page>.md`, `recipes/<method>/<name>.yaml` and
+`sweeps/<name>.yaml`. A checkout of this package has them in `model_cards`, `training/recipes` and `training/sweeps`.
 """
 
 import re
@@ -12,7 +12,11 @@ from typing import Any
 from ..registry import METHODS, PACKAGE, REGISTRIES
 
 _ROOT = Path(__file__).parents[3]
-_IN_CHECKOUT = {"model_cards": _ROOT / "model_cards", "recipes": _ROOT / "training" / "recipes"}
+_IN_CHECKOUT = {
+    "model_cards": _ROOT / "model_cards",
+    "recipes": _ROOT / "training" / "recipes",
+    "sweeps": _ROOT / "training" / "sweeps",
+}
 
 
 def page_of(method: str) -> Path | None:
@@ -42,7 +46,7 @@ def facts_of_page(method: str) -> dict[str, Any]:
 def recipe_files() -> dict[str, Path]:
     """The shipped recipes by their names, such as `sst/coco2014_10`."""
     files: dict[str, Path] = {}
-    for folder in _recipe_folders():
+    for folder in _all_folders("recipes"):
         for file in sorted(folder.glob("*/*.yaml")):
             name = file.relative_to(folder).with_suffix("").as_posix()
             if name in files:
@@ -53,13 +57,19 @@ def recipe_files() -> dict[str, Path]:
 
 def find_recipe(name: str) -> Path | None:
     """The shipped recipe of that name, if there is one."""
-    files = (folder / f"{name}.yaml" for folder in _recipe_folders())
+    files = (folder / f"{name}.yaml" for folder in _all_folders("recipes"))
     return next((file for file in files if file.is_file()), None)
 
 
-def _recipe_folders() -> list[Path]:
+def sweep_files(suffix: str = ".yaml") -> dict[str, Path]:
+    """The shipped sweeps by their names, such as `digit_scenes`; with the suffix ".jsonl" their finished runs."""
+    files = (file for folder in _all_folders("sweeps") for file in sorted(folder.glob(f"*{suffix}")))
+    return {file.stem: file for file in files}
+
+
+def _all_folders(name: str) -> list[Path]:
     packages = dict.fromkeys(line.package for lines in REGISTRIES.values() for line in lines.values())
-    return [folder for package in packages for folder in _folders(package, "recipes")]
+    return [folder for package in packages for folder in _folders(package, name)]
 
 
 def _folders(package: str, name: str) -> list[Path]:

@@ -6,6 +6,7 @@ The plain functions need NumPy only; `evaluate` is imported when `load_metric` i
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..extras import optional_packages
 from .average_precision import (
     PartialAveragePrecision,
     average_over_proportions,
@@ -54,6 +55,7 @@ __all__ = [
 
 def load_metric() -> "evaluate.Metric":
     """The `evaluate` module, without network and without files in a cache."""
-    from .multi_label_metric import MultiLabelMetric
+    with optional_packages():
+        from .multi_label_metric import MultiLabelMetric
 
     return MultiLabelMetric(keep_in_memory=True)

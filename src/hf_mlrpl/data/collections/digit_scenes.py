@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...extras import optional_packages
 from ...labels import NEGATIVE, POSITIVE
 from ..columns import check_split, make_dataset
 
@@ -56,7 +57,8 @@ def load_digit_scenes(split: str = "train", num_scenes: int | None = None, scene
 
 def digit_scans(split: str) -> tuple[np.ndarray, np.ndarray]:
     """The scans of a split, `(num_scans, 8, 8)` in [0, 1], and their digits, `(num_scans,)`."""
-    from sklearn.datasets import load_digits
+    with optional_packages():
+        from sklearn.datasets import load_digits
 
     data = load_digits()
     order = np.random.RandomState(0).permutation(len(data.target))  # not `seed`: the splits must never mix

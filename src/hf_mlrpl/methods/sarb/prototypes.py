@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from ...data.images.training_images import TrainingImages
 from ...distributed import sum_over_processes
+from ...extras import optional_packages
 from ...labels import POSITIVE
 from ...models.modeling_utils import MultiLabelPreTrainedModel
 
@@ -175,8 +176,9 @@ def cluster_positives(
     positives: Positives, num_prototypes: int, *, seed: int, num_starts: int = 1, show_progress: bool = False
 ) -> Prototypes:
     """Centres for all labels; each process clusters those that it holds, as many at a time as torch has threads."""
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
+    with optional_packages():
+        from sklearn.exceptions import ConvergenceWarning
+        from threadpoolctl import threadpool_limits
 
     centers = torch.zeros(positives.num_labels, num_prototypes, positives.dim, dtype=positives.dtype)
     counts = torch.zeros(positives.num_labels, dtype=torch.int64)

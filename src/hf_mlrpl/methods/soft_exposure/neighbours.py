@@ -10,6 +10,7 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ...extras import optional_packages
 from ...labels import POSITIVE
 
 Distance = Literal["cosine", "euclidean"]
@@ -69,13 +70,9 @@ def is_approximate(search: Search, num_images: int) -> bool:
 
 def import_faiss() -> Any:
     """The library of the approximate search, or an error that says how to get it or do without."""
-    try:
+    exact = "`objective.search=exact` does without, in a time that grows with the square of the number of images."
+    with optional_packages(exact):
         import faiss
-    except ImportError as error:
-        raise ImportError(
-            "The approximate search needs faiss: pip install 'hf-mlrpl[neighbours]'. `objective.search=exact` does "
-            "without, in a time that grows with the square of the number of images."
-        ) from error
     return faiss
 
 
