@@ -98,6 +98,35 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tmp_path):
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+# ---- one step ----
+
+
+def test_nothing_of_a_step_looks_at_all_parameters_in_vain(tmp_path, monkeypatch):
+    """Neither for a norm that clips nothing, nor to count them, nor to put what trains into training mode."""
+    trainer = make_trainer(tiny_recipe(training={"max_grad_norm": 0.0, "num_train_epochs": 1, **QUIET}), tmp_path)
+    calls = []
+    for owner, name in ((trainer.accelerator, "clip_grad_norm_"), (trainer.model, "num_parameters")):
+        monkeypatch.setattr(owner, name, lambda *args, name=name, **kwargs: calls.append(name))
+    train = type(trainer.model).train
+    monkeypatch.setattr(type(trainer.model), "train", lambda *args: (calls.append("train"), train(*args))[1])
+    trainer.train()
+    assert trainer.state.global_step == 3 and calls == ["train"]
+
+
+def test_the_model_trains_again_after_an_evaluation_in_mid_epoch(tmp_path):
+    modes = []
+
+    class Modes(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+            modes.append({module.training for module in model.modules()})
+
+    trainer = make_trainer(tiny_recipe(training={"eval_strategy": "steps", "eval_steps": 1}), tmp_path)
+    trainer.model.backbone.eval()  # by somebody else, before the training
+    trainer.add_callback(Modes())
+    trainer.train()
+    assert modes == [{True}] * 6
+
+
 # ---- looking through the training set ----
 
 

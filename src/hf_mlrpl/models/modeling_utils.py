@@ -292,7 +292,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         self.backbone.checkpoint_gradients(False)
 
     def train(self, mode: bool = True):
-        """Frozen parts of the backbone keep their stored batch statistics (the Trainer calls this at every step)."""
+        """Frozen parts of the backbone keep their stored batch statistics."""
         super().train(mode)
         self.backbone.keep_frozen_parts_in_evaluation_mode()
         return self

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -197,6 +198,37 @@ class MultiLabelTrainer(PushingTrainer):
         )
         return self.accelerator.prepare(loader)
 
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """The Trainer's step, without what it does for models, optimizers and launchers that are refused here.
+
+        It would also put all parts of the model into training mode, which only a pass over other images leaves.
+        """
+        if not self.model.training:
+            self.into_training_mode(model)
+        inputs = self._prepare_inputs(inputs)
+        with self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs) / self.current_gradient_accumulation_steps
+        every = self.args.torch_empty_cache_steps
+        if every is not None and self.state.global_step % every == 0:
+            clear_device_cache()
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def into_training_mode(self, model: nn.Module) -> None:
+        """Undo what an evaluation did to the model, or what holds it, and to an optimizer that averages weights."""
+        model.train()
+        optimizer: Any = self.optimizer
+        if hasattr(optimizer, "train"):
+            optimizer.train()
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | None = None) -> Tensor | None:
+        """That of clipping; the Trainer would look through all gradients just to log it."""
+        return grad_norm
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Nothing: the Trainer's formula is that of language models, and takes a walk through all parameters."""
+        return 0
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ):
@@ -213,7 +245,7 @@ class MultiLabelTrainer(PushingTrainer):
         if self.training_images is None or type(self.objective).before_epoch is Objective.before_epoch:
             return
         share_buffers(self.model)
-        self.model.eval()  # each training step puts it back
+        self.model.eval()
         devices = [self.args.device] if self.args.device.type == "cuda" else []
         with torch.random.fork_rng(devices), torch.no_grad(), self.accelerator.autocast():
             self.objective.before_epoch(self.model, self.training_images, Progress.from_state(self.state))
@@ -398,6 +430,7 @@ class _EpochAndEma(TrainerCallback):
         if hasattr(self.trainer.train_dataset, "set_epoch"):
             self.trainer.train_dataset.set_epoch(int((state.epoch or 0) + 1e-6))
         self.trainer.before_epoch()
+        self.trainer.into_training_mode(self.trainer.model_wrapped)
 
     def on_optimizer_step(self, args, state, control, **kwargs):
         if self.trainer.ema:

@@ -70,3 +70,34 @@ def test_wrong_arguments_are_explained():
         load_digit_scenes("val")
     with pytest.raises(ValueError, match="`num_scenes` must be at least 1, got 0"):
         load_digit_scenes(num_scenes=0)
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """The folder that scenes are kept in, from the first one on."""
+    monkeypatch.setattr("hf_mlrpl.data.collections.digit_scenes.KEPT_FROM", 1)
+    monkeypatch.setattr("huggingface_hub.cached_assets_path", lambda *args, **kwargs: tmp_path)
+    return tmp_path
+
+
+def test_scenes_that_are_kept_are_not_drawn_again(kept, monkeypatch):
+    drawn = load_digit_scenes(num_scenes=5, scenes_seed=3)
+    (file,) = kept.iterdir()
+    monkeypatch.setattr("hf_mlrpl.data.collections.digit_scenes.draw_scene", None)
+    again = load_digit_scenes(num_scenes=5, scenes_seed=3)
+    assert image_bytes(again) == image_bytes(drawn) and again.features == drawn.features
+    assert (label_matrix(again) == label_matrix(drawn)).all() and again["image_id"] == drawn["image_id"]
+    for other in ({"num_scenes": 4}, {"scenes_seed": 4}, {"split": "test"}):
+        with pytest.raises(TypeError):  # these have not been drawn
+            load_digit_scenes(**{"split": "train", "num_scenes": 5, "scenes_seed": 3} | other)
+
+
+def test_scenes_are_drawn_where_the_kept_ones_are_cut_off_or_cannot_be_written(kept):
+    drawn = image_bytes(load_digit_scenes(num_scenes=5))
+    (file,) = kept.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert image_bytes(load_digit_scenes(num_scenes=5)) == drawn
+    assert image_bytes(load_digit_scenes(num_scenes=5)) == drawn, "and kept again"
+    file.unlink()
+    file.mkdir()  # where no file can be
+    assert image_bytes(load_digit_scenes(num_scenes=5)) == drawn and [*kept.iterdir()] == [file]

@@ -3,7 +3,10 @@
 Nothing is downloaded: the digits are those of `sklearn.datasets.load_digits`, 1,797 scans of 8 x 8 pixels.
 """
 
+import hashlib
 import io
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +28,7 @@ FAMILY_PROBABILITY = 0.8
 TEST_PROPORTION = 0.25
 PLACES = 24  # candidate places per digit
 ALLOWED_OVERLAP = 0.1  # of the smaller of two digits
+KEPT_FROM = 1000  # scenes; fewer are drawn in less than a second
 
 
 def load_digit_scenes(split: str = "train", num_scenes: int | None = None, scenes_seed: int = 0) -> "Dataset":
@@ -33,6 +37,9 @@ def load_digit_scenes(split: str = "train", num_scenes: int | None = None, scene
     Digits of 16 to 24 pixels lie at random places on a noisy canvas, each with its own contrast. About 80 % of the
     digits of a scene come from one of the families {0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}, so labels occur together. The
     scans in test scenes never occur in training scenes, whatever the seeds.
+
+    Drawing 5,000 scenes takes seconds, so many at a time stay in the cache of Hugging Face (`HF_ASSETS_CACHE`) until
+    this code or a library that draws changes.
 
     Args:
         split: "train" or "test".
@@ -43,6 +50,50 @@ def load_digit_scenes(split: str = "train", num_scenes: int | None = None, scene
     num_scenes = NUM_SCENES[split] if num_scenes is None else num_scenes
     if num_scenes < 1:
         raise ValueError(f"`num_scenes` must be at least 1, got {num_scenes}.")
+    if num_scenes < KEPT_FROM:
+        return draw_scenes(split, num_scenes, scenes_seed)
+    return _kept_scenes(split, num_scenes, scenes_seed)
+
+
+def _kept_scenes(split: str, num_scenes: int, scenes_seed: int) -> "Dataset":
+    """The scenes of an earlier call, or new ones, which are kept where the cache can be written to."""
+    import pyarrow as pa
+    from datasets import Dataset
+    from huggingface_hub import cached_assets_path
+
+    try:
+        folder = cached_assets_path("hf-mlrpl", namespace="digit_scenes")
+    except (OSError, ValueError):  # there is no room for a cache
+        return draw_scenes(split, num_scenes, scenes_seed)
+    file = folder / f"{split}-{num_scenes}-{scenes_seed}-{_version()}.arrow"
+    try:
+        scenes = Dataset.from_file(str(file))
+        if len(scenes) == num_scenes:
+            return scenes
+    except (OSError, pa.ArrowInvalid):  # not there, or cut off
+        pass
+    scenes = draw_scenes(split, num_scenes, scenes_seed)
+    unfinished = file.with_suffix(f".{os.getpid()}")
+    try:
+        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, scenes.data.schema) as writer:
+            writer.write_table(scenes.data.table)
+        unfinished.replace(file)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+    return scenes
+
+
+def _version() -> str:
+    """Tells apart what the pixels depend on beside the settings."""
+    import PIL
+    import sklearn
+
+    versions = f"{np.__version__} {PIL.__version__} {sklearn.__version__}"
+    return hashlib.sha256(Path(__file__).read_bytes() + versions.encode()).hexdigest()[:12]
+
+
+def draw_scenes(split: str, num_scenes: int, scenes_seed: int) -> "Dataset":
+    """The scenes of `load_digit_scenes`, drawn now."""
     scans, digits = digit_scans(split)
     by_digit = [scans[digits == digit] for digit in range(NUM_LABELS)]
     generator = np.random.RandomState([scenes_seed, list(NUM_SCENES).index(split)])
