@@ -7,7 +7,6 @@ from golden_models import check_case, leaf
 
 from hf_mlrpl.losses import (
     asymmetric_loss,
-    check_focus,
     focal_loss,
     known_bce,
     normalized_partial_bce,
@@ -151,12 +150,6 @@ def test_a_soft_target_counts_on_both_sides():
     losses = focal_loss(LOGITS[:1], targets, gamma_positive=0, gamma_negative=0)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS[:1], targets, reduction="none")
     torch.testing.assert_close(losses, expected)
-
-
-@pytest.mark.parametrize("wrong", [(-1.0, 0.0), (0.0, -1.0), (0.0, 0.0, 1.0), (0.0, 0.0, -0.1)])
-def test_settings_of_a_focal_loss_that_cannot_be(wrong):
-    with pytest.raises(ValueError, match="must not be negative, and `clip` must lie in"):
-        check_focus(*wrong)
 
 
 def test_weights_of_unknown_labels():

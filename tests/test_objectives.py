@@ -11,7 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_methods import LATE, NUM_LABELS, make_objective
-from tiny import OBJECTIVES, tiny_images, tiny_model, tiny_recipe
+from tiny import OBJECTIVES, tiny_images, tiny_model
 
 from hf_mlrpl.objective import Objective, ObjectiveOutput
 from hf_mlrpl.registry import METHODS, load
@@ -141,31 +141,6 @@ def test_the_order_of_the_labels_makes_no_difference(method, changes, logits):
     gradients = torch.autograd.grad(expected, logits)[0], torch.autograd.grad(actual, logits)[0]
     torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(*gradients)
-
-
-WRONG = [
-    ("an", {"smoothing": 10.0}),
-    ("an", {"unknown_weight": -1.0}),
-    ("asl", {"clip": 1.5}),
-    ("asl", {"likely_per_image": -1}),
-    ("epr", {"expected_positives": -2.9}),
-    ("focal", {"gamma": -1.0}),
-    ("hill", {"gamma": -1.0}),
-    ("p_asl", {"clip": -0.1}),
-    ("p_asl", {"gamma_unknown": -1.0}),
-    ("p_asl", {"likely_per_image": -1}),
-    ("partial_bce", {"proportion": 10.0}),
-    ("role", {"table_learning_rate": -1.0}),
-    ("splc", {"gamma": -1.0}),
-    ("splc", {"threshold": 60.0}),
-]
-
-
-@pytest.mark.parametrize(("method", "settings"), WRONG)
-def test_a_wrong_setting_is_refused_while_the_recipe_is_read(method, settings):
-    (name,) = settings
-    with pytest.raises(ValueError, match=f"`{name}`.* must"):
-        tiny_recipe(method, objective=settings)
 
 
 MEANS_OVER_IMAGES = ("an", "asl", "hill", "lsan", "partial_bce", "splc", "wan")

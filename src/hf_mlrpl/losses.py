@@ -182,15 +182,6 @@ def focal_margin_loss(logits: Tensor, labels: Tensor, corrected: Tensor, margin:
     return focus * F.softplus(-right)
 
 
-def check_focus(gamma_positive: float, gamma_negative: float, clip: float = 0.0) -> None:
-    """Raise `ValueError` for settings with which `focal_loss` makes no sense."""
-    if min(gamma_positive, gamma_negative) < 0 or not 0 <= clip < 1:
-        raise ValueError(
-            "The exponents of a focal loss must not be negative, and `clip` must lie in [0, 1), "
-            f"got {gamma_positive}, {gamma_negative} and {clip}."
-        )
-
-
 @torch.no_grad()
 def unknown_weights(
     logits: Tensor,

@@ -1,7 +1,7 @@
 """Objectives: losses of methods, and what they remember of training. They visit a model inside its forward pass."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers.utils import ModelOutput
 
 from .data.images.training_images import TrainingImages
 from .losses import at_least_float32
+from .ranges import check_ranges
 from .schedules import Progress
 
 OBJECTIVE_NAME = "objective.safetensors"  # what an objective remembers, in a checkpoint
@@ -71,6 +72,8 @@ class Objective(nn.Module):
             model_config: config of the model to train, for sizes such as `num_labels`.
         """
         super().__init__()
+        if is_dataclass(config):
+            check_ranges(type(config), vars(config))
         self.config = config
         self.is_prepared = True
         self.averaged_model: Callable[[], Any] | None = None

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from .ranges import number
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -30,9 +32,9 @@ class StepDown:
     """
 
     start_epoch: int = 5
-    first: float = 0.95
+    first: float = number("[0, 1]", 0.95)
     decrement: float = 0.025
-    floor: float = 0.75
+    floor: float = number("[0, 1]", 0.75)
 
     def __post_init__(self):
         if self.floor > self.first:

@@ -6,6 +6,7 @@ import math
 import re
 import reprlib
 import shlex
+import sys
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
+
+from .ranges import check_ranges
 
 _BOOL = "tag:yaml.org,2002:bool"
 _MAX_NODES = 100_000  # of a document after all aliases are written out
@@ -133,6 +136,7 @@ def from_mapping(cls: type, values: Mapping[str, Any] | None, where: str) -> Any
     if not isinstance(values, Mapping):
         raise ValueError(f"Recipe section `{where}` must be a mapping of keys to values, got {shown(values)}.")
     checked = check_values(values, field_types(cls), where)
+    check_ranges(cls, checked, f"{where}.")
     missing = [f.name for f in dataclasses.fields(cls) if _is_required(f) and f.name not in checked]
     if missing:
         raise ValueError(f"Recipe section `{where}` needs {', '.join(f'`{name}`' for name in missing)}.")
@@ -163,29 +167,16 @@ def check_value(value: Any, annotation: Any, where: str) -> Any:
         raise ValueError(f"Recipe key `{where}` must be {_describe(annotation)}, got {shown(value)}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"Recipe key `{where}` must be a finite number, got {value}.")
-    return float(value) if annotation is float else value
+    return _as_floats(value, annotation)
 
 
-def check_not_negative(config: Any, *names: str) -> None:
-    """Raise `ValueError` for the first of these fields of `config` that is not a finite number from 0 on; `None` may
-    be."""
-    check_range(config, *names, at_least=0)
-
-
-def check_range(config: Any, *names: str, at_least: float = -math.inf, at_most: float = math.inf) -> None:
-    """Raise `ValueError` for the first of these fields of `config` that is infinite, NaN or outside the range; `None`
-    may be."""
-    for name in names:
-        value = getattr(config, name)
-        if value is None:
-            continue
-        if not math.isfinite(value):
-            raise ValueError(f"`{name}` must be a finite number, got {value}.")
-        if value < 0 <= at_least == 0:
-            raise ValueError(f"`{name}` must not be negative, got {value}.")
-        if not at_least <= value <= at_most:
-            limits = f"lie in [{at_least:g}, {at_most:g}]" if at_most < math.inf else f"be at least {at_least:g}"
-            raise ValueError(f"`{name}` must {limits}, got {value}.")
+def _as_floats(value: Any, annotation: Any) -> Any:
+    """`value` with whole numbers as floats, in lists, too, where `annotation` has no whole numbers."""
+    if get_origin(annotation) in (Union, UnionType):
+        return _as_floats(value, next(choice for choice in get_args(annotation) if _fits(value, choice)))
+    if get_origin(annotation) in (list, tuple) and get_args(annotation):
+        return [_as_floats(entry, get_args(annotation)[0]) for entry in value]
+    return float(value) if annotation is float and abs(value) < sys.float_info.max else value
 
 
 def _fits(value: Any, annotation: Any) -> bool:
@@ -201,8 +192,9 @@ def _fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if kind is tuple:
-        return isinstance(value, list | tuple)
+    if kind in (list, tuple):  # of equal types, as all are here
+        entries = get_args(annotation)[:1]
+        return isinstance(value, list | tuple) and all(_fits(entry, kind) for entry in value for kind in entries)
     return not isinstance(kind, type) or isinstance(value, kind)
 
 
@@ -211,6 +203,9 @@ def _describe(annotation: Any) -> str:
         return "one of " + ", ".join(map(str, get_args(annotation)))
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(dict.fromkeys(_describe(choice) for choice in get_args(annotation)))
+    if get_origin(annotation) in (list, tuple):
+        entries = {float: "numbers", int: "whole numbers", str: "texts"}
+        return f"a list of {entries.get(get_args(annotation)[0], 'entries')}"
     names = {float: "a number", int: "a whole number", str: "text", bool: "true or false", NoneType: "null"}
     names |= {list: "a list", tuple: "a list", Sequence: "a list", dict: "a mapping", Path: "a path"}
     return names.get(get_origin(annotation) or annotation, str(annotation))

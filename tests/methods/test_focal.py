@@ -109,11 +109,5 @@ def test_the_selection_forgets_the_order_of_images_and_labels():
     torch.testing.assert_close(permuted, gradient[rows][:, columns])
 
 
-@pytest.mark.parametrize("name", ["gamma", "positive_weight", "likely_per_image"])
-def test_settings_that_cannot_be(name):
-    with pytest.raises(ValueError, match=f"`{name}` must not be negative, got -1"):
-        FocalObjectiveConfig(**{name: -1})
-
-
 def test_it_trains_the_baseline():
     assert type(tiny_model("focal")).__name__ == "BaselineForMultiLabelClassification"

@@ -94,8 +94,6 @@ def test_nothing_known_is_zero_with_zero_gradient():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"probability": 1.5}, r"`probability` must lie in \[0, 1\], got 1.5"),
-        ({"mixed_clip": 1.0}, "`clip` must lie in"),
         ({"min_images": 0}, "`min_images` must lie between 1 and `max_images`, got 0 and 3"),
         ({"min_images": 4}, "`min_images` must lie between 1 and `max_images`, got 4 and 3"),
     ],

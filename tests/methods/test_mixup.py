@@ -167,17 +167,3 @@ def test_works_with_semantic_attention(objective_class):
     objective = objective_class(MixupObjectiveConfig(), model.config)
     model(**make_batch(), objective=objective, progress=START).loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"share": 1.5}, r"`share` must lie in \[0, 1\], got 1.5"),
-        ({"share": -0.1}, r"`share` must lie in \[0, 1\]"),
-        ({"beta": 0.0}, "`beta` must be positive, got 0.0"),
-        ({"beta": -1.0}, "`beta` must be positive"),
-    ],
-)
-def test_wrong_settings_are_errors(settings, message):
-    with pytest.raises(ValueError, match=message):
-        MixupObjectiveConfig(**settings)

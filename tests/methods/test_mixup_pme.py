@@ -44,8 +44,3 @@ def test_nothing_known_is_zero_with_zero_gradient():
     output = MixupPmeObjective(MixupPmeObjectiveConfig(), None)(FirstPixels(), batch, NOW)
     (gradient,) = torch.autograd.grad(output.loss, pixel_values)
     assert output.loss == 0 and not gradient.any()
-
-
-def test_settings_that_cannot_be():
-    with pytest.raises(ValueError, match=r"`min_share` must lie in \[0, 1\], got 1.5"):
-        MixupPmeObjectiveConfig(min_share=1.5)

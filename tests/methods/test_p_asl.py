@@ -148,8 +148,6 @@ def test_a_prior_that_does_not_fit_is_an_error(tmp_path):
         _make(prior=str(tmp_path))
     with pytest.raises(ValueError, match="`prior` needs `unknown: select`, got 'ignore'"):
         PAslObjectiveConfig(prior="somewhere", unknown="ignore")
-    with pytest.raises(ValueError, match=r"`prior_threshold` must lie in \(0, 1\], got 0"):
-        PAslObjectiveConfig(prior_threshold=0)
 
 
 def test_without_the_images_of_the_library_there_is_a_clear_error():

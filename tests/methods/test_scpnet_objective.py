@@ -231,12 +231,6 @@ def test_logarithms_have_a_floor():
     assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("value", [0, -1])
-def test_there_must_be_candidates(value):
-    with pytest.raises(ValueError, match=f"`num_candidates` must be at least 1, got {value}"):
-        ScpnetObjectiveConfig(num_candidates=value)
-
-
 def test_completed_labels_are_those_that_images_were_selected_with():
     objective, labels = prepared(4, 5, num_candidates=3, candidate_threshold=0.5), torch.zeros(5, 4, dtype=torch.int8)
     labels[[3, 1]] = GIVEN["labels"].to(torch.int8)

@@ -320,21 +320,6 @@ def test_unknown_labels_have_no_gradient_where_they_are_ignored():
         assert (logits.grad.ne(0) == LABELS.ne(0)).all()
 
 
-@pytest.mark.parametrize(
-    "settings, message",
-    [
-        ({"gamma": 1.0}, r"`objective.gamma` must lie in \[0, 1\), got 1.0"),
-        ({"gamma": -0.1}, "`objective.gamma` must lie"),
-        ({"constant_temperature": 0.0}, "`objective.constant_temperature` must be positive, got 0.0"),
-        ({"num_neighbours": 0}, "`objective.num_neighbours` must be positive"),
-        ({"beta": -1.0}, "`objective.beta` must be positive"),
-    ],
-)
-def test_a_wrong_setting_is_an_error(settings, message):
-    with pytest.raises(ValueError, match=message):
-        SoftExposureObjectiveConfig(**settings)
-
-
 def test_nothing_prepared_is_an_error():
     objective = SoftExposureObjective(SoftExposureObjectiveConfig(), None)
     with pytest.raises(RuntimeError, match="SoftExposureObjective was not prepared, so it has no `label_distances`"):

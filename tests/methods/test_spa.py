@@ -73,8 +73,3 @@ def test_extreme_logits(argument):
 def test_nothing_known_is_zero_with_zero_gradient():
     output, gradient = run(LOGITS, torch.zeros_like(LABELS))
     assert output.loss == 0 and not gradient.any()
-
-
-def test_settings_that_cannot_be():
-    with pytest.raises(ValueError, match="`negative_scale` must be above 0, got 0"):
-        SpaObjectiveConfig(negative_scale=0)

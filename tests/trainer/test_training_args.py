@@ -1,12 +1,65 @@
 """Settings that transformers checks for their type only."""
 
 import math
+import re
 
 import pytest
 
 from hf_mlrpl import MultiLabelTrainingArguments
+from hf_mlrpl.settings import field_types
+from hf_mlrpl.trainer.argument_checks import REFUSED
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]
+
+
+NUMBERS = [
+    name
+    for name, kind in field_types(MultiLabelTrainingArguments).items()
+    if kind in (int, float, int | None, float | None) or "float" in str(kind)
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_a_range(name, tmp_path):
+    for value in (*NOT_FINITE, 1e308, -1e308, 10**400, 10**15, -2):
+        with pytest.raises(ValueError, match=name):
+            MultiLabelTrainingArguments(str(tmp_path), **{name: {"part": value} if name == "lr_factors" else value})
+
+
+OTHER = {  # values that the Trainer would take
+    "label_names": ["classes"],
+    "include_for_metrics": ["loss"],
+    "label_smoothing_factor": 0.1,
+    "optim": "sgd",
+    "optim_args": "a=1",
+    "optim_target_modules": "all",
+    "neftune_noise_alpha": 5.0,
+    "include_num_input_tokens_seen": "all",
+    "train_sampling_strategy": "group_by_length",
+    "resume_from_checkpoint": "somewhere",
+    "fsdp": "full_shard",
+    "deepspeed": {"a": 1},
+    "parallelism_config": "x",
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_setting_that_means_nothing_here_is_refused_with_the_reason(name, tmp_path):
+    allowed, reason = REFUSED[name]
+    value = OTHER.get(name, not allowed[0])
+    with pytest.raises(ValueError, match=f"`{name}` must stay .*{re.escape(reason)}"):
+        MultiLabelTrainingArguments(str(tmp_path), **{name: value})
+    for fine in allowed:
+        MultiLabelTrainingArguments(str(tmp_path), **{name: fine})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lr_scheduler_type": "cosine"}, {"warmup_steps": 10}, {"lr_scheduler_kwargs": {"a": 1}}]
+)
+def test_schedules_of_transformers_need_their_setting(settings, tmp_path):
+    with pytest.raises(ValueError, match="belongs to `lr_schedule: transformers`, but the schedule is step"):
+        MultiLabelTrainingArguments(str(tmp_path), **settings)
+    MultiLabelTrainingArguments(str(tmp_path), lr_schedule="transformers", **settings)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub.dataclasses import strict
 
 from ..models.configuration_utils import MultiLabelConfig
-from ..settings import did_you_mean
+from ..ranges import number
+from ..settings import did_you_mean, shown
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -59,6 +60,7 @@ PUBLISHED: dict[str, ClipSizes] = {
 RESNET, VIT = "resnet_clip", "vit_clip"  # towers of other sizes, which a config then gives in full
 BACKBONES = (*PUBLISHED, RESNET, VIT)
 
+MAX_SIZE = 1_000_000  # of a tower
 _VISION_KEYS = {RESNET: ("layers", "width"), VIT: ("layers", "width", "patch_size", "heads")}
 _TEXT_KEYS = ("layers", "width", "vocab_size", "context_length", "heads")
 
@@ -89,7 +91,7 @@ class ClipConfig(MultiLabelConfig):
     else:
         vision_sizes: dict[str, Any] | None = None
         text_sizes: dict[str, Any] | None = None
-        embed_dim: int | None = None
+        embed_dim: int | None = number("[1, 65536]", None)
 
     backbone: str = "resnet50_clip"
     hidden_act: str = "quick_gelu"
@@ -191,7 +193,7 @@ def _complete(
             if not (isinstance(value, list | tuple) and len(value) == 4 and all(map(_is_size, value))):
                 raise ValueError(f"`{field}`: `layers` of a ResNet must be the blocks of its 4 stages, got {value!r}.")
         elif not _is_size(value):
-            raise ValueError(f"`{field}`: `{key}` must be a positive whole number, got {value!r}.")
+            raise ValueError(f"`{field}`: `{key}` must be a whole number from 1 to {MAX_SIZE:,}, got {shown(value)}.")
     if "heads" in keys and "width" in given and "heads" not in given:
         sizes["heads"] = max(1, sizes["width"] // HEAD_DIM)
     if missing := [key for key in keys if key not in sizes]:
@@ -200,4 +202,4 @@ def _complete(
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_SIZE

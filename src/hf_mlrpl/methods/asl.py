@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..labels import POSITIVE
-from ..losses import Unknown, asymmetric_loss, check_focus, unknown_weights
+from ..losses import Unknown, asymmetric_loss, unknown_weights
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
-from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +24,12 @@ class AslObjectiveConfig:
     detach_focus: no gradient through the focusing factors, as in the authors' training.
     """
 
-    gamma_positive: float = 0.0  # authors' script for COCO
-    gamma_negative: float = 4.0
-    clip: float = 0.05
+    gamma_positive: float = number("[0, 100]", 0.0)  # authors' script for COCO
+    gamma_negative: float = number("[0, 100]", 4.0)
+    clip: float = number("[0, 1)", 0.05)
     unknown: Unknown = "negative"
     likely_per_image: int = 5
     detach_focus: bool = True
-
-    def __post_init__(self):
-        check_focus(self.gamma_positive, self.gamma_negative, self.clip)
-        check_not_negative(self, "likely_per_image")
 
 
 class AslObjective(Objective):

@@ -9,8 +9,8 @@ from ..labels import POSITIVE, UNKNOWN
 from ..losses import Unknown, focal_loss, unknown_weights
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
-from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,12 @@ class FocalObjectiveConfig:
     detach_focus: no gradient through the focusing factor.
     """
 
-    gamma: float = 2.0
+    gamma: float = number("[0, 100]", 2.0)
     positive_weight: float = 1.0
     negative_weight: float = 1.0
     unknown: Unknown = "ignore"
     likely_per_image: int = 5
     detach_focus: bool = False
-
-    def __post_init__(self):
-        check_not_negative(self, "gamma", "positive_weight", "negative_weight", "likely_per_image")
 
 
 class FocalObjective(Objective):

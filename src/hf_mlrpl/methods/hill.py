@@ -13,8 +13,8 @@ from torch import Tensor
 from ..labels import NEGATIVE, POSITIVE
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
-from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,10 @@ class HillObjectiveConfig:
     known_negatives: labels that are known to be absent have the "hill" loss, as unknown ones, or "bce".
     """
 
-    peak: float = 1.5  # authors' code
-    margin: float = 1.0
-    gamma: float = 2.0
+    peak: float = number("[1, 1e6]", 1.5)  # authors' code
+    margin: float = number("[-100, 100]", 1.0)
+    gamma: float = number("[0, 100]", 2.0)
     known_negatives: Literal["hill", "bce"] = "hill"
-
-    def __post_init__(self):
-        check_not_negative(self, "gamma")
 
 
 def hill_loss(logits: Tensor, positive: Tensor, peak: float = 1.5, margin: float = 1.0, gamma: float = 2.0) -> Tensor:

@@ -16,6 +16,7 @@ from ..distributed import gather_rows
 from ..labels import POSITIVE, UNKNOWN
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import CompletedLabels, Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
 
 Scheme = Literal["LL-R", "LL-Ct", "LL-Cp"]
@@ -32,11 +33,7 @@ class LargeLossObjectiveConfig:
     """
 
     scheme: Scheme = "LL-R"
-    rate: float = 0.002  # the authors' help text lists 0.1 to 0.5 percent
-
-    def __post_init__(self):
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"`rate` must lie in [0, 1], got {self.rate}. A fifth of a percent is 0.002.")
+    rate: float = number("[0, 1]", 0.002)  # the authors' help text lists 0.1 to 0.5 percent
 
     def num_large(self, progress: Progress, num_entries: int) -> int:
         """The number of entries of a batch whose losses count as large."""

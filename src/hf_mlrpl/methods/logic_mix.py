@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN
-from ..losses import check_focus, focal_loss
+from ..losses import focal_loss
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
 
 
@@ -23,22 +24,18 @@ class LogicMixObjectiveConfig:
     detach_focus: no gradient through the focusing factor.
     """
 
-    probability: float = 0.5
-    min_images: int = 2
-    max_images: int = 3
-    gamma_positive: float = 0.0
-    gamma_negative: float = 4.0
-    clip: float = 0.05
-    mixed_gamma_positive: float = 4.0
-    mixed_gamma_negative: float = 0.0
-    mixed_clip: float = 0.0
+    probability: float = number("[0, 1]", 0.5)
+    min_images: int = number("[1, 1000]", 2)
+    max_images: int = number("[1, 1000]", 3)
+    gamma_positive: float = number("[0, 100]", 0.0)
+    gamma_negative: float = number("[0, 100]", 4.0)
+    clip: float = number("[0, 1)", 0.05)
+    mixed_gamma_positive: float = number("[0, 100]", 4.0)
+    mixed_gamma_negative: float = number("[0, 100]", 0.0)
+    mixed_clip: float = number("[0, 1)", 0.0)
     detach_focus: bool = True
 
     def __post_init__(self):
-        check_focus(self.gamma_positive, self.gamma_negative, self.clip)
-        check_focus(self.mixed_gamma_positive, self.mixed_gamma_negative, self.mixed_clip)
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"`probability` must lie in [0, 1], got {self.probability}.")
         if not 1 <= self.min_images <= self.max_images:
             raise ValueError(
                 f"`min_images` must lie between 1 and `max_images`, got {self.min_images} and {self.max_images}."

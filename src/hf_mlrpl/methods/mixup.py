@@ -13,6 +13,7 @@ from ..labels import POSITIVE, UNKNOWN
 from ..losses import Reduction, at_least_float32, partial_bce
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
 
 
@@ -25,15 +26,9 @@ class MixupObjectiveConfig:
     reduction: how partial BCE is averaged, see `hf_mlrpl.losses.partial_bce`.
     """
 
-    share: float = 0.5
-    beta: float | None = None
+    share: float = number("[0, 1]", 0.5)
+    beta: float | None = number("(0, 1e6]", None)
     reduction: Reduction = "micro"
-
-    def __post_init__(self):
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"`share` must lie in [0, 1], got {self.share}. One half is 0.5.")
-        if self.beta is not None and self.beta <= 0:
-            raise ValueError(f"`beta` must be positive, got {self.beta}. Leave it out for a `share` that stays.")
 
 
 def with_mixtures(batch: Tensor, share: float) -> Tensor:

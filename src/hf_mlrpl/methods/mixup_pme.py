@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from ..labels import UNKNOWN
-from ..losses import check_focus, focal_loss
+from ..losses import focal_loss
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
 
 
@@ -21,16 +22,11 @@ class MixupPmeObjectiveConfig:
     detach_focus: no gradient through the focusing factor.
     """
 
-    min_share: float = 0.75
-    gamma_positive: float = 0.0
-    gamma_negative: float = 0.0
-    clip: float = 0.0
+    min_share: float = number("[0, 1]", 0.75)
+    gamma_positive: float = number("[0, 100]", 0.0)
+    gamma_negative: float = number("[0, 100]", 0.0)
+    clip: float = number("[0, 1)", 0.0)
     detach_focus: bool = True
-
-    def __post_init__(self):
-        check_focus(self.gamma_positive, self.gamma_negative, self.clip)
-        if not 0 <= self.min_share <= 1:
-            raise ValueError(f"`min_share` must lie in [0, 1], got {self.min_share}.")
 
 
 def mix_targets(labels: Tensor, partner_labels: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,11 +12,11 @@ from torch import Tensor
 from ..data.images.training_images import TrainingImages
 from ..distributed import gather_rows
 from ..labels import POSITIVE, UNKNOWN
-from ..losses import asymmetric_loss, check_focus, unknown_weights
+from ..losses import asymmetric_loss, unknown_weights
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import OBJECTIVE_NAME, Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
-from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,22 +37,18 @@ class PAslObjectiveConfig:
     unknown: Literal["negative", "ignore", "ignore_normalized", "select"] = "select"
     likely_per_image: int = 5
     prior: str | None = None
-    prior_threshold: float = 0.05
-    gamma_positive: float = 0.0
-    gamma_negative: float = 1.0
-    gamma_unknown: float = 2.0
+    prior_threshold: float = number("(0, 1]", 0.05)
+    gamma_positive: float = number("[0, 100]", 0.0)
+    gamma_negative: float = number("[0, 100]", 1.0)
+    gamma_unknown: float = number("[0, 100]", 2.0)
     positive_weight: float = 1.0
     negative_weight: float = 1.0
     unknown_weight: float = 1.0
-    clip: float = 0.0
+    clip: float = number("[0, 1)", 0.0)
 
     def __post_init__(self):
-        check_focus(self.gamma_positive, self.gamma_negative, self.clip)
-        check_not_negative(self, "gamma_unknown", "likely_per_image")
         if self.prior is not None and self.unknown != "select":
             raise ValueError(f"`prior` needs `unknown: select`, got {self.unknown!r}. Leave one of them out.")
-        if not 0 < self.prior_threshold <= 1:
-            raise ValueError(f"`prior_threshold` must lie in (0, 1], got {self.prior_threshold}.")
 
 
 def selected_weights(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig, prior: Tensor | None) -> Tensor:

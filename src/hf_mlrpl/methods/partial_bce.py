@@ -8,6 +8,7 @@ from torch import Tensor
 from ..losses import normalized_partial_bce
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
 
 
@@ -20,15 +21,11 @@ class PartialBceObjectiveConfig:
     denominator: the loss of an image is divided by the number of "labels" (the paper) or of "known" ones.
     """
 
-    alpha: float = -4.45  # g(0.1) = 5, g(1) = 1
-    beta: float = 5.45
-    gamma: float = 1.0
-    proportion: float | None = None
+    alpha: float = number("[-1e6, 1e6]", -4.45)  # g(0.1) = 5, g(1) = 1
+    beta: float = number("[-1e6, 1e6]", 5.45)
+    gamma: float = number("[0, 100]", 1.0)
+    proportion: float | None = number("(0, 1]", None)
     denominator: Literal["labels", "known"] = "labels"
-
-    def __post_init__(self):
-        if self.proportion is not None and not 0 < self.proportion <= 1:
-            raise ValueError(f"`proportion` must lie in (0, 1], got {self.proportion}. Ten percent is 0.1.")
 
 
 class PartialBceObjective(Objective):

@@ -17,7 +17,6 @@ from ..losses import bounded_log_loss, expected_positives_penalty
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import CompletedLabels, Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
-from ..settings import check_not_negative
 
 # Authors' code: a known label starts at the score 0.995 or 0.005, an unknown one between 0.4 and 0.6.
 KNOWN_LOGIT = math.log(0.995 / 0.005)
@@ -36,9 +35,6 @@ class RoleObjectiveConfig:
     expected_positives: float
     table_learning_rate: float = 1e-4
     table_limit_gb: float = 4.0
-
-    def __post_init__(self):
-        check_not_negative(self, "expected_positives", "table_learning_rate")
 
 
 def initial_estimates(labels: Tensor, uniform: Tensor) -> Tensor:

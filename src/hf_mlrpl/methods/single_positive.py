@@ -14,8 +14,8 @@ from ..labels import POSITIVE, UNKNOWN
 from ..losses import bounded_log_loss, expected_positives_penalty
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
-from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,8 @@ class AnObjectiveConfig:
 
     loss: Literal["bce", "ranking"] = "bce"
     unknown_weight: float | None = 1.0
-    smoothing: float = 0.0
+    smoothing: float = number("[0, 1]", 0.0)
     expected_positives: float | None = None
-
-    def __post_init__(self):
-        check_not_negative(self, "unknown_weight", "expected_positives")
-        if not 0 <= self.smoothing <= 1:
-            raise ValueError(f"`smoothing` must lie in [0, 1], got {self.smoothing}. A tenth is 0.1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +46,7 @@ class WanObjectiveConfig(AnObjectiveConfig):
 class LsanObjectiveConfig(AnObjectiveConfig):
     """Settings of AN, with other targets."""
 
-    smoothing: float = 0.1  # authors' code
+    smoothing: float = number("[0, 1]", 0.1)  # authors' code
 
 
 @dataclass(frozen=True, kw_only=True)

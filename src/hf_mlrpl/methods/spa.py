@@ -11,6 +11,7 @@ from torch import Tensor
 from ..labels import POSITIVE, UNKNOWN
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
 
 
@@ -24,18 +25,13 @@ class SpaObjectiveConfig:
     argument: the loss of the "logit", or, as in mlcpl, of the "probability" of `spa_probability`, which is not proper.
     """
 
-    positive_scale: float = 1.0
-    positive_slope: float = 1.0
-    positive_shift: float = 0.0
-    negative_scale: float = 5.0
-    negative_slope: float = 3.0
-    negative_shift: float = 1.0
+    positive_scale: float = number("(0, 1e6]", 1.0)
+    positive_slope: float = number("(0, 1e6]", 1.0)
+    positive_shift: float = number("[-1e3, 1e3]", 0.0)
+    negative_scale: float = number("(0, 1e6]", 5.0)
+    negative_slope: float = number("(0, 1e6]", 3.0)
+    negative_shift: float = number("[-1e3, 1e3]", 1.0)
     argument: Literal["logit", "probability"] = "logit"
-
-    def __post_init__(self):
-        for name in ("positive_scale", "positive_slope", "negative_scale", "negative_slope"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}.")
 
 
 def spa_losses(x: Tensor, positive: Tensor, config: SpaObjectiveConfig) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..losses import corrected_labels, focal_margin_loss
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..ranges import number
 from ..schedules import Progress
-from ..settings import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +24,10 @@ class SplcObjectiveConfig:
     gamma: exponent of the focusing factor; 0 is plain BCE.
     """
 
-    threshold: float = 0.6  # authors' code
+    threshold: float = number("[0, 1]", 0.6)  # authors' code
     correction_epoch: int = 1
-    margin: float = 1.0
-    gamma: float = 2.0
-
-    def __post_init__(self):
-        check_not_negative(self, "gamma")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"`threshold` is a score and must lie in [0, 1], got {self.threshold}.")
+    margin: float = number("[-100, 100]", 1.0)
+    gamma: float = number("[0, 100]", 2.0)
 
 
 class SplcObjective(Objective):

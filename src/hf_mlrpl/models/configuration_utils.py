@@ -1,17 +1,16 @@
 """The settings that all models share."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from ..settings import check_keys, check_range, field_types, shown
+from ..ranges import check_ranges, number
+from ..settings import check_keys, field_types
 
 TAGGING_TASK = "image-tagging"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-MAX_SIDE = 8192  # of an image, in pixels
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -48,14 +47,14 @@ class MultiLabelConfig(PreTrainedConfig):
     earlier_model_type: ClassVar[str] = ""  # what `model_type` was in the first version
 
     backbone: str = "resnet101.tv_in1k"
-    image_size: int | list[int] | tuple[int, ...] = 448
+    image_size: int | list[int] | tuple[int, ...] = number("[1, 8192]", 448)
     resize: Literal["stretch", "crop"] = "stretch"
-    output_stride: int | None = None
-    feature_pool: int = 1
+    output_stride: int | None = number("[1, 1024]", None)
+    feature_pool: int = number("[1, 1024]", 1)
     trainable_backbone: list[str] | tuple[str, ...] | None = None
-    image_mean: list[float] | tuple[float, ...] = IMAGENET_MEAN
-    image_std: list[float] | tuple[float, ...] = IMAGENET_STD
-    thresholds: float | int | list[float] | tuple[float, ...] = 0.5
+    image_mean: list[float] | tuple[float, ...] = number("[-1e3, 1e3]", IMAGENET_MEAN)
+    image_std: list[float] | tuple[float, ...] = number("(0, 1e3]", IMAGENET_STD)
+    thresholds: float | int | list[float] | tuple[float, ...] = number("[0, 1]", 0.5)
 
     def __post_init__(self, **kwargs):
         for key in ("auto_map", "custom_pipelines"):  # the way to this class, for those who have not imported it
@@ -108,26 +107,17 @@ class MultiLabelConfig(PreTrainedConfig):
         """Names in the order of the logits."""
         return [self.id2label[i] for i in range(self.num_labels)]
 
-    def validate_numbers(self):
-        """Every number of a config is finite; sizes are above 0."""
-        check_range(self, "output_stride", "feature_pool", at_least=1)
-        for name in ("image_mean", "image_std"):
-            values = getattr(self, name)
-            if len(values) != 3 or not all(math.isfinite(value) for value in values):
-                raise ValueError(f"`{name}` must be three finite numbers, one for each channel, got {list(values)}.")
-        if min(self.image_std) <= 0:
-            raise ValueError(f"`image_std` must be above 0, for pixels are divided by it, got {list(self.image_std)}.")
-        thresholds = [self.thresholds] if isinstance(self.thresholds, float | int) else self.thresholds
-        if not all(0 <= threshold <= 1 for threshold in thresholds):
-            raise ValueError(f"`thresholds` must lie in [0, 1], as scores do, got {shown(self.thresholds)}.")
-        for name in dir(type(self)):
-            value = getattr(self, name) if name.endswith("_dim") else None
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+    def validate_ranges(self):
+        """Every number lies in the range of its field."""
+        check_ranges(type(self), {name: getattr(self, name) for name in self.own_settings()})
 
     def validate_image_size(self):
-        sizes = [self.image_size] * 2 if isinstance(self.image_size, int) else self.image_size
-        if len(sizes) != 2 or min(sizes) < 1 or max(sizes) > MAX_SIDE:
-            raise ValueError(
-                f"`image_size` must be a side or [height, width] in pixels, at most {MAX_SIDE}, got {self.image_size}."
-            )
+        if not isinstance(self.image_size, int) and len(self.image_size) != 2:
+            raise ValueError(f"`image_size` must be a side or [height, width] in pixels, got {self.image_size}.")
+
+    def validate_channels(self):
+        for name in ("image_mean", "image_std"):
+            if len(getattr(self, name)) != 3:
+                raise ValueError(
+                    f"`{name}` must be three numbers, one for each channel, got {list(getattr(self, name))}."
+                )

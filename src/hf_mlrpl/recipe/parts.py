@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 
+from ..ranges import check_ranges
 from ..registry import METHODS, load, lookup
 from ..settings import check_values, field_types, from_mapping
 
@@ -38,12 +39,13 @@ class ModelPart:
         self.settings = dict(settings)
         self.model_class = _network(method, settings.get("name", method))
         kinds = self.model_class.config_class.own_settings()
-        check_values(settings, kinds | {"pretrained": bool | str, "name": str}, "model")
+        self._checked = check_values(settings, kinds | {"pretrained": bool | str, "name": str}, "model")
+        check_ranges(self.model_class.config_class, self._checked, "model.")
         self.config([])
 
     def config(self, names: list[str]) -> "MultiLabelConfig":
         """The config of a model for the labels `names`."""
-        settings = {key: value for key, value in self.settings.items() if key not in ("pretrained", "name")}
+        settings = {key: value for key, value in self._checked.items() if key not in ("pretrained", "name")}
         try:
             return self.model_class.config_class.for_labels(names, **settings)
         except StrictDataclassError as error:

@@ -1,8 +1,10 @@
 """From a data set to the images that a model is trained on or evaluated with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
 
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.views import View
@@ -14,6 +16,8 @@ from ..registry import VIEWS, load, lookup
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from .training_args import MultiLabelTrainingArguments
 
 DEFAULT_VIEW = "crop_flip"
 
@@ -74,3 +78,47 @@ def check_labels_of_images(images: PartialLabelImages, config: MultiLabelConfig,
     check_labels(images.labels)
     if is_training and not images.labels.any():
         raise ValueError("All training labels are unknown: there is nothing to learn from. Check the data.")
+
+
+def check_batches(images: Any, model: Any, args: "MultiLabelTrainingArguments") -> None:
+    """Raise `ValueError` if there is no batch to train on, or one of a single image where `model` needs several.
+
+    Batch norms behind a map of one place need two images. Only where a batch has one, such a batch is tried out.
+    """
+    if not isinstance(images, Sized):
+        return
+    size, rest = args.per_device_train_batch_size, len(images) % args.per_device_train_batch_size
+    if args.dataloader_drop_last and len(images) < size * args.world_size:
+        raise ValueError(
+            f"`dataloader_drop_last` leaves out all {len(images)} training images, for no batch of "
+            f"{size * args.world_size} is full. Lower `per_device_train_batch_size`, or leave `dataloader_drop_last` "
+            "out."
+        )
+    is_last = rest == 1 and args.world_size == 1 and not args.dataloader_drop_last
+    if size > 1 and not is_last:
+        return
+    if (reason := _fault_of_one_image(model)) is not None:
+        way_out = "`per_device_train_batch_size` must be at least 2 with this model"
+        if size > 1:
+            way_out = (
+                f"The last of {len(images)} images is a batch of its own with `per_device_train_batch_size={size}`: "
+                f"give another size, or `dataloader_drop_last=true`, which leaves out a random image of each epoch"
+            )
+        raise ValueError(f"{way_out}. It cannot be trained on a single image: {reason}.")
+
+
+@torch.no_grad()
+def _fault_of_one_image(model: Any) -> str | None:
+    """The reason why `model` cannot be trained on a batch of one image; its batch statistics stay as they are."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    is_training, device = model.training, next(model.parameters()).device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            model.train()(torch.zeros(1, 3, *model.config.height_and_width, device=device))
+    except ValueError as error:
+        return str(error)
+    finally:
+        model.train(is_training)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    return None

@@ -46,9 +46,16 @@ def parameter_groups(model: nn.Module, args: "MultiLabelTrainingArguments") -> l
 
 
 def make_schedule(
-    optimizer: torch.optim.Optimizer, args: "MultiLabelTrainingArguments", num_training_steps: int
+    optimizer: torch.optim.Optimizer,
+    args: "MultiLabelTrainingArguments",
+    num_training_steps: int,
+    steps_per_epoch: float | None = None,
 ) -> LRScheduler:
-    """The learning rate of every step, for every `lr_schedule` but that of transformers."""
+    """The learning rate of every step, for every `lr_schedule` but that of transformers.
+
+    Args:
+        steps_per_epoch: by default `num_training_steps` are `num_train_epochs`; with `max_steps` they are not.
+    """
     if args.lr_schedule == "one_cycle":
         cycle_epochs = args.one_cycle_epochs or args.num_train_epochs
         total_steps = round(num_training_steps * cycle_epochs / args.num_train_epochs)
@@ -59,7 +66,12 @@ def make_schedule(
             pct_start=0.3 if total_steps == 5 else 0.2,  # a fifth of 5 steps ends in a division by zero
             cycle_momentum=args.optimizer != "sgd",
         )
-    steps_per_epoch = num_training_steps / args.num_train_epochs
+    steps_per_epoch = steps_per_epoch or num_training_steps / args.num_train_epochs
+    if args.lr_schedule == "cosine" and num_training_steps > math.ceil(args.num_train_epochs * steps_per_epoch):
+        raise ValueError(
+            f"`max_steps` must not go beyond the end of `lr_schedule: cosine`, which is that of `num_train_epochs`, "
+            f"got {num_training_steps} steps and {args.num_train_epochs} epochs of {steps_per_epoch:g} steps."
+        )
     factor = _cosine_factor if args.lr_schedule == "cosine" else _step_factor
     return LambdaLR(optimizer, lambda step: factor((step + 1e-6) / steps_per_epoch, args))
 

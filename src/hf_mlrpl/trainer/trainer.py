@@ -3,8 +3,8 @@
 import hashlib
 import math
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from .checkpoints import (
 )
 from .ema import WeightEma
 from .evaluation import compute_metrics, evaluation_loss, logits_and_labels
-from .images import DEFAULT_VIEW, check_labels_of_images, prepare_images
+from .images import DEFAULT_VIEW, check_batches, check_labels_of_images, prepare_images
 from .inputs import checked_arguments, make_objective, selecting_part
 from .logs import RunningMeans, use_concise_logs
 from .optimization import make_optimizer, make_schedule
@@ -66,6 +66,7 @@ class MultiLabelTrainer(PushingTrainer):
         kwargs: others of the Trainer.
     """
 
+    _steps_per_epoch: int | None = None  # known when training begins
     loss_is_scaled_for_ga = False  # objectives return a mean over the micro-batch
     args: MultiLabelTrainingArguments
     model: Any  # a `MultiLabelPreTrainedModel`
@@ -127,6 +128,7 @@ class MultiLabelTrainer(PushingTrainer):
         model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
         objective = make_objective(self._given["objective"], model)
         self.train_dataset = self._images(self._given["train"], model.config, training_of=objective)
+        check_batches(self.train_dataset, model, args)
         self.eval_dataset = self._images(self._given["eval"], model.config)
         self.training_images: TrainingImages | None = None
         if isinstance(self.train_dataset, PartialLabelImages):
@@ -171,10 +173,21 @@ class MultiLabelTrainer(PushingTrainer):
         return dataset
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        return super().get_eval_dataloader(self._images(eval_dataset, self.model.config))
+        with self._no_image_left_out():
+            return super().get_eval_dataloader(self._images(eval_dataset, self.model.config))
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        return super().get_test_dataloader(self._images(test_dataset, self.model.config))
+        with self._no_image_left_out():
+            return super().get_test_dataloader(self._images(test_dataset, self.model.config))
+
+    @contextmanager
+    def _no_image_left_out(self) -> Iterator[None]:
+        """Loaders that are made here show the last batch, too: `dataloader_drop_last` is for training alone."""
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            yield
+        finally:
+            self.args.dataloader_drop_last = drop_last
 
     # ---- one step ----
 
@@ -268,7 +281,9 @@ class MultiLabelTrainer(PushingTrainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         if self.lr_scheduler is None and self.args.lr_schedule != "transformers":
-            self.lr_scheduler = make_schedule(optimizer or self.create_optimizer(), self.args, num_training_steps)
+            self.lr_scheduler = make_schedule(
+                optimizer or self.create_optimizer(), self.args, num_training_steps, self._steps_per_epoch
+            )
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
@@ -320,6 +335,11 @@ class MultiLabelTrainer(PushingTrainer):
         return thresholds.tolist()
 
     # ---- checkpoints ----
+
+    def set_initial_training_values(self, args: Any, dataloader: DataLoader):
+        values = super().set_initial_training_values(args, dataloader)
+        self._steps_per_epoch = values[1]
+        return values
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any):
         """Train; `resume_from_checkpoint=True` goes on from the newest complete checkpoint of `output_dir`."""

@@ -1,13 +1,13 @@
 """Training arguments: every default that differs from the Trainer's, with the reason."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
 from transformers import TrainingArguments
 
-from ..settings import check_range, did_you_mean
+from ..settings import did_you_mean
+from .argument_checks import check_arguments
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 LrSchedule = Literal["step", "one_cycle", "cosine", "transformers"]
@@ -82,7 +82,7 @@ class MultiLabelTrainingArguments(TrainingArguments):
     greater_is_better: bool | None = _field(True, "Whether a larger value of that metric is better.")
 
     def __post_init__(self):
-        self._check_ranges()
+        check_arguments(self)
         for name, choices in (
             ("optimizer", Optimizer),
             ("lr_schedule", LrSchedule),
@@ -92,58 +92,9 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 raise ValueError(
                     f"`{name}` must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}."
                 )
-        falls = self.lr_step_epochs if isinstance(self.lr_step_epochs, list) else [self.lr_step_epochs]
-        if not all(isinstance(epoch, int | float) and epoch > 0 for epoch in falls):
-            raise ValueError(f"`lr_step_epochs` must be above 0, or a list of such, got {self.lr_step_epochs!r}.")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(
-                f"`ema_decay` must lie in (0, 1), got {self.ema_decay}. Typical values are 0.99 to 0.9999."
-            )
-        if self.one_cycle_epochs is not None and self.one_cycle_epochs < self.num_train_epochs:
-            raise ValueError(
-                f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {self.one_cycle_epochs} and "
-                f"{self.num_train_epochs}: training would go on after the cycle."
-            )
-        if self.warmup_epochs and not (
-            self.lr_schedule == "cosine" and 0 < self.warmup_epochs < self.num_train_epochs
-        ):
-            raise ValueError(
-                "`warmup_epochs` belongs to `lr_schedule: cosine` and must lie in [0, `num_train_epochs`), got "
-                f"{self.warmup_epochs} with {self.lr_schedule} and {self.num_train_epochs} epochs."
-            )
-        for prefix, factor in self.lr_factors.items():
-            if not isinstance(factor, int | float) or factor <= 0:
-                raise ValueError(f"`lr_factors.{prefix}` must be a number above 0, got {factor!r}.")
-        if self.dataloader_persistent_workers:
-            raise ValueError(
-                "`dataloader_persistent_workers` must be false: the workers for training images live through epochs "
-                "anyway, and those for evaluation would show the images of the first call in all later ones."
-            )
         if not torch.accelerator.is_available():
             self.use_cpu = True  # without it transformers refuses bf16 on machines without a GPU
         super().__post_init__()
-
-    def _check_ranges(self) -> None:
-        """Raise `ValueError` for numbers with which the Trainer would train nothing, fail late, or do something else.
-
-        transformers checks their types only.
-        """
-        check_range(self, "per_device_train_batch_size", "per_device_eval_batch_size", at_least=1)
-        check_range(self, "gradient_accumulation_steps", at_least=1)
-        check_range(self, "learning_rate", "weight_decay", "max_grad_norm", "momentum", at_least=0)
-        check_range(self, "warmup_epochs", "warmup_learning_rate", "dataloader_num_workers", "seed", at_least=0)
-        check_range(self, "adam_beta1", "adam_beta2", at_least=0, at_most=1)
-        check_range(self, "num_train_epochs", "one_cycle_epochs", "adam_epsilon")
-        if self.num_train_epochs <= 0:
-            raise ValueError(f"`num_train_epochs` must be above 0, got {self.num_train_epochs}.")
-        if self.max_steps < 1 and self.max_steps != -1:
-            raise ValueError(f"`max_steps` must be at least 1, or -1 for all epochs, got {self.max_steps}.")
-        if not (math.isfinite(self.lr_step_factor) and 0 < self.lr_step_factor <= 1):
-            raise ValueError(f"`lr_step_factor` must lie in (0, 1], got {self.lr_step_factor}.")
-        for name in ("logging_steps", "save_steps", "eval_steps", "eval_accumulation_steps", "save_total_limit"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be above 0, got {value}.")
 
     def check_metric(self) -> None:
         """Raise `ValueError` if `load_best_model_at_end` asks for a metric that is not measured."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...labels import NEGATIVE, POSITIVE, UNKNOWN, check_labels
+from ...ranges import SEEDS, check_ranges, number
 from .hierarchy import any_related, read_hierarchy
 
 KEEP_ALL = -1
@@ -33,6 +34,9 @@ class HidingProtocol:
     needs_files: ClassVar[bool] = False
     part_setting: ClassVar[str | None] = None
 
+    def __post_init__(self):
+        check_ranges(type(self), vars(self))
+
     def __str__(self) -> str:
         """The numbers that differ from their defaults, such as "proportion 0.1"; texts may name files of one's own."""
         values: Any = {field: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -50,14 +54,10 @@ class RandomKnown(HidingProtocol):
     is known at 0.2, too. An image may keep no known label at all.
     """
 
-    proportion: float
-    seed: int = 0
+    proportion: float = number("(0, 1]")
+    seed: int = number(SEEDS, 0)
 
     part_setting: ClassVar[str] = "proportion"
-
-    def __post_init__(self):
-        if not 0 < self.proportion <= 1:
-            raise ValueError(f"`proportion` must lie in (0, 1], got {self.proportion}. Ten percent is 0.1, not 10.")
 
     def __call__(self, labels: np.ndarray) -> np.ndarray:
         check_labels(labels)
@@ -74,14 +74,9 @@ class SinglePositive(HidingProtocol):
     `annotated_only: true` and `order: id_as_text`, NUS-WIDE with `subset: cole`.
     """
 
-    num_positives: int = 1
-    num_negatives: int = 0
-    seed: int = 1200
-
-    def __post_init__(self):
-        for name in ("num_positives", "num_negatives"):
-            if getattr(self, name) < KEEP_ALL:
-                raise ValueError(f"`{name}` must be 0 or more, or -1 to keep all, got {getattr(self, name)}.")
+    num_positives: int = number("[-1, 1e6]", 1)
+    num_negatives: int = number("[-1, 1e6]", 0)
+    seed: int = number(SEEDS, 1200)
 
     def __call__(self, labels: np.ndarray) -> np.ndarray:
         check_labels(labels)
@@ -108,18 +103,17 @@ class PositiveFraction(HidingProtocol):
     exact: keep exactly that part of all positives of the data set, not each with that probability.
     """
 
-    fraction: float
+    fraction: float = number("(0, 1]")
     negatives_per_positive: tuple[float, float] = (1.0, 1.5)
     exact: bool = False
-    seed: int = 0
+    seed: int = number(SEEDS, 0)
 
     part_setting: ClassVar[str] = "fraction"
 
     def __post_init__(self):
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"`fraction` must lie in (0, 1], got {self.fraction}. Ten percent is 0.1, not 10.")
+        super().__post_init__()
         ratios = list(self.negatives_per_positive)
-        if len(ratios) != 2 or ratios != sorted(ratios) or ratios[0] < 0:
+        if len(ratios) != 2 or ratios != sorted(ratios):
             raise ValueError(
                 "`negatives_per_positive` must be the lowest and the highest ratio, such as [1, 1.5], "
                 f"got {self.negatives_per_positive}."
@@ -167,12 +161,13 @@ class KnowledgeGraph(HidingProtocol):
     """
 
     hierarchy: str
-    seed: int = 0
+    seed: int = number(SEEDS, 0)
     absent_below: bool = True
 
     needs_names: ClassVar[bool] = True
 
     def __post_init__(self):
+        super().__post_init__()
         read_hierarchy(self.hierarchy)
 
     def __call__(self, labels: np.ndarray, names: Sequence[str]) -> np.ndarray:

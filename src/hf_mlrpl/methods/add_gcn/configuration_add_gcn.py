@@ -1,6 +1,7 @@
 from huggingface_hub.dataclasses import strict
 
 from ...models.configuration_utils import MultiLabelConfig
+from ...ranges import number
 
 
 @strict
@@ -13,4 +14,4 @@ class AddGcnConfig(MultiLabelConfig):
     model_type = "mlrpl-add_gcn"
     earlier_model_type = "add_gcn"
 
-    representation_dim: int = 1024
+    representation_dim: int = number("[1, 65536]", 1024)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...ranges import number
+
 Strategy = Literal[
     "score_threshold", "score_proportion", "positives_only", "uncertainty", "loss", "all", "visual_proportion"
 ]
@@ -29,37 +31,30 @@ class CurriculumObjectiveConfig:
     """
 
     strategy: Strategy = "score_threshold"
-    threshold: float | None = None
-    positive_proportion: float = 0.044
-    negative_proportion: float = 0.78
+    threshold: float | None = number("(0, 1e6]", None)
+    positive_proportion: float = number("[0, 1]", 0.044)
+    negative_proportion: float = number("[0, 1]", 0.78)
     scope: Literal["batch", "dataset"] = "batch"
-    relabel_after: tuple[int, ...] = (10, 15)  # three rounds of 10, 5 and 5 epochs
+    relabel_after: tuple[int, ...] = number("[1, 1e6]", (10, 15))  # three rounds of 10, 5 and 5 epochs
     relabel: Literal["permanent", "from_observed"] = "permanent"
-    dropout: float = 0.5
-    num_samples: int = 10
-    alpha: float = -4.45
-    beta: float = 5.45
-    gamma: float = 1.0
+    dropout: float = number("(0, 1)", 0.5)
+    num_samples: int = number("[2, 1e6]", 10)
+    alpha: float = number("[-1e6, 1e6]", -4.45)
+    beta: float = number("[-1e6, 1e6]", 5.45)
+    gamma: float = number("[0, 100]", 1.0)
 
     def __post_init__(self):
         epochs = list(self.relabel_after)
-        if not all(isinstance(epoch, int) and epoch > 0 for epoch in epochs) or epochs != sorted({*epochs}):
+        if not all(isinstance(epoch, int) for epoch in epochs) or epochs != sorted({*epochs}):
             raise ValueError(f"`relabel_after` must be rising numbers of epochs, such as [10, 15], got {epochs}.")
         if self.strategy == "loss" and self.threshold is None:
             raise ValueError("The strategy 'loss' has no published `threshold`: give one, such as 0.1.")
-        if self.threshold is not None and self.threshold <= 0:
-            raise ValueError(f"`threshold` must be above 0, got {self.threshold}.")
         if self.strategy == "score_proportion" and (self.threshold or 0) > 1:
             raise ValueError(f"`threshold` of 'score_proportion' is a part, at most 1, got {self.threshold}.")
         proportions = (self.positive_proportion, self.negative_proportion)
-        if min(proportions) < 0 or sum(proportions) > 1:
+        if sum(proportions) > 1:
             raise ValueError(
                 f"`positive_proportion` and `negative_proportion` must add up to at most 1, got {proportions}."
-            )
-        if not 0 < self.dropout < 1 or self.num_samples < 2:
-            raise ValueError(
-                f"`dropout` must lie between 0 and 1 and `num_samples` be 2 or more, got {self.dropout} and "
-                f"{self.num_samples}."
             )
 
 

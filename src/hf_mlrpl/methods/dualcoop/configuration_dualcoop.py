@@ -1,6 +1,7 @@
 from huggingface_hub.dataclasses import strict
 
 from ...clip.configuration_clip import ClipPromptConfig
+from ...ranges import number
 
 
 @strict
@@ -21,8 +22,8 @@ class DualCoOpConfig(ClipPromptConfig):
     trainable_backbone: list[str] | tuple[str, ...] | None = ()
     num_context: int = 16
     context_per_label: bool = True
-    region_scale: float | int = 20.0
-    scale: float | int = 100.0
+    region_scale: float | int = number("(0, 1e4]", 20.0)
+    scale: float | int = number("(0, 1e4]", 100.0)
     include_mean_token: bool = True
 
     def validate_backbone(self):

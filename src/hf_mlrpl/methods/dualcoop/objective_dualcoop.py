@@ -7,6 +7,7 @@ from torch import Tensor
 from ...labels import POSITIVE, UNKNOWN
 from ...losses import asymmetric_loss
 from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ...ranges import number
 from ...schedules import Progress
 from .modeling_dualcoop import DualCoOpForMultiLabelClassification
 
@@ -21,10 +22,10 @@ class DualCoOpObjectiveConfig:
         of a sum over 32 images, which is 0.96 here, and more for fewer known labels.
     """
 
-    gamma_positive: float = 1.0
-    gamma_negative: float = 2.0
-    clip: float = 0.05
-    loss_weight: float = 1.0
+    gamma_positive: float = number("[0, 100]", 1.0)
+    gamma_negative: float = number("[0, 100]", 2.0)
+    clip: float = number("[0, 1)", 0.05)
+    loss_weight: float = number("(0, 1e6]", 1.0)
 
 
 def dual_prompt_loss(logits: Tensor, labels: Tensor, config: DualCoOpObjectiveConfig) -> Tensor:

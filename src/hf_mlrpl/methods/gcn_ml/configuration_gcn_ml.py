@@ -3,6 +3,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 
 from ...models.configuration_utils import MultiLabelConfig
+from ...ranges import number
 
 
 @strict
@@ -21,10 +22,10 @@ class GcnMlConfig(MultiLabelConfig):
 
     model_type = "mlrpl-gcn_ml"
 
-    graph_hidden_dim: int = 1024
-    graph_threshold: float = 0.4
+    graph_hidden_dim: int = number("[1, 65536]", 1024)
+    graph_threshold: float = number("[0, 1]", 0.4)
     graph_weight: float = 0.25
     graph_normalization: Literal["published", "paper"] = "published"
     graph_estimator: Literal["published", "unbiased"] = "published"
-    word_embedding_dim: int = 300
+    word_embedding_dim: int = number("[1, 65536]", 300)
     label_embeddings: str = "glove"

@@ -1,5 +1,6 @@
 from huggingface_hub.dataclasses import strict
 
+from ...ranges import number
 from ..ssgrl.configuration_ssgrl import SsgrlConfig
 
 
@@ -16,12 +17,7 @@ class SarbConfig(SsgrlConfig):
     model_type = "mlrpl-sarb"
     earlier_model_type = "sarb"
 
-    initial_alpha: float = 0.5
-    initial_beta: float = 0.5
+    initial_alpha: float = number("[0, 1]", 0.5)
+    initial_beta: float = number("[0, 1]", 0.5)
     train_alpha: bool = True
     train_beta: bool = True
-
-    def validate_coefficients(self):
-        for name in ("initial_alpha", "initial_beta"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}. Authors' code: 0.5.")

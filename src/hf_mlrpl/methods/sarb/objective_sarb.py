@@ -11,6 +11,7 @@ from ...data.images.training_images import TrainingImages
 from ...labels import POSITIVE, UNKNOWN
 from ...losses import PairSampling, Reduction, UnknownInSimilarity, at_least_float32, partial_bce, similarity_loss
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
+from ...ranges import number
 from ...schedules import Progress, Ramp
 from .configuration_sarb import SarbConfig
 from .modeling_sarb import SarbForMultiLabelClassification
@@ -47,9 +48,9 @@ class SarbObjectiveConfig:
     similarity_weight: float = 0.05
     ramp: Ramp = field(default_factory=Ramp)
     start_epoch: int = 5
-    num_prototypes: int = 10  # authors' code
-    prototype_interval: int = 5
-    kmeans_starts: int = 1
+    num_prototypes: int = number("[1, 1e6]", 10)  # authors' code
+    prototype_interval: int = number("[1, 1e6]", 5)
+    kmeans_starts: int = number("[1, 1e6]", 1)
     prototype_memory: float = 8.0
     partner: Literal["flip", "random"] = "flip"
     prototype_index: Literal["shared", "per_label", "per_image"] = "shared"
@@ -58,16 +59,6 @@ class SarbObjectiveConfig:
     pair_sampling: PairSampling = "published"
     unknown_in_similarity: UnknownInSimilarity = "ignore"
     reduction: Reduction = "micro"
-
-    def __post_init__(self):
-        for name, smallest in (
-            ("start_epoch", 0),
-            ("num_prototypes", 1),
-            ("prototype_interval", 1),
-            ("kmeans_starts", 1),
-        ):
-            if getattr(self, name) < smallest:
-                raise ValueError(f"`{name}` must be at least {smallest}, got {getattr(self, name)}.")
 
 
 class Blend(NamedTuple):

@@ -3,7 +3,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 
 from ...clip.configuration_clip import ClipPromptConfig
-from ...models.priors.label_similarity import check_prior_settings
+from ...ranges import number
 
 
 @strict
@@ -34,24 +34,14 @@ class ScpnetConfig(ClipPromptConfig):
     num_context: int = 4
     context_words: str | None = "a photo of a"
     image_network: str | None = None
-    scale: float | int = 10.0
+    scale: float | int = number("(0, 1e4]", 10.0)
     learn_scale: bool = False
     adjacency: Literal["graph", "calibration"] | None = "graph"
-    graph_layers: int = 3
-    graph_dim: int = 2048
+    graph_layers: int = number("[1, 100]", 3)
+    graph_dim: int = number("[1, 65536]", 2048)
     prior: str = "clip"
-    prior_top_k: int | None = 62
-    prior_reweight: float | int = 0.2
-    prior_temperature: float | int = 0.2
+    prior_top_k: int | None = number("[2, 1e6]", 62)
+    prior_reweight: float | int = number("[0, 1]", 0.2)
+    prior_temperature: float | int = number("(0, 1e6]", 0.2)
     graph_prior: Literal["static", "dynamic"] = "static"
     calibration_prior: Literal["static", "dynamic", "none"] = "static"
-
-    def validate_numbers(self):
-        if self.graph_layers < 1:
-            raise ValueError(f"`graph_layers` must be at least 1, got {self.graph_layers}; published: 3.")
-        if not self.scale > 0:
-            raise ValueError(f"`scale` must be positive, got {self.scale}.")
-
-    def validate_prior(self):
-        top_k = 2 if self.prior_top_k is None else self.prior_top_k
-        check_prior_settings(top_k, self.prior_reweight, self.prior_temperature, prefix="prior_")

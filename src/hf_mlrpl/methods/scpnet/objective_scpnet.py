@@ -13,6 +13,7 @@ from ...distributed import gather_rows
 from ...labels import POSITIVE, UNKNOWN
 from ...losses import corrected_labels, focal_margin_loss
 from ...objective import CompletedLabels, Objective, ObjectiveOutput, check_views, logits_of, sum_of_terms
+from ...ranges import number
 from ...schedules import Progress
 from .configuration_scpnet import ScpnetConfig
 from .modeling_scpnet import ScpnetForMultiLabelClassification
@@ -40,20 +41,14 @@ class ScpnetObjectiveConfig:
 
     consistency_weight: float = 1 / 8
     distillation_weight: float = 1 / 8
-    num_candidates: int = 2
-    candidate_threshold: float = 0.95
+    num_candidates: int = number("[1, 1e6]", 2)
+    candidate_threshold: float = number("(0, 1]", 0.95)
     mask_distillation: bool = True
     known_negatives: Literal["use", "merge"] = "use"
-    correction_threshold: float = 0.6
+    correction_threshold: float = number("[0, 1]", 0.6)
     correction_epoch: int = 1
-    margin: float = 1.0
-    gamma: float = 2.0
-
-    def __post_init__(self):
-        if self.num_candidates < 1:
-            raise ValueError(f"`num_candidates` must be at least 1, got {self.num_candidates}.")
-        if not 0 < self.candidate_threshold <= 1:
-            raise ValueError(f"`candidate_threshold` must lie in (0, 1], got {self.candidate_threshold}.")
+    margin: float = number("[-100, 100]", 1.0)
+    gamma: float = number("[0, 100]", 2.0)
 
     @property
     def needed_views(self) -> dict[str, str]:

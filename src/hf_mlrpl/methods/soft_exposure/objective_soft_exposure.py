@@ -22,6 +22,7 @@ from ...losses import known_bce, normalized_partial_bce
 from ...models.configuration_utils import MultiLabelConfig
 from ...models.modeling_utils import MultiLabelPreTrainedModel
 from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ...ranges import number
 from ...schedules import Progress
 from .image_features import ImageFeatures
 from .neighbours import (
@@ -67,27 +68,18 @@ class SoftExposureObjectiveConfig:
     """
 
     variant: Literal["NE", "wNE", "FE", "LS", "SE-L", "SE-I", "SE"] = "SE"
-    positive_weight: float = 5.0
+    positive_weight: float = number("(0, 1e6]", 5.0)
     unknown_as: Literal["negative", "positive"] = "negative"
-    constant_temperature: float = 5.0
+    constant_temperature: float = number("(0, 1e6]", 5.0)
     image_weight: Literal["durand", "mean"] = "durand"
-    beta: float = 5.0
-    gamma: float = 0.0
+    beta: float = number("(0, 100]", 5.0)
+    gamma: float = number("[0, 1)", 0.0)
     temperature_fn: TemperatureFunction = "published"
     distance: Distance = "cosine"
     reduce: Reduce = "min"
-    num_neighbours: int = 10
+    num_neighbours: int = number("[1, 1e6]", 10)
     features_from: str = "model"
     search: Search = "auto"
-
-    def __post_init__(self):
-        for name in ("positive_weight", "constant_temperature", "beta", "num_neighbours"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`objective.{name}` must be positive, got {getattr(self, name)}.")
-        if not 0 <= self.gamma < 1:
-            raise ValueError(
-                f"`objective.gamma` must lie in [0, 1), got {self.gamma}: temperatures would change their sign."
-            )
 
     @property
     def sees_labels(self) -> bool:

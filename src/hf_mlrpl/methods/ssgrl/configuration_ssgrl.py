@@ -3,6 +3,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 
 from ...models.configuration_utils import MultiLabelConfig
+from ...ranges import number
 
 
 @strict
@@ -30,12 +31,12 @@ class SsgrlConfig(MultiLabelConfig):
     feature_pool: int = 2
     trainable_backbone: list[str] | tuple[str, ...] | None = ("layer4",)
     label_features: Literal["decoupling", "attention"] = "decoupling"
-    representation_dim: int = 1024
-    attention_dim: int = 512
+    representation_dim: int = number("[1, 65536]", 1024)
+    attention_dim: int = number("[1, 65536]", 512)
     attention_pooling: Literal["sum", "mean"] = "sum"
-    output_dim: int = 1024
-    word_embedding_dim: int = 300
-    time_steps: int = 3
+    output_dim: int = number("[1, 65536]", 1024)
+    word_embedding_dim: int = number("[1, 65536]", 300)
+    time_steps: int = number("[0, 1000]", 3)
     tie_reset_gate: bool = False
     label_embeddings: str = "glove"
     graph_estimator: Literal["published", "unbiased"] = "published"

@@ -2,6 +2,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
+from ...ranges import number
 from ..ssgrl.configuration_ssgrl import SsgrlConfig
 
 
@@ -18,6 +19,6 @@ class SstConfig(SsgrlConfig):
     model_type = "mlrpl-sst"
     earlier_model_type = "sst"
 
-    cooccurrence_dim: int = 512
-    cooccurrence_hidden_dim: int = 1024
+    cooccurrence_dim: int = number("[1, 65536]", 512)
+    cooccurrence_hidden_dim: int = number("[1, 65536]", 1024)
     pair_classifier: Literal["per_pair", "shared"] = "per_pair"

@@ -22,6 +22,7 @@ from ...losses import (
     similarity_loss,
 )
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
+from ...ranges import number
 from ...schedules import Progress, Ramp, StepDown
 from .configuration_sst import SstConfig
 from .modeling_sst import SstForMultiLabelClassification
@@ -59,15 +60,11 @@ class SstObjectiveConfig:
     cooccurrence: Literal["learned", "statistical"] = "learned"
     vote: Literal["mean", "sum"] = "mean"
     unknown_pairs: Literal["negative", "ignore"] = "negative"
-    bank_size: int = 100  # authors' code
+    bank_size: int = number("[1, 1e6]", 100)  # authors' code
     empty_slots: Literal["zero", "ignore"] = "zero"
     pair_sampling: PairSampling = "published"
     unknown_in_similarity: UnknownInSimilarity = "ignore"
     reduction: Reduction = "micro"
-
-    def __post_init__(self):
-        if self.bank_size < 1:
-            raise ValueError(f"`bank_size` must be at least 1, got {self.bank_size}. Authors' code: 100.")
 
 
 def cooccurrence_matrix(pair_logits: Tensor, num_labels: int) -> Tensor:
