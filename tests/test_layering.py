@@ -16,6 +16,7 @@ LAYERS = [
     {"clip"},
     {"methods"},
     {"pipelines"},
+    {"demo"},
     {"trainer"},
     {"recipe"},
     {"auto"},

@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .data.protocols.rules import SinglePositive as SinglePositive
     from .data.tables.from_dataset import load_from_dataset as load_from_dataset
     from .data.tables.table import load_table as load_table
+    from .demo.server import launch_demo as launch_demo
     from .labels import summarize_labels as summarize_labels
     from .losses import partial_bce as partial_bce
     from .methods.add_gcn.configuration_add_gcn import AddGcnConfig as AddGcnConfig

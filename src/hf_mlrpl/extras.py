@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 # By the names that they are imported by; the test of this module compares them with pyproject.toml.
 EXTRAS = {
@@ -39,6 +40,13 @@ def optional_packages(otherwise: str = "") -> Iterator[None]:
             raise
         message = f"This needs the package {error.name}, which is not installed: {command}. {otherwise}"
         raise ImportError(message.strip(), name=error.name) from error
+
+
+def check_installed(module: str) -> None:
+    """Raise the `ImportError` of `optional_packages` without importing anything, where `module` is missing."""
+    with optional_packages():
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def how_to_install(module: str | None) -> str | None:

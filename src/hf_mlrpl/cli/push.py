@@ -16,6 +16,7 @@ _EPILOG = """\
 examples:
   hf-mlrpl push runs/my_photos user/my-tagger --dry-run            only list what would go up
   hf-mlrpl push runs/my_photos user/my-tagger --private --license apache-2.0
+  hf-mlrpl push runs/my_photos user/my-tagger --space my_space     also a page to try it, to look at and upload
 """
 
 
@@ -33,6 +34,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--private", action="store_true", help="only you may see it, if the repository is new")
     parser.add_argument("--license", help="of the weights, as the Hub calls it, such as apache-2.0")
     parser.add_argument("--pictures", action="store_true", help="also the example photos and the attention maps")
+    parser.add_argument(
+        "--space", type=Path, metavar="FOLDER", help="also write the page of `hf-mlrpl demo` as a Space, to upload"
+    )
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, made if there is none")
     parser.add_argument("--tag", help="a name for this version, such as v1")
     parser.add_argument("--message", default="Upload tagger", help="of the commit")
@@ -44,10 +48,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     from huggingface_hub import ModelCard
 
+    from ..demo.space import check_space_folder, write_space
     from ..hub.cards import CARD_NAME, UNKNOWN_LICENSE
     from ..hub.download import checkpoint_folder
     from ..hub.publish import Destination, listed_files, upload, write_folder
 
+    if arguments.space is not None:
+        check_space_folder(arguments.space)
     model = load_model(checkpoint_folder(arguments.checkpoint))
     with TemporaryDirectory(prefix="hf-mlrpl-") as scratch:
         folder = Path(scratch)
@@ -62,7 +69,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{'would go' if arguments.dry_run else 'going'} to {arguments.repository}:")
         for file in listed_files(folder):
             print(f"  {_size((folder / file).stat().st_size):>9}  {file}")
-        if ModelCard.load(folder / CARD_NAME).data.license == UNKNOWN_LICENSE:
+        license = ModelCard.load(folder / CARD_NAME).data.license
+        if license == UNKNOWN_LICENSE:
             print("The card names no license of the weights; --license gives one.")
         if arguments.dry_run:
             return
@@ -76,6 +84,16 @@ def run(arguments: argparse.Namespace) -> None:
         address = upload(folder, destination)
     name = "/".join(address.split("/")[-2:])
     print(f"\npublished: {address}\n\nTag photos with it, here or elsewhere:\n  hf-mlrpl tag {name} PHOTOS")
+    if arguments.space is not None:
+        write_space(arguments.space, name, license=license)
+        print(f"\nThe page to try it is in {arguments.space}. It becomes a Space by")
+        print(f"  {_space_commands(arguments, name)}")
+
+
+def _space_commands(arguments: argparse.Namespace, name: str) -> str:
+    private = " --private" if arguments.private else ""
+    create = f"hf repos create {name} --type space --space-sdk gradio{private}"
+    return f"{create}\n  hf upload {name} {arguments.space} . --type space"
 
 
 def _size(num_bytes: int) -> str:

@@ -120,13 +120,22 @@ def plot_tags(
 
 
 def draw_attention(axes: "Axes", image: Image.Image, attention_map: np.ndarray) -> None:
-    """Lay `attention_map`, `(map_height, map_width)`, over the greyed `image`; even attention stays dark."""
+    """Show `attention_picture`."""
+    axes.imshow(attention_picture(image, attention_map))
+
+
+def attention_picture(image: Image.Image, attention_map: np.ndarray) -> Image.Image:
+    """`attention_map`, `(map_height, map_width)`, over the greyed `image`; even attention stays dark."""
+    from matplotlib import colormaps
+
     attention_map = np.asarray(attention_map, np.float32)
     low, high = attention_map.min(), attention_map.max()
     heat = (attention_map - low) / max(high - low, attention_map.mean(), np.finfo(np.float32).tiny)
     heat = np.asarray(Image.fromarray(heat).resize(image.size, Image.Resampling.BICUBIC)).clip(0, 1)
-    axes.imshow(image.convert("L"), cmap="gray", vmin=0, vmax=255)
-    axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.6 * heat)
+    grey = np.asarray(image.convert("L"), np.float32)[..., None]
+    opacity = (0.15 + 0.6 * heat)[..., None]
+    colour = colormaps["inferno"](heat, bytes=True)[..., :3]
+    return Image.fromarray(np.rint(opacity * colour + (1 - opacity) * grey).astype(np.uint8))
 
 
 def _describe(tags: Tags, truth: Mapping[str, int] | None) -> list[Line]:
