@@ -44,7 +44,12 @@ PLACES = {
     "dgcn.dynamic_weight": ("graph_network.dynamic_weight", 0),
     "head": ("classifier", 0),
 }
-SCALARS = {"alpha": "coefficients.alpha", "beta": "coefficients.beta"}
+SCALARS = {
+    "alpha": "coefficients.alpha",
+    "beta": "coefficients.beta",
+    "intra_margin": "thresholds.intra",
+    "inter_margin": "thresholds.cross",
+}
 
 
 class FeatureMap(nn.Identity):

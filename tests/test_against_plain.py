@@ -12,6 +12,7 @@ from tiny_clip import TINY_RESNET, TINY_TEXT
 
 from hf_mlrpl import losses
 from hf_mlrpl.losses import partial_bce, similarity_loss
+from hf_mlrpl.methods import blending
 from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
 from hf_mlrpl.methods.dualcoop.objective_dualcoop import DualCoOpObjective, DualCoOpObjectiveConfig
 from hf_mlrpl.methods.sarb import objective_sarb
@@ -246,7 +247,7 @@ def test_training_step_of_sarb(size, alpha, beta, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses, "random_keys", _in_order)
         patch.setattr(objective_sarb, "random_prototypes", lambda *_: index)
-        patch.setattr(objective_sarb, "random_scores", lambda _: scores)
+        patch.setattr(blending, "random_scores", lambda _: scores)
         output = model(pixel_values, labels, objective=objective, progress=Progress(0, 1, epoch=5.0))
     slow = plain.PlainSarb(model, objective.prototypes)
     expected = slow.loss(pixel_values, labels, index.squeeze(), scores, permutation=torch.arange)

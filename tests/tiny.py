@@ -51,6 +51,8 @@ _CLIP = {
 MODELS = dict.fromkeys(METHODS, BACKBONE) | {  # those with a network of their own
     "sst": BACKBONE | _SSGRL | {"cooccurrence_dim": 16, "cooccurrence_hidden_dim": 16},
     "sarb": BACKBONE | _SSGRL,
+    "dsrb": BACKBONE | _SSGRL,
+    "hst": BACKBONE | _SSGRL | {"cooccurrence_dim": 16, "cooccurrence_hidden_dim": 16, "initial_threshold": 0.2},
     "ssgrl": BACKBONE | _SSGRL,
     "kggr": BACKBONE | _SSGRL,
     "gcn_ml": BACKBONE | {"label_embeddings": "orthogonal", "word_embedding_dim": 16, "graph_hidden_dim": 12},
@@ -65,6 +67,8 @@ EAGER = {"start_epoch": 1, "first": 0.1, "floor": 0.1}  # pseudo-labels from the
 OBJECTIVES = {  # settings that are needed, that let a method act within two epochs, or that make it remember
     "sst": {"bank_size": 4, "intra_threshold": EAGER, "cross_threshold": EAGER},
     "sarb": {"start_epoch": 1, "prototype_interval": 1, "num_prototypes": 2},
+    "dsrb": {"start_epoch": 1, "prototype_interval": 1},
+    "hst": {"start_epoch": 1, "prototype_interval": 1, "num_prototypes": 2},
     "curriculum": {"relabel_after": [1], "threshold": 0.05},
     "p_asl": {"unknown": "ignore"},
     "epr": {"expected_positives": 2.0},

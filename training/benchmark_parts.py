@@ -19,9 +19,9 @@ from hf_mlrpl.data.images.views import crop_flip_view
 from hf_mlrpl.losses import similarity_loss
 from hf_mlrpl.methods.dualcoop.modeling_dualcoop import DualCoOpForMultiLabelClassification
 from hf_mlrpl.methods.dualcoop.objective_dualcoop import DualCoOpObjective, DualCoOpObjectiveConfig
+from hf_mlrpl.methods.prototypes import Positives, cluster_positives, collect_positives
 from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
 from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
-from hf_mlrpl.methods.sarb.prototypes import Positives, cluster_positives, collect_positives
 from hf_mlrpl.methods.scpnet.modeling_scpnet import ScpnetForMultiLabelClassification
 from hf_mlrpl.methods.soft_exposure.objective_soft_exposure import SoftExposureObjective, SoftExposureObjectiveConfig
 from hf_mlrpl.methods.sst.configuration_sst import SstConfig

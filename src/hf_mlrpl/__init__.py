@@ -66,6 +66,10 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.asl import AslObjectiveConfig as AslObjectiveConfig
     from .methods.curriculum.objective_curriculum import CurriculumObjective as CurriculumObjective
     from .methods.curriculum.selection import CurriculumObjectiveConfig as CurriculumObjectiveConfig
+    from .methods.dsrb.configuration_dsrb import DsrbConfig as DsrbConfig
+    from .methods.dsrb.modeling_dsrb import DsrbForMultiLabelClassification as DsrbForMultiLabelClassification
+    from .methods.dsrb.objective_dsrb import DsrbObjective as DsrbObjective
+    from .methods.dsrb.objective_dsrb import DsrbObjectiveConfig as DsrbObjectiveConfig
     from .methods.dualcoop.configuration_dualcoop import DualCoOpConfig as DualCoOpConfig
     from .methods.dualcoop.modeling_dualcoop import (
         DualCoOpForMultiLabelClassification as DualCoOpForMultiLabelClassification,
@@ -78,6 +82,10 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.gcn_ml.modeling_gcn_ml import GcnMlForMultiLabelClassification as GcnMlForMultiLabelClassification
     from .methods.hill import HillObjective as HillObjective
     from .methods.hill import HillObjectiveConfig as HillObjectiveConfig
+    from .methods.hst.configuration_hst import HstConfig as HstConfig
+    from .methods.hst.modeling_hst import HstForMultiLabelClassification as HstForMultiLabelClassification
+    from .methods.hst.objective_hst import HstObjective as HstObjective
+    from .methods.hst.objective_hst import HstObjectiveConfig as HstObjectiveConfig
     from .methods.kggr.configuration_kggr import KggrConfig as KggrConfig
     from .methods.kggr.modeling_kggr import KggrForMultiLabelClassification as KggrForMultiLabelClassification
     from .methods.large_loss import LargeLossObjective as LargeLossObjective

@@ -135,6 +135,16 @@ METHODS.update(
             "blends unknown labels with images that show them (AAAI 2022)",
             model=".methods.sarb.modeling_sarb:SarbForMultiLabelClassification",
         ),
+        "hst": MethodSpec(
+            ".methods.hst.objective_hst:HstObjective",
+            "SST with prototypes and thresholds that are learned (IJCV 2024)",
+            model=".methods.hst.modeling_hst:HstForMultiLabelClassification",
+        ),
+        "dsrb": MethodSpec(
+            ".methods.dsrb.objective_dsrb:DsrbObjective",
+            "SARB with prototypes of each quadrant of the image (2022)",
+            model=".methods.dsrb.modeling_dsrb:DsrbForMultiLabelClassification",
+        ),
         "scpnet": MethodSpec(
             ".methods.scpnet.objective_scpnet:ScpnetObjective",
             "CLIP prompts on a graph of labels, taught by sure scores of weak views (CVPR 2023)",

@@ -22,7 +22,7 @@ from tiny import (
 from transformers import TrainerCallback
 
 from hf_mlrpl.distributed import describe_processes, end_processes, state_digest
-from hf_mlrpl.methods.sarb.prototypes import label_prototypes
+from hf_mlrpl.methods.prototypes import label_prototypes
 from hf_mlrpl.methods.scpnet.objective_scpnet import ScpnetObjective, ScpnetObjectiveConfig
 from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.schedules import Progress
@@ -36,6 +36,8 @@ TRAINING = {
 }
 
 WITH_MEMORY = {  # methods with memory of their own, and settings with which two epochs use it
+    "dsrb": {"start_epoch": 1},
+    "hst": {"start_epoch": 1, "num_prototypes": 2},
     "curriculum": {"strategy": "score_proportion", "threshold": 0.5, "scope": "dataset"},
     "large_loss": {},
     "p_asl": {},

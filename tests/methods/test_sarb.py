@@ -15,6 +15,7 @@ from golden_models import (
 )
 
 from hf_mlrpl import losses
+from hf_mlrpl.methods import blending
 from hf_mlrpl.methods.sarb import objective_sarb
 from hf_mlrpl.methods.sarb.modeling_sarb import SarbForMultiLabelClassification
 from hf_mlrpl.methods.sarb.objective_sarb import SarbObjective, SarbObjectiveConfig
@@ -32,7 +33,7 @@ def golden_draws(monkeypatch):
     """The random numbers of the golden file; it was made with `arange` in the place of permutations."""
     tensors = golden("sarb").tensors
     monkeypatch.setattr(objective_sarb, "random_prototypes", lambda *_: tensors["in.prototype_index"])
-    monkeypatch.setattr(objective_sarb, "random_scores", lambda _: tensors["in.random_scores"])
+    monkeypatch.setattr(blending, "random_scores", lambda _: tensors["in.random_scores"])
     monkeypatch.setattr(losses, "random_keys", lambda x: torch.arange(x.numel(), dtype=x.dtype).view_as(x))
 
 

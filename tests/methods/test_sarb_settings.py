@@ -5,9 +5,10 @@ import torch
 from tiny import make_trainer, tiny_images, tiny_model, tiny_recipe
 
 from hf_mlrpl import Progress, SarbConfig, SarbObjective, SsgrlForMultiLabelClassification
-from hf_mlrpl.methods.sarb import objective_sarb
-from hf_mlrpl.methods.sarb.objective_sarb import SarbObjectiveConfig, blend, choose_unknown_labels
-from hf_mlrpl.methods.sarb.prototypes import Prototypes
+from hf_mlrpl.methods import blending, prototype_objective
+from hf_mlrpl.methods.blending import blend, choose_unknown_labels
+from hf_mlrpl.methods.prototypes import Prototypes
+from hf_mlrpl.methods.sarb.objective_sarb import SarbObjectiveConfig
 
 LATE = Progress(step=90, max_steps=100, epoch=9.0)
 NUM_LABELS = 5
@@ -66,7 +67,7 @@ def test_a_single_image_meets_nothing_but_a_prototype(model):
 
 
 def test_a_random_partner_may_be_any_image(model, monkeypatch):
-    monkeypatch.setattr(objective_sarb, "random_partners", lambda *_: torch.tensor([1, 2, 0]))
+    monkeypatch.setattr(blending, "random_partners", lambda *_: torch.tensor([1, 2, 0]))
     objective, representations = make_objective(model, partner="random"), representations_of(LABELS)
     blended = objective.blend_with_images(representations, LABELS, torch.tensor(0.0))
     assert blended.chosen.nonzero().tolist() == [[0, 1], [1, 4]]
@@ -76,7 +77,7 @@ def test_a_random_partner_may_be_any_image(model, monkeypatch):
 
 def test_partners_are_drawn_for_every_image():
     torch.manual_seed(0)
-    assert objective_sarb.random_partners(6, torch.device("cpu")).sort().values.tolist() == [*range(6)]
+    assert blending.random_partners(6, torch.device("cpu")).sort().values.tolist() == [*range(6)]
 
 
 # ---- which label meets a prototype ----
@@ -88,7 +89,7 @@ def test_one_unknown_label_of_each_image_is_chosen():
     for _ in range(100):
         columns, chosen = choose_unknown_labels(LABELS, torch.ones(NUM_LABELS, dtype=torch.bool))
         assert chosen.sum(dim=1).tolist() == [1, 1, 0]
-        assert chosen[[0, 1], columns[:2]].all()
+        assert chosen[[0, 1], columns[:2, 0]].all()
         seen |= chosen
     assert torch.equal(seen[:2], LABELS[:2].eq(0)), "each unknown label, sooner or later"
 
@@ -97,9 +98,9 @@ def test_a_complete_image_is_left_alone_or_loses_its_first_label():
     everywhere = torch.ones(NUM_LABELS, dtype=torch.bool)
     _, chosen = choose_unknown_labels(LABELS, everywhere)
     assert not chosen[2].any()
-    _, published = choose_unknown_labels(LABELS, everywhere, relabel_complete_images=True)
+    _, published = choose_unknown_labels(LABELS, everywhere, relabel=True)
     assert published[2].tolist() == [True, False, False, False, False]
-    _, without = choose_unknown_labels(LABELS, ~everywhere, relabel_complete_images=True)
+    _, without = choose_unknown_labels(LABELS, ~everywhere, relabel=True)
     assert not without.any()
 
 
@@ -126,7 +127,7 @@ def test_which_prototype_an_image_meets(model, index, monkeypatch):
     labels = torch.zeros(6, NUM_LABELS, dtype=torch.int8)
     objective = make_objective(model, num_prototypes=50, prototype_index=index)
     columns = torch.tensor([0, 0, 1, 1, 2, 2])
-    monkeypatch.setattr(objective_sarb, "random_scores", lambda _: torch.eye(NUM_LABELS)[columns])
+    monkeypatch.setattr(blending, "random_scores", lambda _: torch.eye(NUM_LABELS)[columns])
     torch.manual_seed(0)
     blended = objective.blend_with_prototypes(representations_of(labels), labels, torch.tensor(0.0))
     rows = blended.representations[torch.arange(6), columns]  # (B, D), prototypes as they are
@@ -234,7 +235,7 @@ def passes(monkeypatch):
         sizes = model.config.num_labels, num_prototypes, model.config.representation_dim
         return Prototypes(torch.full(sizes, float(seed)), torch.ones(sizes[0], dtype=torch.int64))
 
-    monkeypatch.setattr(objective_sarb, "label_prototypes", make)
+    monkeypatch.setattr(prototype_objective, "label_prototypes", make)
     return seeds
 
 

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
-from ...labels import NEGATIVE, POSITIVE, UNKNOWN
+from ...labels import POSITIVE, UNKNOWN
 from ...losses import (
     COSINE_EPS,
     PairSampling,
     Reduction,
     UnknownInSimilarity,
-    asymmetric_loss,
     at_least_float32,
     partial_bce,
     similarity_loss,
@@ -24,6 +23,7 @@ from ...losses import (
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
 from ...ranges import number
 from ...schedules import Progress, Ramp, StepDown
+from ..semantic_transfer import cooccurrence_loss, cooccurrence_matrix, cooccurrence_votes, mean_similarity
 from .configuration_sst import SstConfig
 from .modeling_sst import SstForMultiLabelClassification
 
@@ -67,21 +67,6 @@ class SstObjectiveConfig:
     reduction: Reduction = "micro"
 
 
-def cooccurrence_matrix(pair_logits: Tensor, num_labels: int) -> Tensor:
-    """Probabilities of co-occurrence as symmetric matrices with a diagonal of 1 (Eq. 1).
-
-    Args:
-        pair_logits: `(batch_size, num_pairs)`, pairs (0, 1), (0, 2), ...
-
-    Returns:
-        `(batch_size, num_labels, num_labels)`.
-    """
-    matrix = torch.eye(num_labels, dtype=pair_logits.dtype, device=pair_logits.device).repeat(len(pair_logits), 1, 1)
-    first, second = torch.triu_indices(num_labels, num_labels, offset=1, device=pair_logits.device)
-    matrix[:, first, second] = matrix[:, second, first] = pair_logits.sigmoid()
-    return matrix
-
-
 def intra_image_pseudo_labels(
     cooccurrence: Tensor, labels: Tensor, threshold: float, vote: Literal["mean", "sum"] = "mean"
 ) -> Tensor:
@@ -99,11 +84,7 @@ def intra_image_pseudo_labels(
     Returns:
         `labels` with some zeros turned into ones.
     """
-    positives = labels.eq(POSITIVE).to(cooccurrence.dtype)
-    evidence = (cooccurrence @ positives.unsqueeze(-1)).squeeze(-1)  # (B, C)
-    if vote == "mean":
-        evidence = evidence / positives.sum(dim=1, keepdim=True).clamp(min=1)
-    return _complete(labels, evidence, threshold)
+    return _complete(labels, cooccurrence_votes(cooccurrence, labels, vote), threshold)
 
 
 def cross_image_pseudo_labels(representations: Tensor, centers: Tensor, labels: Tensor, threshold: float) -> Tensor:
@@ -121,38 +102,11 @@ def cross_image_pseudo_labels(representations: Tensor, centers: Tensor, labels: 
     return _complete(labels, mean_similarity(representations, centers), threshold)
 
 
-def mean_similarity(representations: Tensor, centers: Tensor) -> Tensor:
-    """Mean cosine of each representation to what is remembered of its label, `(batch_size, num_labels)` (Eq. 5).
-
-    The mean of cosines is the product with the mean of the unit vectors, so nothing of the size (B, C, bank) is made.
-    """
-    norms = torch.linalg.vector_norm(representations, dim=-1).clamp(min=COSINE_EPS)
-    return torch.einsum("bcd,cd->bc", representations, centers) / norms
-
-
 def _complete(labels: Tensor, evidence: Tensor, threshold: float) -> Tensor:
     selected = (
         labels.eq(UNKNOWN) & (evidence >= threshold) if threshold < 1 else torch.zeros_like(labels, dtype=torch.bool)
     )
     return labels.masked_fill(selected, POSITIVE)
-
-
-def cooccurrence_loss(
-    pair_logits: Tensor, labels: Tensor, unknown_pairs: Literal["negative", "ignore"] = "negative"
-) -> Tensor:
-    """Asymmetric loss of the co-occurrence head, a mean over images and pairs (Eq. 3, Eq. 4).
-
-    Differs from the paper, follows the authors' code: the standard form of the loss, with the shift inside the
-    logarithm, too. A pair is positive when both labels are known to be present.
-    """
-    first, second = torch.triu_indices(labels.shape[1], labels.shape[1], offset=1, device=labels.device)
-    positive = labels.eq(POSITIVE)
-    losses = asymmetric_loss(pair_logits, positive[:, first] & positive[:, second], gamma_positive=1, gamma_negative=2)
-    decided = torch.ones_like(losses, dtype=torch.bool)
-    if unknown_pairs == "ignore":
-        known, absent = labels.ne(UNKNOWN), labels.eq(NEGATIVE)
-        decided = known[:, first] & known[:, second] | absent[:, first] | absent[:, second]
-    return losses.where(decided, 0.0).sum() / decided.sum().clamp(min=1)
 
 
 class SstObjective(Objective):

@@ -1,9 +1,10 @@
-"""Prototypes of SARB: for each label the cluster centres of the representations of the images that show it."""
+"""Prototypes of SARB and HST: for each label the cluster centres of the representations of the images that show it."""
 
 import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,11 +15,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from ...data.images.training_images import TrainingImages
-from ...distributed import sum_over_processes
-from ...extras import optional_packages
-from ...labels import POSITIVE
-from ...models.modeling_utils import MultiLabelPreTrainedModel
+from ..data.images.training_images import TrainingImages
+from ..distributed import sum_over_processes
+from ..extras import optional_packages
+from ..labels import POSITIVE
+from ..models.modeling_utils import MultiLabelPreTrainedModel
 
 logger = logging.get_logger(__name__)
 
@@ -105,9 +106,6 @@ class Positives:
         """One number for each pair of image and label, in the order of the places."""
         return labels * self._num_images + rows
 
-    def row_and_label(self, key: int) -> tuple[int, int]:
-        return key % self._num_images, key // self._num_images
-
     def add(self, keys: Tensor, representations: Tensor) -> None:
         """Put `(n, dim)` representations in their places; those of labels that other processes hold are left out."""
         if not self.dim:
@@ -146,30 +144,49 @@ class Positives:
 def collect_positives(model: MultiLabelPreTrainedModel, images: TrainingImages, *, memory_limit: float) -> Positives:
     """The representations of all known positives, from one pass over the images."""
     positives = Positives(images.labels, memory_limit=memory_limit)
-    most = max(1, int(images.labels.eq(POSITIVE).sum(dim=1).max()))  # known positives of an image, K
 
     def represent(batch: dict[str, Tensor]) -> Tensor:
-        """Representations of the known positives of each image, `(batch_size, K, dim)`, and some more in the end."""
-        representations, _ = model.represent(model.encode(batch["pixel_values"]))  # (B, C, D)
-        positives_first = batch["labels"].ne(POSITIVE).to(torch.uint8).argsort(dim=1, stable=True)
-        return representations.take_along_dim(positives_first[:, :most].unsqueeze(2), dim=1)
+        return model.represent(model.encode(batch["pixel_values"]))[0]  # (B, C, D)
 
-    for rows, representations in images.map(represent, "Prototypes: looking at all images"):
+    for rows, labels, found in map_positives(represent, images):
+        positives.add(positives.keys(rows, labels), found)
+    return positives
+
+
+def map_positives(
+    function: Callable[[dict[str, Tensor]], Tensor], images: TrainingImages
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One pass over all images, for what a function gives for their known positives.
+
+    Args:
+        function: from a batch to `(batch_size, num_labels, dim)`.
+
+    Yields:
+        Rows of images and labels, `(n,)` each and in the order of the images, and their values, `(n, dim)`; on the
+        CPU.
+    """
+    most = max(1, int(images.labels.eq(POSITIVE).sum(dim=1).max()))  # known positives of an image, K
+
+    def of_positives(batch: dict[str, Tensor]) -> Tensor:
+        """Values of the known positives of each image, `(batch_size, K, dim)`, and some more in the end."""
+        positives_first = batch["labels"].ne(POSITIVE).to(torch.uint8).argsort(dim=1, stable=True)
+        return function(batch).take_along_dim(positives_first[:, :most].unsqueeze(2), dim=1)
+
+    for rows, values in images.map(of_positives, "Prototypes: looking at all images"):
         is_positive = images.labels[rows].eq(POSITIVE)  # (B, C)
         places, labels = is_positive.nonzero(as_tuple=True)
-        keys = positives.keys(rows[places], labels)
         is_there = torch.arange(most) < is_positive.sum(dim=1, keepdim=True)  # (B, K)
-        found = representations[is_there.to(representations.device)].cpu()
+        found = values[is_there.to(values.device)].cpu()
         finite = found.isfinite().all(dim=1)
         if not finite.all():
-            row, label = positives.row_and_label(int(keys[~finite][0]))
+            wrong = int(finite.logical_not().nonzero()[0])
+            row = int(rows[places[wrong]])
             raise RuntimeError(
-                f"The model gives infinite or NaN values for row {row} ({images.image_ids[row]}), label {label}, so "
-                "there are no prototypes. Has training diverged? Lower the learning rate, or train in bfloat16 or "
-                "float32 instead of float16."
+                f"The model gives infinite or NaN values for row {row} ({images.image_ids[row]}), label "
+                f"{int(labels[wrong])}, so there are no prototypes. Has training diverged? Lower the learning rate, "
+                "or train in bfloat16 or float32 instead of float16."
             )
-        positives.add(keys, found)
-    return positives
+        yield rows[places], labels, found
 
 
 def cluster_positives(

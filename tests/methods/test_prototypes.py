@@ -16,8 +16,8 @@ from torch.testing import assert_close
 from transformers.utils import logging
 
 from hf_mlrpl.distributed import state_digest
-from hf_mlrpl.methods.sarb import prototypes
-from hf_mlrpl.methods.sarb.prototypes import Positives, collect_positives, kmeans, label_prototypes
+from hf_mlrpl.methods import prototypes
+from hf_mlrpl.methods.prototypes import Positives, collect_positives, kmeans, label_prototypes
 
 
 class Images:
