@@ -58,11 +58,14 @@ class Objective(nn.Module):
         config_class: frozen dataclass with the settings; a recipe's section `objective` fills it. Where the objective
             compares views of an image, its `needed_views` names them, see `check_views`; where it looks at what it
             stores of all images, its `needs_neighbours` is true, see `find_neighbours`.
+        needs_pixels: whether it does more with `pixel_values` than give them to `encode`, so that features of a frozen
+            backbone cannot be computed beforehand.
         is_prepared: whether the memory is filled; false until `before_epoch`, where an objective fills it there.
         averaged_model: the trainer's answer to `teacher`.
     """
 
     config_class: type
+    needs_pixels = False
 
     def __init__(self, config: Any, model_config: Any):
         """Make an objective without memory of any image.
@@ -145,7 +148,8 @@ class Objective(nn.Module):
 
         Args:
             model: a `MultiLabelPreTrainedModel`; an objective that needs more of it names the class.
-            batch: `pixel_values`, `labels`, and `index`, the rows of the images in the training set.
+            batch: `pixel_values` (or `StoredFeatures`, which `encode` takes as well), `labels`, and `index`, the rows
+                of the images in the training set.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
 

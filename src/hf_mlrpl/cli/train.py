@@ -119,6 +119,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     trainer = recipe.build_trainer(arguments, splits)
     if trainer.model.warm_start is not None:
         say(trainer.model.warm_start)
+    if trainer.storing is not None:
+        say(trainer.train_dataset)
     facts = describe_training(recipe, splits.summary, trainer.model.config)
     lock = _begin_output(output, recipe, facts, resume=resume, is_main=is_main)
     trainer.train(resume_from_checkpoint=resume)

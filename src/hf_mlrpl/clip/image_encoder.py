@@ -1,5 +1,7 @@
 """The image tower of CLIP: a ResNet of timm's blocks with an attention pool, or a ViT of transformers."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from timm.layers import AttentionPool2d
@@ -7,7 +9,9 @@ from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from ..models.parts.backbone import PartlyFrozen, keep_own_init
+from ..data.images.feature_files import StoredFeatures
+from ..models.parts.backbone import keep_own_init
+from ..models.parts.partly_frozen import PartlyFrozen
 from .configuration_clip import HEAD_DIM, ClipConfig
 
 
@@ -31,11 +35,14 @@ class ClipImageEncoder(PartlyFrozen):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Map `(batch_size, 3, height, width)` to `(batch_size, num_features)`, not normalised."""
-        return self.network(pixel_values)
+        return self._of(self.network, pixel_values)
 
     def feature_map(self, pixel_values: Tensor) -> Tensor:
         """Map pixels to `(batch_size, num_channels, map_height, map_width)`, the map that is pooled."""
-        return self._resnet().feature_map(pixel_values)
+        return self._of(self._resnet().feature_map, pixel_values)
+
+    def _of(self, function: Callable[[Tensor], Tensor], pixel_values: Tensor | StoredFeatures) -> Tensor:
+        return self.from_stored(pixel_values) if isinstance(pixel_values, StoredFeatures) else function(pixel_values)
 
     def regions(self, feature_map: Tensor) -> Tensor:
         """Map a feature map to `(batch_size, 1 + map_height * map_width, num_features)`, its mean first, see

@@ -21,7 +21,7 @@ from ..distributed import state_digest
 from ..labels import shorten
 from ..models.configuration_utils import MultiLabelConfig
 from ..models.modeling_utils import MultiLabelPreTrainedModel
-from ..models.parts.backbone import PartlyFrozen
+from ..models.parts.partly_frozen import PartlyFrozen
 from .configuration_clip import PUBLISHED, ClipConfig, ClipPromptConfig
 from .image_encoder import ClipImageEncoder
 from .prompts import PROMPTS_PER_PASS, PromptLearner, spoken, tokenize_labels

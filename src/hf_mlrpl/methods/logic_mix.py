@@ -77,6 +77,7 @@ class LogicMixObjective(Objective):
 
     config_class = LogicMixObjectiveConfig
     config: LogicMixObjectiveConfig
+    needs_pixels = True
 
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress

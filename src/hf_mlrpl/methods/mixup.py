@@ -80,6 +80,8 @@ class MixupObjective(Objective):
 class IpMixupObjective(MixupObjective):
     """Mixtures of the normalised pixels."""
 
+    needs_pixels = True
+
     def encode_mixtures(self, model: MultiLabelPreTrainedModel, pixel_values: Tensor, share: float) -> Tensor:
         return model.encode(with_mixtures(pixel_values, share))
 

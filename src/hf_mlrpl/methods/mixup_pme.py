@@ -50,6 +50,7 @@ class MixupPmeObjective(Objective):
 
     config_class = MixupPmeObjectiveConfig
     config: MixupPmeObjectiveConfig
+    needs_pixels = True
 
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import timm
 import torch
+import torchvision
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
 from ..data.columns import label_names
 from ..data.files import make_readable
+from ..data.images.feature_files import StoredFeatures
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.training_images import TrainingImages
 from ..data.images.views import normalized
@@ -25,7 +28,8 @@ from ..objective import Objective, ObjectiveOutput
 from ..schedules import Progress
 from .configuration_utils import MultiLabelConfig
 from .image_processing import evaluation_view, processor_for
-from .parts.backbone import Backbone, PartlyFrozen
+from .parts.backbone import Backbone
+from .parts.partly_frozen import PartlyFrozen
 from .warm_start import WarmStart, find_tagger, start_from
 
 logger = logging.get_logger(__name__)
@@ -86,6 +90,8 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     warm_start: WarmStart | None = None
     _missing_priors: set[str]
     _zeros_are_checked = False
+    _frozen_stamp: list[tuple[int, int]] | None = None
+    _frozen_digest = ""
 
     config: MultiLabelConfig
     backbone: PartlyFrozen  # for `encode` and for subclasses only
@@ -94,10 +100,29 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         """Bytes as the model was trained to see them; what is normalised already comes back as it is."""
         return normalized(pixel_values, self.config.image_mean, self.config.image_std)
 
-    def encode(self, pixel_values: Tensor) -> Tensor:
+    def encode(self, pixel_values: "Tensor | StoredFeatures") -> Tensor:
         """Map `(batch_size, 3, height, width)` to features: a map `(batch_size, channels, map_height, map_width)`, or
-        one vector per image, `(batch_size, channels)`."""
+        one vector per image, `(batch_size, channels)`. Of `StoredFeatures` it computes what is left to do."""
         return self.backbone(pixel_values)
+
+    def encode_frozen(self, pixel_values: Tensor) -> Tensor:
+        """The part of `encode` that is not trained; `encode` takes its result, as `StoredFeatures`, like pixels.
+
+        Raises:
+            ValueError: where the first parts of the backbone are trained.
+        """
+        return self.encode(pixel_values) if self.backbone.is_frozen else self.backbone.trunk(pixel_values)
+
+    def frozen_settings(self) -> dict[str, Any]:
+        """Settings and a digest of the weights that `encode_frozen` depends on."""
+        weights = self.backbone.frozen_state()
+        stamp = [(tensor.data_ptr(), tensor._version) for tensor in weights.values()]  # changes with the weights
+        if stamp != self._frozen_stamp:
+            self._frozen_stamp, self._frozen_digest = stamp, state_digest(weights)
+        return self.encoder_settings(self._frozen_digest) | {
+            "encode": type(self).encode.__qualname__,
+            "versions": {package.__name__: package.__version__ for package in (torch, torchvision, timm)},
+        }
 
     def represent(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map features to representations and attention maps.
@@ -177,15 +202,19 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             raise NotImplementedError(f"{type(self).__name__} must define `load_published`.")
         self.backbone.load_weights(source)
 
-    def encoder_settings(self) -> dict[str, Any]:
+    def encoder_settings(self, weights: str | None = None) -> dict[str, Any]:
         """Settings and a digest of the weights that `encode` depends on, and how it wants its pixels: equal ones give
-        equal features of an image. Stored features are known by them."""
+        equal features of an image. Stored features are known by them.
+
+        Args:
+            weights: a digest, by default that of the whole backbone.
+        """
         config = self.config
         return {
             "backbone": config.backbone,
             "output_stride": config.output_stride,
             "feature_pool": config.feature_pool,
-            "weights": state_digest(self.backbone.state_dict()),
+            "weights": weights or state_digest(self.backbone.state_dict()),
             "image_size": config.height_and_width,
             "resize": config.resize,
             "image_mean": config.image_mean,
@@ -218,13 +247,14 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
 
     def forward(
         self,
-        pixel_values: Tensor,
+        pixel_values: Tensor | None = None,
         labels: Tensor | None = None,
         objective: Objective | None = None,
         progress: Progress | None = None,
         output_attention_maps: bool = False,
         output_representations: bool = False,
         return_dict: bool | None = None,
+        features: Tensor | None = None,
         **views: Tensor,
     ) -> MultiLabelOutput | ObjectiveOutput | tuple:
         """Logits of images, with the loss of their `labels`; or, with an `objective`, what it gives.
@@ -233,9 +263,10 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             pixel_values: `(batch_size, 3, height, width)`, bytes, or normalised by an image processor.
             labels: `(batch_size, num_labels)` in {-1, 0, +1}.
             objective: what to minimise; hands over to it, for training.
+            features: what `encode_frozen` gave for the images, in the place of `pixel_values`.
             views: further tensors of the batch that an objective asks for.
         """
-        pixel_values = self.normalize(pixel_values)
+        seen: Any = self._seen(pixel_values, features)
         if objective is not None:
             if self._missing_priors:
                 raise RuntimeError(
@@ -243,8 +274,8 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
                     "from the training data. Call `set_priors(labels)` first, or load a checkpoint, which has them."
                 )
             views = {name: self.normalize(view) for name, view in views.items()}
-            return objective(self, {"pixel_values": pixel_values, "labels": labels, **views}, progress)
-        representations, attention_maps = self.represent(self.encode(pixel_values))
+            return objective(self, {"pixel_values": seen, "labels": labels, **views}, progress)
+        representations, attention_maps = self.represent(self.encode(seen))
         logits = at_least_float32(self.classify(representations))
         if labels is not None:
             self._warn_of_zeros(labels)
@@ -255,6 +286,11 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             attention_maps=attention_maps if output_attention_maps else None,
         )
         return output.to_tuple() if return_dict is False else output
+
+    def _seen(self, pixel_values: Tensor | None, features: Tensor | None) -> "Tensor | StoredFeatures":
+        if (pixel_values is None) == (features is None):
+            raise ValueError("A model needs either `pixel_values` or `features`: give one of them.")
+        return StoredFeatures(features) if pixel_values is None else self.normalize(pixel_values)
 
     def _warn_of_zeros(self, labels: Tensor) -> None:
         """Warn of labels in {0, 1}, where zeros are most likely meant as absent; the first batch tells."""

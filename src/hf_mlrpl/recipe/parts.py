@@ -24,6 +24,8 @@ _ONLY_MEASURED = {  # nothing is trained, selected or logged
     "load_best_model_at_end": False,
     "choose_thresholds": False,
     "ema_decay": None,
+    "store_features": False,
+    "views_per_image": None,
 }
 
 

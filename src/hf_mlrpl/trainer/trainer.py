@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from ..data.images.torch_dataset import PartialLabelImages
+from ..data.images.feature_files import FEATURES
+from ..data.images.stored_images import StoredImages
+from ..data.images.torch_dataset import PIXELS, PartialLabelImages
 from ..data.images.training_images import TrainingImages
 from ..distributed import share_buffers
 from ..metrics.f1 import choose_thresholds, mean_f1
@@ -44,6 +46,7 @@ from .inputs import checked_arguments, make_objective, selecting_part
 from .logs import RunningMeans, use_concise_logs
 from .optimization import make_optimizer, make_schedule
 from .pushing import PushingTrainer
+from .stored_features import make_ready, stored_training_images, with_stored_features
 from .training_args import MultiLabelTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -127,7 +130,8 @@ class MultiLabelTrainer(PushingTrainer):
         args = self.args
         model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
         objective = make_objective(self._given["objective"], model)
-        self.train_dataset = self._images(self._given["train"], model.config, training_of=objective)
+        images = self._images(self._given["train"], model.config, training_of=objective)
+        self.train_dataset, self.storing = stored_training_images(args, model, objective, images)
         check_batches(self.train_dataset, model, args)
         self.eval_dataset = self._images(self._given["eval"], model.config)
         self.training_images: TrainingImages | None = None
@@ -170,15 +174,20 @@ class MultiLabelTrainer(PushingTrainer):
             dataset = prepare_images(dataset, config, **views)
         if isinstance(dataset, PartialLabelImages):
             check_labels_of_images(dataset, config, is_training=training_of is not None)
-        return dataset
+        return dataset if training_of is not None else with_stored_features(dataset, self.storing)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        images = self.eval_dataset[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
+        images = self._images(images, self.model.config)
+        make_ready(self.eval_dataset if images is None else images)
         with self._no_image_left_out():
-            return super().get_eval_dataloader(self._images(eval_dataset, self.model.config))
+            return super().get_eval_dataloader(images)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        images = self._images(test_dataset, self.model.config)
+        make_ready(images)
         with self._no_image_left_out():
-            return super().get_test_dataloader(self._images(test_dataset, self.model.config))
+            return super().get_test_dataloader(images)
 
     @contextmanager
     def _no_image_left_out(self) -> Iterator[None]:
@@ -195,6 +204,7 @@ class MultiLabelTrainer(PushingTrainer):
         """The Trainer's loader, with workers that live through all epochs, of which `PartialLabelImages` tell them."""
         if not isinstance(self.train_dataset, PartialLabelImages):
             return super().get_train_dataloader()
+        make_ready(self.train_dataset)
         args = self.args
         loader: DataLoader = DataLoader(
             self.train_dataset,  # type: ignore[arg-type]
@@ -250,7 +260,8 @@ class MultiLabelTrainer(PushingTrainer):
             outputs = model(**inputs, objective=self.objective, progress=Progress.from_state(self.state))
             self._means.add(outputs, inputs["labels"], full_labels)
         else:  # the same plain loss for every method, so that `eval_loss` can be compared
-            outputs = model(inputs["pixel_values"], labels=inputs["labels"])
+            seen = {name: inputs[name] for name in (PIXELS, FEATURES) if name in inputs}
+            outputs = model(**seen, labels=inputs["labels"])
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def before_epoch(self) -> None:
@@ -388,7 +399,8 @@ class MultiLabelTrainer(PushingTrainer):
         if not isinstance(images, PartialLabelImages):
             return {}
         labels = hashlib.sha256(images.labels.tobytes()).hexdigest()
-        return {"images": images.fingerprint(), "labels": labels}
+        stored = {"frozen weights": images.made_from()} if isinstance(images, StoredImages) else {}
+        return {**stored, "images": images.fingerprint(), "labels": labels}
 
     def save_averaged_weights_to_model(self) -> None:
         """After training: give the model the averaged weights for good, where there are any."""

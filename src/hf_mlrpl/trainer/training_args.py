@@ -12,6 +12,7 @@ from .argument_checks import check_arguments
 Optimizer = Literal["adam", "adamw", "sgd"]
 LrSchedule = Literal["step", "one_cycle", "cosine", "transformers"]
 DecayExempt = Literal["none", "biases_and_norms"]
+FeatureDtype = Literal["float16", "bfloat16", "float32"]
 
 
 # What a resumed run may change: where and when something is logged, measured, saved, shown or pushed, and how images
@@ -64,6 +65,18 @@ class MultiLabelTrainingArguments(TrainingArguments):
     hub_license: str | None = _field(None, "License of pushed weights, as the Hub calls it, such as apache-2.0.")
     choose_thresholds: bool = _field(False, "After training: per label the threshold with the best validation F1.")
 
+    store_features: bool | None = _field(
+        None,
+        "Compute the features of the frozen part of the backbone once, keep them on the disk, and train on them. By "
+        "default where the whole backbone is frozen, and the view gives few different images.",
+    )
+    views_per_image: int | None = _field(
+        None,
+        "Views of each photo whose features are stored: 1 is the plain photo, 2 that and its mirror image, more are "
+        "random views, the same in every run. By default all that `data.view` gives (plain: 1, flip: 2).",
+    )
+    feature_dtype: str = _field("float16", "Of stored features: float16, bfloat16, or float32, which is exact.")
+
     # Published: Adam at 1e-5, decay 5e-4 on all trained parameters, 20 epochs of batch 32, no clipping.
     learning_rate: float = _field(1e-5, "Highest learning rate.")
     weight_decay: float = _field(5e-4, "L2 weight decay, on biases and norms, too.")
@@ -87,6 +100,7 @@ class MultiLabelTrainingArguments(TrainingArguments):
             ("optimizer", Optimizer),
             ("lr_schedule", LrSchedule),
             ("decay_exempt", DecayExempt),
+            ("feature_dtype", FeatureDtype),
         ):
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(

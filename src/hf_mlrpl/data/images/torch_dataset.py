@@ -2,9 +2,8 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -14,27 +13,13 @@ from torch.utils.data import get_worker_info
 from ...distributed import sum_over_processes
 from ..columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix, label_names
 from .photos import BadImageError, open_pixels
-from .views import View
+from .views import View, seeded
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 PIXELS = "pixel_values"
 MAX_KEPT_BYTES = 2**28  # of prepared images that stay in memory
-
-
-@contextmanager
-def _seeded(key: int) -> Iterator[None]:
-    """Inside the block torch's CPU generator starts from `key`; afterwards it goes on as if nothing had happened.
-
-    Like `torch.random.fork_rng`, at a fifth of its cost per image.
-    """
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(key)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
 
 
 class PartialLabelImages(torch.utils.data.Dataset):
@@ -112,6 +97,15 @@ class PartialLabelImages(torch.utils.data.Dataset):
             plain.on_bad_image = "skip"
         return plain
 
+    def with_views(self, views: Mapping[str, View]) -> "PartialLabelImages":
+        """The same images in other views, whose random choices are the same in every run."""
+        others = copy.copy(self)
+        others.views, others._kept, others.seed = dict(views), {}, 0
+        others._epoch, others.is_bad = torch.zeros_like(self._epoch), torch.zeros_like(self.is_bad).share_memory_()
+        if self.on_bad_image == "replace":  # each row is seen once
+            others.on_bad_image = "skip"
+        return others
+
     def fingerprint(self) -> str:
         """SHA-256 of the ids, paths and sizes of the images, in their order.
 
@@ -139,9 +133,24 @@ class PartialLabelImages(torch.utils.data.Dataset):
         if self.full_labels is not None:
             item[FULL_LABELS] = torch.from_numpy(np.array(self.full_labels[index]))
         if pixels is None:
-            pixels = {name: torch.zeros(3, *self.image_size, dtype=torch.uint8) for name in self.views}
+            pixels = self._blank()
             item = {name: torch.zeros_like(labels) for name, labels in item.items()}
         return {**pixels, **item, "index": torch.tensor(index)}
+
+    def _blank(self) -> dict[str, Tensor]:
+        """What stands for an image that cannot be read."""
+        return {name: torch.zeros(3, *self.image_size, dtype=torch.uint8) for name in self.views}
+
+    def make_ready(self) -> None:
+        """Compute what is needed before the first item, on all processes."""
+
+    def as_pixels(self) -> "PartialLabelImages":
+        """The same images with their pixels, also where items have stored features."""
+        return self
+
+    def source_of(self, index: int) -> Any:
+        """The file of an image, `{"path", "bytes"}`."""
+        return self._images[index][IMAGE]
 
     def _pixels(self, index: int) -> dict[str, Tensor] | None:
         """All views of an image, or `None` where it cannot be read."""
@@ -154,7 +163,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
             return None
         pixels = {}
         for name, view in self.views.items():
-            with _seeded(self._key(index, name)):
+            with seeded(self._key(index, name)):
                 pixels[name] = view.augment(prepared[view])
         return pixels
 
@@ -164,7 +173,7 @@ class PartialLabelImages(torch.utils.data.Dataset):
         It is drawn from all images. If it were simply the next one, the image behind a folder of unreadable files
         would be trained on once for each of them.
         """
-        with _seeded(self._key(index, "another image")):
+        with seeded(self._key(index, "another image")):
             rows = torch.randperm(len(self))
         for row in map(int, rows.numpy()):
             pixels = self._pixels(row)
@@ -179,12 +188,12 @@ class PartialLabelImages(torch.utils.data.Dataset):
         """The part of an image's views that is the same in every epoch, by view; the image is opened once for all."""
         if index in self._kept:  # a copy: a view may change it
             return {view: kept.clone() for view, kept in self._kept[index].items()}
-        pixels = open_pixels(self._images[index][IMAGE], f"image {self.image_ids[index]}", draft=self._least_side())
+        pixels = open_pixels(self.source_of(index), f"image {self.image_ids[index]}", draft=self.least_side())
         prepared = {view: view.prepare(pixels) for view in dict.fromkeys(self.views.values())}
         self._keep(index, prepared)
         return prepared
 
-    def _least_side(self) -> int | None:
+    def least_side(self) -> int | None:
         """Pixels on both sides of a photo that are enough for all views, if it may be decoded smaller than it is."""
         sides = [view.least_side for view in self.views.values()]
         enough = [side for side in sides if side is not None]

@@ -1,7 +1,9 @@
 """The training set as an objective sees it: its known labels, and passes over its images."""
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -10,6 +12,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ...distributed import gather_rows
+from .feature_files import FEATURES, StoredFeatures
 from .torch_dataset import PIXELS, PartialLabelImages
 
 
@@ -52,6 +55,12 @@ class TrainingImages:
     def image_ids(self) -> list[str]:
         return self._dataset.image_ids
 
+    def as_pixels(self) -> "TrainingImages":
+        """The same images with their pixels, for another network than the one whose features are stored."""
+        others = copy.copy(self)
+        others._dataset = self._dataset.as_pixels()
+        return others
+
     def fingerprint(self) -> str:
         """Digest of which images these are, in their order, for what is stored of them between runs."""
         return self._dataset.fingerprint()
@@ -64,9 +73,10 @@ class TrainingImages:
         An image that cannot be read is left out, where the data set goes on without it.
 
         Args:
-            function: from a batch with `pixel_values`, `labels` and `index`, on the device of the process, to one
-                value per image, `(batch_size, ...)`. Some of the images are left out of the result: they cannot be
-                read, or are repeated at the end so that all processes have batches of the same size.
+            function: from a batch with `pixel_values` (or what stands for them, see `StoredFeatures`), `labels` and
+                `index`, on the device of the process, to one value per image, `(batch_size, ...)`. Some of the images
+                are left out of the result: they cannot be read, or are repeated at the end so that all processes have
+                batches of the same size.
             description: purpose of the pass, shown beside the progress bar.
             first: row to begin with, for a pass that goes on after an interruption.
 
@@ -74,6 +84,7 @@ class TrainingImages:
             Rows of images, rising through the whole pass and on the CPU, and their values, on the device of the
             process; as many at a time as the processes have in a batch.
         """
+        self._dataset.make_ready()
         state = PartialState()
         rounds = -(-(len(self) - first) // state.num_processes)
         places = first + torch.arange(state.process_index, rounds * state.num_processes, state.num_processes)
@@ -92,6 +103,10 @@ class TrainingImages:
             left_out = (place >= len(self)) | self._dataset.is_bad[batch["index"]]
             rows = gather_rows(place.masked_fill(left_out, -1).to(state.device)).cpu()
             batch = {name: tensor.to(state.device, non_blocking=True) for name, tensor in batch.items()}
-            values = gather_rows(function(batch | {PIXELS: self.normalize(batch[PIXELS])}))
+            values = gather_rows(function(batch | {PIXELS: self._seen(batch)}))
             order = rows.argsort()[rows.lt(0).sum() :]
             yield rows[order], values[order]
+
+    def _seen(self, batch: dict[str, Tensor]) -> Any:
+        """What the model sees of the images."""
+        return StoredFeatures(batch.pop(FEATURES)) if FEATURES in batch else self.normalize(batch[PIXELS])

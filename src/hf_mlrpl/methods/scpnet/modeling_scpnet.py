@@ -18,8 +18,9 @@ from ...clip.sources import ClipSource
 from ...data.images.training_images import TrainingImages
 from ...losses import at_least_float32
 from ...models.configuration_utils import MultiLabelConfig
-from ...models.parts.backbone import PartlyFrozen, PooledBackbone
+from ...models.parts.backbone import PooledBackbone
 from ...models.parts.graph_convolution import GraphNetwork
+from ...models.parts.partly_frozen import PartlyFrozen
 from ...models.priors.label_similarity import (
     SIMILARITY_FILES,
     cosine_similarities,

@@ -78,10 +78,10 @@ class ImageFeatures:
     """
 
     def __init__(self, images: TrainingImages, source: str, model: MultiLabelPreTrainedModel):
-        self.images = images
+        self.images = images if source == "model" else images.as_pixels()
         self.model = feature_model(source, model)
         self.made_from = {
-            "images": images.fingerprint(),
+            "images": self.images.fingerprint(),
             "num_images": len(images),
             "unreadable_images": "NaN",
             **self.model.encoder_settings(),

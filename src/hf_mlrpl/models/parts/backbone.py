@@ -1,6 +1,8 @@
 """Any timm backbone that gives a feature map."""
 
 import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -9,62 +11,16 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
+from timm.layers import Format
 from timm.models import load_state_dict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
+from ...data.images.feature_files import StoredFeatures
 from ...settings import closest
 from ..configuration_utils import MultiLabelConfig
-
-_LESS_MEMORY = "Fewer images in a step with more `gradient_accumulation_steps` save memory, too."
-
-
-class PartlyFrozen(nn.Module):
-    """A network of named parts, some of which may be frozen.
-
-    Attributes:
-        network: what looks at the pixels.
-        num_features: channels of what it gives.
-        frozen_parts: names of the parts that are not trained.
-    """
-
-    network: Any
-    num_features: int
-    frozen_parts: list[str]
-
-    def parts(self) -> dict[str, nn.Module]:
-        """Parts that can be frozen, by name."""
-        return dict(self.network.named_children())
-
-    def freeze(self, trainable: list[str] | tuple[str, ...] | None, name: str) -> None:
-        """Freeze all parts but the `trainable` ones; `None` freezes none.
-
-        Args:
-            name: that of the network, for errors.
-        """
-        self.frozen_parts = []
-        if trainable is None:
-            return
-        parts = self.parts()
-        unknown = sorted(set(trainable) - set(parts))
-        if unknown:
-            raise ValueError(
-                f"`trainable_backbone` names {', '.join(unknown)}, which {name} does not have. Its parts are "
-                f"{', '.join(parts)}; `null` trains all of them."
-            )
-        self.frozen_parts = [part for part in parts if part not in trainable]
-        for part in self.frozen_parts:
-            parts[part].requires_grad_(False)
-
-    def keep_frozen_parts_in_evaluation_mode(self) -> None:
-        parts = self.parts()
-        for part in self.frozen_parts:
-            parts[part].eval()
-
-    def checkpoint_gradients(self, enable: bool) -> None:
-        """Compute what lies between the parts again in the backward pass, instead of keeping it in memory."""
-        raise ValueError(f"`gradient_checkpointing` must be false: {type(self).__name__} has none. {_LESS_MEMORY}")
+from .partly_frozen import LESS_MEMORY, PartlyFrozen
 
 
 class Backbone(PartlyFrozen):
@@ -80,28 +36,105 @@ class Backbone(PartlyFrozen):
         self.num_features = self.network.feature_info.channels()[-1]
         self.feature_pool = config.feature_pool
         self.name = config.backbone
+        self._image_size = config.height_and_width
+        self._channels_are_last = getattr(self.network, "output_fmt", None) == Format.NHWC
+        self._kept_cut: tuple[list[tuple[str, nn.Module]], nn.Sequential] | None = None
         self._is_in_forward = False
         self._norm_hooks: list[RemovableHandle] = []
         keep_own_init(self.network)
         self.freeze(config.trainable_backbone, config.backbone)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    def parts(self) -> dict[str, nn.Module]:
+        return dict(_inner(self.network).named_children())
+
+    def forward(self, pixel_values: Tensor | StoredFeatures) -> Tensor:
         """Map `(batch_size, 3, height, width)` to `(batch_size, num_features, map_height, map_width)`."""
+        if isinstance(pixel_values, StoredFeatures):
+            return self.from_stored(pixel_values)
         # Convolutions are faster so, on CPUs and GPUs; the layout of the input decides for all layers.
+        return self._final(self._run(self.network, pixel_values.contiguous(memory_format=torch.channels_last)))
+
+    def _run(self, part: Callable[[Tensor], Any], inputs: Tensor) -> Any:
         self._is_in_forward = True
         try:
-            features = self.network(pixel_values.contiguous(memory_format=torch.channels_last))[-1]
+            return part(inputs)
         finally:
             self._is_in_forward = False
-        if self.feature_pool > 1:
-            features = F.avg_pool2d(features, self.feature_pool)
+
+    def _final(self, outputs: Any) -> Tensor:
+        """The last map of the network, `(batch_size, num_features, map_height, map_width)`, pooled."""
+        features = outputs[-1] if isinstance(outputs, list | tuple) else outputs
+        if self._channels_are_last:
+            features = features.permute(0, 3, 1, 2)
+        features = features.contiguous(memory_format=torch.channels_last)
+        return F.avg_pool2d(features, self.feature_pool) if self.feature_pool > 1 else features
+
+    # ---- what can be computed once ----
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        if self.is_frozen:
+            return self.state_dict()
+        trunk, _ = self._cut()
+        return {f"{name}.{key}": value for name, part in trunk for key, value in part.state_dict().items()}
+
+    def trunk(self, pixel_values: Tensor) -> Tensor:
+        features = pixel_values.contiguous(memory_format=torch.channels_last)
+        for _, part in self._cut()[0]:
+            features = part(features)
         return features
+
+    def after_trunk(self, features: Tensor) -> Tensor:
+        return self._final(self._run(self._cut()[1], features))
+
+    def _cut(self) -> tuple[list[tuple[str, nn.Module]], nn.Sequential]:
+        """The parts in front of the first trained one, and the rest.
+
+        Raises:
+            ValueError: if nothing is in front of it, or if the network is no chain of its parts.
+        """
+        if self._kept_cut is None:
+            self._kept_cut = self._new_cut()
+        return self._kept_cut
+
+    @torch.no_grad()
+    def _new_cut(self) -> tuple[list[tuple[str, nn.Module]], nn.Sequential]:
+        trunk: list[tuple[str, nn.Module]] = []
+        rest: list[nn.Module] = []
+        for name, part in _links(self.parts().items(), self.frozen_parts):
+            if name in self.frozen_parts and not rest:
+                trunk.append((name, part))
+            else:
+                rest.append(part)
+        advice = "Set `model.trainable_backbone=[]`, or `training.store_features=false`."
+        if not trunk:
+            raise ValueError(
+                f"No features can be stored: the first part of {self.name}, {next(iter(self.parts()))}, is trained. "
+                f"Let `model.trainable_backbone` name the last parts only. {advice}"
+            )
+        behind = nn.Sequential(*rest)
+        sample, was_training = torch.rand(1, 3, *self._image_size, device=_device(self)), self.training
+        self.eval()
+        try:
+            whole, features = self(sample), sample.contiguous(memory_format=torch.channels_last)
+            for _, part in trunk:
+                features = part(features)
+            is_chain = isinstance(features, Tensor) and torch.equal(whole, self._final(behind(features)))
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+            is_chain = False
+        self.train(was_training)
+        self.keep_frozen_parts_in_evaluation_mode()
+        if not is_chain:
+            raise ValueError(
+                f"The features of {self.name} can be stored only where none of its parts is trained: it is no chain "
+                f"of {', '.join(self.parts())}. {advice}"
+            )
+        return trunk, behind
 
     def checkpoint_gradients(self, enable: bool) -> None:
         if not hasattr(self.network, "set_grad_checkpointing"):
             raise ValueError(
                 f"`gradient_checkpointing` must be false with the backbone {self.name!r}: timm has none for it. "
-                f"{_LESS_MEMORY}"
+                f"{LESS_MEMORY}"
             )
         self.network.set_grad_checkpointing(enable)
         for part in self.network.children():
@@ -135,7 +168,7 @@ class Backbone(PartlyFrozen):
         """
         if file is None:
             try:
-                source = timm.create_model(self.name, pretrained=True, features_only=True, out_indices=(-1,))
+                source = _extractor(self.name, self._image_size, pretrained=True)
             except (OSError, RuntimeError) as error:
                 raise OSError(
                     f"The pretrained weights of the backbone {self.name} could not be downloaded. `model.pretrained` "
@@ -143,7 +176,7 @@ class Backbone(PartlyFrozen):
                 ) from error
             state = source.state_dict()
         else:
-            state = _read_weights(file)
+            state = self._resampled(_read_weights(file))
         own = self.network.state_dict()
         state = {name: state[place] for name in own for place in _names_in_file(name) if place in state}
         # Old files, torchvision's first ones among them, lack the counters, which no batch norm here reads.
@@ -155,6 +188,34 @@ class Backbone(PartlyFrozen):
                 f"({', '.join(missing[:3])}), {len(wrong)} of another shape ({', '.join(wrong[:3])})."
             )
         self.network.load_state_dict(own | state)
+
+    def _resampled(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights with positions for another size of images brought to this one, as timm does for its own files."""
+        network = _inner(self.network)
+        adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+        own = network.state_dict()
+        if adapt is None or all(own[name].shape == tensor.shape for name, tensor in state.items() if name in own):
+            return state
+        return adapt(state, network)
+
+
+def _inner(network: Any) -> nn.Module:
+    """The network whose parts have names, in what timm wraps around it."""
+    wrapped = [network[key] for key in ("model", "body") if isinstance(network, nn.ModuleDict) and key in network]
+    return wrapped[0] if wrapped else network
+
+
+def _links(parts: Iterable[tuple[str, nn.Module]], frozen: list[str]) -> Iterator[tuple[str, nn.Module]]:
+    """The parts in their order; a sequence of which some parts are trained is taken apart."""
+    for name, part in parts:
+        if type(part) is nn.Sequential and any(each.startswith(f"{name}.") for each in frozen):
+            yield from _links(((f"{name}.{key}", child) for key, child in part.named_children()), frozen)
+        else:
+            yield name, part
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
 
 
 def keep_own_init(network: Any) -> None:
@@ -176,7 +237,17 @@ class PooledBackbone(PartlyFrozen):
     def parts(self) -> dict[str, nn.Module]:
         return self.features.parts()
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    @property
+    def is_frozen(self) -> bool:
+        return False  # the linear layer is trained
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        return self.features.frozen_state()
+
+    def trunk(self, pixel_values: Tensor) -> Tensor:
+        return self.features(pixel_values) if self.features.is_frozen else self.features.trunk(pixel_values)
+
+    def forward(self, pixel_values: Tensor | StoredFeatures) -> Tensor:
         """Map `(batch_size, 3, height, width)` to `(batch_size, num_features)`."""
         return self.project(self.features(pixel_values).mean(dim=(2, 3)))
 
@@ -210,9 +281,21 @@ def _create(config: MultiLabelConfig) -> Any:
         hint = f"Did you mean {', '.join(close)}?" if close else "`timm.list_models()` lists all names."
         raise ValueError(f"`backbone` must be the name of a timm model, got {config.backbone!r}. {hint}")
     try:
-        return timm.create_model(config.backbone, pretrained=False, features_only=True, out_indices=(-1,), **options)
-    except (TypeError, RuntimeError, AssertionError, AttributeError) as error:
+        return _extractor(config.backbone, config.height_and_width, **options)
+    except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
         raise ValueError(
-            f"The backbone {config.backbone!r} with {options or 'its own stride'} gives no feature map: {error}. "
-            "Choose a convolutional network, or leave `output_stride` out."
+            f"The backbone {config.backbone!r} with {options or 'its own stride'} gives no feature map of images of "
+            f"{config.height_and_width}: {error}. Choose another network or `image_size`, or leave `output_stride` "
+            "out."
         ) from error
+
+
+def _extractor(name: str, image_size: tuple[int, int], **options: Any) -> Any:
+    """The network of timm up to its last feature map, for images of this size where it wants to know the size."""
+    options = {"features_only": True, "out_indices": (-1,), **options}
+    try:
+        return timm.create_model(name, img_size=image_size, **options)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+    return timm.create_model(name, **options)
