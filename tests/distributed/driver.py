@@ -56,13 +56,20 @@ class Stop(TrainerCallback):
             raise Interruption
 
 
-def image_mean_recipe(method: str, **training) -> Recipe:
+STORED = {"store_features": True, "feature_dtype": "float32"}
+
+
+def image_mean_recipe(method: str, view: str = "shift", **training) -> Recipe:
     """A loss that is a mean over images, and no batch norm that would see the batch."""
     objective = {"reduction": "image_mean"} if method == "ssgrl" else {}
     width = {"representation_dim": 96} if method == "ssgrl" else {}  # the backbone's own: no projection
     settings = {"optimizer": "sgd", "learning_rate": 0.05, "eval_strategy": "no", "save_strategy": "no"}
     return tiny_recipe(
-        method, model={"trainable_backbone": [], **width}, objective=objective, training=settings | training
+        method,
+        data={"view": view},
+        model={"trainable_backbone": [], **width},
+        objective=objective,
+        training=settings | training,
     )
 
 
@@ -130,6 +137,11 @@ def run(folder: Path) -> dict:
         if dist.get_rank() == 0:
             state = {name: tensor.contiguous() for name, tensor in trainer.model.state_dict().items()}
             save_file(state, folder / f"{method}.safetensors")
+    stored = make_trainer(
+        image_mean_recipe("ssgrl", "flip", per_device_train_batch_size=4, **STORED), folder / "stored"
+    )
+    stored.train()
+    curves["stored"] = loss_curve(stored)
     with_memory = {}
     for method, objective in WITH_MEMORY.items():
         trainer = make_trainer(tiny_recipe(method, objective=objective), folder / method)

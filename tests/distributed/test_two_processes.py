@@ -106,6 +106,14 @@ def test_one_batch_two_small_ones_and_two_processes_train_alike(method, folder, 
     assert_close(load_file(folder / f"{method}.safetensors"), dict(whole.model.state_dict()), **closely)
 
 
+def test_two_processes_train_on_features_that_they_stored_together_as_one_does_on_pixels(reports, tmp_path):
+    pixels = image_mean_recipe("ssgrl", "flip", per_device_train_batch_size=8, store_features=False)
+    trainer = make_trainer(pixels, tmp_path)
+    trainer.train()
+    assert reports[0]["curves"]["stored"] == reports[1]["curves"]["stored"]
+    assert_close(reports[0]["curves"]["stored"], loss_curve(trainer), rtol=1e-5, atol=1e-6)
+
+
 def test_both_processes_learn_from_the_same_teacher(reports):
     first, second = (report["taught"] for report in reports)
     assert first["teacher"] == second["teacher"] != first["weights"]

@@ -45,11 +45,22 @@ def test_a_file_has_the_names_of_the_whole_network(name, tmp_path):
     source = {key: torch.randn_like(value) for key, value in timm.create_model(name).named_parameters()}
     buffers = dict(timm.create_model(name).named_buffers())
     save_file(source | buffers, tmp_path / "weights.safetensors")
-    backbone = make_backbone(backbone=name)
+    backbone = make_backbone(backbone=name, image_size=160)
     backbone.load_weights(str(tmp_path / "weights.safetensors"))
     for key, parameter in backbone.network.named_parameters():
         place = key.removeprefix("model.").replace("stages_", "stages.").replace("stem_", "stem.")
         assert torch.equal(parameter, source[place]), key
+
+
+def test_positions_in_a_file_are_brought_to_the_size_of_the_images(tmp_path):
+    source = timm.create_model("test_vit")  # for 160 px
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    backbone = make_backbone(backbone="test_vit", image_size=[96, 64])
+    backbone.load_weights(str(tmp_path / "weights.safetensors"))
+    expected = timm.create_model("test_vit", img_size=(96, 64))
+    expected.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(source.state_dict(), expected))
+    assert torch.equal(backbone.network.model.pos_embed, expected.pos_embed)
+    assert backbone(torch.zeros(1, 3, 96, 64)).shape == (1, 64, 6, 4)
 
 
 def test_a_file_may_lack_the_counters_of_batch_norms(tmp_path):
@@ -125,6 +136,26 @@ def test_frozen_parts_are_in_evaluation_mode_and_need_no_gradient():
     assert trained == {"layer3", "layer4"}
 
 
+@pytest.mark.parametrize(
+    "name, trained, part",
+    [
+        ("test_efficientnet", "blocks.4", "blocks.4"),
+        ("test_convnext", "stages.3", "stages_3"),
+        ("test_vit", "blocks.5", "model.blocks.5"),
+        ("test_resnet", "layer4.0.conv2", "layer4.0.conv2"),
+    ],
+)
+def test_the_last_stage_of_any_network_can_be_trained(name, trained, part):
+    backbone = make_backbone(backbone=name, image_size=64, trainable_backbone=[trained])
+    backbone.train()
+    backbone.keep_frozen_parts_in_evaluation_mode()
+    network = backbone.network
+    trained_weights = {key for key, parameter in network.named_parameters() if parameter.requires_grad}
+    assert trained_weights == {key for key, _ in network.named_parameters() if key.startswith(f"{part}.")} != set()
+    leaves = {key for key, module in network.named_modules() if not list(module.children()) and module.training}
+    assert leaves and all(key.startswith(part) for key in leaves)
+
+
 def test_an_unknown_part_is_an_error_with_the_parts():
     with pytest.raises(ValueError, match="`trainable_backbone` names layer5, .* Its parts are conv1, bn1, .*layer4"):
         make_backbone(trainable_backbone=["layer5"])
@@ -133,6 +164,12 @@ def test_an_unknown_part_is_an_error_with_the_parts():
 def test_an_unknown_network_is_an_error_with_the_closest_names():
     with pytest.raises(ValueError, match="got 'resnet51'. Did you mean .*resnet50"):
         make_backbone(backbone="resnet51")
+
+
+def test_a_network_that_cannot_take_the_size_of_the_images_says_which_one_it_can_take():
+    backbone = make_backbone(backbone="efficientformer_l1", image_size=64)
+    with pytest.raises(ValueError, match="efficientformer_l1 cannot take images of 64x64 pixels .* are for 224x224"):
+        backbone(torch.zeros(1, 3, 64, 64))
 
 
 def test_a_network_that_cannot_dilate_is_an_error():

@@ -39,7 +39,7 @@ class Backbone(PartlyFrozen):
         self._image_size = config.height_and_width
         self._channels_are_last = getattr(self.network, "output_fmt", None) == Format.NHWC
         self._kept_cut: tuple[list[tuple[str, nn.Module]], nn.Sequential] | None = None
-        self._is_in_forward = False
+        self._is_in_forward = self._has_run = False
         self._norm_hooks: list[RemovableHandle] = []
         keep_own_init(self.network)
         self.freeze(config.trainable_backbone, config.backbone)
@@ -52,14 +52,31 @@ class Backbone(PartlyFrozen):
         if isinstance(pixel_values, StoredFeatures):
             return self.from_stored(pixel_values)
         # Convolutions are faster so, on CPUs and GPUs; the layout of the input decides for all layers.
-        return self._final(self._run(self.network, pixel_values.contiguous(memory_format=torch.channels_last)))
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        try:
+            return self._final(self._run(self.network, pixel_values))
+        except (AssertionError, RuntimeError) as error:
+            if self._has_run or isinstance(error, torch.OutOfMemoryError):
+                raise
+            height, width = pixel_values.shape[2:]
+            raise ValueError(
+                f"The backbone {self.name} cannot take images of {height}x{width} pixels"
+                f"{f' ({error})' if str(error) else ''}. Its pretrained weights are for {self._usual_size()}: set "
+                "`model.image_size`."
+            ) from error
+
+    def _usual_size(self) -> str:
+        _, height, width = self.network.pretrained_cfg["input_size"]
+        return f"{height}x{width}"
 
     def _run(self, part: Callable[[Tensor], Any], inputs: Tensor) -> Any:
         self._is_in_forward = True
         try:
-            return part(inputs)
+            outputs = part(inputs)
         finally:
             self._is_in_forward = False
+        self._has_run = True
+        return outputs
 
     def _final(self, outputs: Any) -> Tensor:
         """The last map of the network, `(batch_size, num_features, map_height, map_width)`, pooled."""
