@@ -33,11 +33,11 @@ class ClipImageEncoder(PartlyFrozen):
     def parts(self) -> dict[str, nn.Module]:
         return self.network.parts()
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, pixel_values: Tensor | StoredFeatures) -> Tensor:
         """Map `(batch_size, 3, height, width)` to `(batch_size, num_features)`, not normalised."""
         return self._of(self.network, pixel_values)
 
-    def feature_map(self, pixel_values: Tensor) -> Tensor:
+    def feature_map(self, pixel_values: Tensor | StoredFeatures) -> Tensor:
         """Map pixels to `(batch_size, num_channels, map_height, map_width)`, the map that is pooled."""
         return self._of(self._resnet().feature_map, pixel_values)
 

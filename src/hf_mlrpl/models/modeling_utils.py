@@ -100,7 +100,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         """Bytes as the model was trained to see them; what is normalised already comes back as it is."""
         return normalized(pixel_values, self.config.image_mean, self.config.image_std)
 
-    def encode(self, pixel_values: "Tensor | StoredFeatures") -> Tensor:
+    def encode(self, pixel_values: Tensor | StoredFeatures) -> Tensor:
         """Map `(batch_size, 3, height, width)` to features: a map `(batch_size, channels, map_height, map_width)`, or
         one vector per image, `(batch_size, channels)`. Of `StoredFeatures` it computes what is left to do."""
         return self.backbone(pixel_values)
@@ -287,10 +287,12 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         )
         return output.to_tuple() if return_dict is False else output
 
-    def _seen(self, pixel_values: Tensor | None, features: Tensor | None) -> "Tensor | StoredFeatures":
-        if (pixel_values is None) == (features is None):
+    def _seen(self, pixel_values: Tensor | None, features: Tensor | None) -> Tensor | StoredFeatures:
+        if features is not None and pixel_values is None:
+            return StoredFeatures(features)
+        if pixel_values is None or features is not None:
             raise ValueError("A model needs either `pixel_values` or `features`: give one of them.")
-        return StoredFeatures(features) if pixel_values is None else self.normalize(pixel_values)
+        return self.normalize(pixel_values)
 
     def _warn_of_zeros(self, labels: Tensor) -> None:
         """Warn of labels in {0, 1}, where zeros are most likely meant as absent; the first batch tells."""

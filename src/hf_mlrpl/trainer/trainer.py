@@ -177,9 +177,10 @@ class MultiLabelTrainer(PushingTrainer):
         return dataset if training_of is not None else with_stored_features(dataset, self.storing)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        images = self.eval_dataset[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
+        parts: Any = self.eval_dataset
+        images = parts[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
         images = self._images(images, self.model.config)
-        make_ready(self.eval_dataset if images is None else images)
+        make_ready(parts if images is None else images)
         with self._no_image_left_out():
             return super().get_eval_dataloader(images)
 

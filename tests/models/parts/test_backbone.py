@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from hf_mlrpl import BaselineConfig, BaselineForMultiLabelClassification
+from hf_mlrpl.data.images.feature_files import StoredFeatures
 from hf_mlrpl.models.parts.backbone import Backbone
 
 
@@ -134,6 +135,50 @@ def test_frozen_parts_are_in_evaluation_mode_and_need_no_gradient():
         name.split(".")[0] for name, parameter in backbone.network.named_parameters() if parameter.requires_grad
     }
     assert trained == {"layer3", "layer4"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_tiny_patch16_224",
+        "swin_tiny_patch4_window7_224",  # its own maps have the channels last
+        "test_coatnet",
+        "hrnet_w18_small",
+        "pit_ti_224",
+        "xcit_nano_12_p16_224",
+        "mobilenetv3_small_050",
+        "mobilevit_xxs",
+    ],
+)
+def test_a_network_of_any_family_gives_a_map_of_images_of_any_size(name):
+    backbone = make_backbone(backbone=name, image_size=[64, 128]).eval()
+    features = backbone(torch.rand(1, 3, 64, 128))
+    assert features.shape[:2] == (1, backbone.num_features) and features.shape[3] == 2 * features.shape[2]
+
+
+@pytest.mark.parametrize(
+    "name, trained",
+    [
+        ("test_efficientnet", ["blocks.3", "blocks.4"]),
+        ("test_convnext", ["stages.3"]),
+        ("test_mambaout", ["stages.3"]),
+        ("mobilenetv3_small_050", ["blocks.5"]),
+    ],
+)
+def test_the_frozen_parts_and_the_rest_make_the_whole_bit_by_bit(name, trained):
+    backbone = make_backbone(backbone=name, image_size=64, trainable_backbone=trained).eval()
+    pixel_values = torch.rand(2, 3, 64, 64)
+    trunk = backbone.trunk(pixel_values)
+    assert torch.equal(backbone(StoredFeatures(trunk)), backbone(pixel_values))
+    assert not any(name.startswith(tuple(trained)) for name in backbone.frozen_state())
+
+
+@pytest.mark.parametrize("name, trained", [("test_vit", "blocks.5"), ("hrnet_w18_small", "stage4")])
+def test_a_network_that_is_no_chain_is_stored_as_a_whole_or_not_at_all(name, trained):
+    backbone = make_backbone(backbone=name, image_size=64, trainable_backbone=[trained])
+    with pytest.raises(ValueError, match=f"{name} can be stored only where none of its parts is trained"):
+        backbone.trunk(torch.rand(1, 3, 64, 64))
+    assert make_backbone(backbone=name, image_size=64, trainable_backbone=[]).is_frozen
 
 
 @pytest.mark.parametrize(

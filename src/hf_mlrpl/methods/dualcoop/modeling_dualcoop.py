@@ -4,6 +4,7 @@ from torch import Tensor
 
 from ...clip.modeling_clip import ClipPromptModel
 from ...clip.prompts import PromptLearner, features_of_prompts
+from ...data.images.feature_files import StoredFeatures
 from ...losses import at_least_float32
 from .configuration_dualcoop import DualCoOpConfig
 
@@ -22,7 +23,7 @@ class DualCoOpForMultiLabelClassification(ClipPromptModel):
         self.positive_prompts = PromptLearner.from_config(config)
         self.post_init()
 
-    def encode(self, pixel_values: Tensor) -> Tensor:
+    def encode(self, pixel_values: Tensor | StoredFeatures) -> Tensor:
         """The map that CLIP pools by attention."""
         return self.backbone.feature_map(pixel_values)
 
