@@ -19,7 +19,6 @@ from transformers import TrainerCallback
 from transformers.utils import logging
 
 from ..data.images.feature_files import FEATURES
-from ..data.images.stored_images import StoredImages
 from ..data.images.torch_dataset import PIXELS, PartialLabelImages
 from ..data.images.training_images import TrainingImages
 from ..distributed import share_buffers
@@ -400,8 +399,7 @@ class MultiLabelTrainer(PushingTrainer):
         if not isinstance(images, PartialLabelImages):
             return {}
         labels = hashlib.sha256(images.labels.tobytes()).hexdigest()
-        stored = {"frozen weights": images.made_from()} if isinstance(images, StoredImages) else {}
-        return {**stored, "images": images.fingerprint(), "labels": labels}
+        return {**images.digests(), "labels": labels}
 
     def save_averaged_weights_to_model(self) -> None:
         """After training: give the model the averaged weights for good, where there are any."""

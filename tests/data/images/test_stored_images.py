@@ -50,7 +50,7 @@ class Encoder:
         return Storing(
             encode=self,
             normalize=partial(normalized, mean=[0.5] * 3, std=[0.5] * 3),
-            settings=lambda: {"name": self.name, "dtype": str(dtype)},
+            settings=lambda: {"weights": self.name, "dtype": str(dtype)},
             dtype=dtype,
             batch_size=4,
         )
@@ -135,7 +135,7 @@ def test_a_changed_photo_is_computed_again(tmp_path):
     Image.new("RGB", (20, 30), (9, 0, 0)).save(files[1])
     images = images_of(dataset)
     second = stored(images, encoder)
-    assert encoder.seen == 4 and second.fingerprint() != first.fingerprint()
+    assert encoder.seen == 4 and second.digests() != first.digests()
     assert all(torch.equal(second[row][FEATURES], expected(images, row)) for row in range(3))
 
 

@@ -92,7 +92,8 @@ class StoredImages(PartialLabelImages):
 
     def _made_from(self) -> list[dict[str, Any]]:
         """All that the features of each view depend on."""
-        common = {**self._storing.settings(), "draft": self.with_pixels.least_side()}
+        draft = self.stored.views[0].least_side if self.with_pixels.draft else None
+        common = {**self._storing.settings(), "draft": draft}
         return [{**common, "view": view} for view in self.stored.digests]
 
     def make_ready(self) -> None:
@@ -117,12 +118,13 @@ class StoredImages(PartialLabelImages):
 
     def fingerprint(self) -> str:
         """SHA-256 of the content of the photos, in their order, and of what their features come from."""
-        return hashlib.sha256(self._photos.tobytes() + self.made_from().encode()).hexdigest()
-
-    def made_from(self) -> str:
-        """Tells apart weights, views and precision that features come from."""
         self.make_ready()
-        return " ".join(files.fingerprint for files in self._files)
+        made_from = " ".join(files.fingerprint for files in self._files)
+        return hashlib.sha256(self._photos.tobytes() + made_from.encode()).hexdigest()
+
+    def digests(self) -> dict[str, str]:
+        photos = hashlib.sha256(self._photos.tobytes()).hexdigest()
+        return {"images": photos, "frozen weights": self._storing.settings()["weights"]}
 
     def _pixels(self, index: int) -> dict[str, Tensor] | None:
         if self.is_bad[index]:

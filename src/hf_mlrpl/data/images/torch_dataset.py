@@ -121,6 +121,10 @@ class PartialLabelImages(torch.utils.data.Dataset):
             digest.update(f"{stored.field('path').to_pylist()}{sizes.to_pylist()}".encode())
         return digest.hexdigest()
 
+    def digests(self) -> dict[str, str]:
+        """Digests of what must not change between two parts of a run, by name."""
+        return {"images": self.fingerprint()}
+
     def count_bad_images(self) -> int:
         """Unreadable images met so far by any process, each counted once. All processes must call it."""
         return int(sum_over_processes(self.is_bad.int()).count_nonzero())
