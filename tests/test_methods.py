@@ -24,7 +24,8 @@ NUM_LABELS = 5
 
 
 NETWORKS = {METHODS[method].model: method for method in sorted(METHODS, reverse=True)}  # and a method that trains it
-WITH_MEMORY = ("curriculum", "dsrb", "hst", "large_loss", "p_asl", "role", "sarb", "scpnet", "soft_exposure", "sst")
+WITH_MEMORY = ("curriculum", "dsrb", "hst", "imcl", "large_loss", "p_asl", "role", "sarb", "scpnet")
+WITH_MEMORY += ("soft_exposure", "sst")
 
 
 @pytest.fixture(params=sorted(METHODS))

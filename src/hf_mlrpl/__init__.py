@@ -86,6 +86,10 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.hst.modeling_hst import HstForMultiLabelClassification as HstForMultiLabelClassification
     from .methods.hst.objective_hst import HstObjective as HstObjective
     from .methods.hst.objective_hst import HstObjectiveConfig as HstObjectiveConfig
+    from .methods.imcl.configuration_imcl import ImclConfig as ImclConfig
+    from .methods.imcl.modeling_imcl import ImclForMultiLabelClassification as ImclForMultiLabelClassification
+    from .methods.imcl.objective_imcl import ImclObjective as ImclObjective
+    from .methods.imcl.objective_imcl import ImclObjectiveConfig as ImclObjectiveConfig
     from .methods.kggr.configuration_kggr import KggrConfig as KggrConfig
     from .methods.kggr.modeling_kggr import KggrForMultiLabelClassification as KggrForMultiLabelClassification
     from .methods.large_loss import LargeLossObjective as LargeLossObjective
@@ -135,6 +139,10 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.sst.modeling_sst import SstForMultiLabelClassification as SstForMultiLabelClassification
     from .methods.sst.objective_sst import SstObjective as SstObjective
     from .methods.sst.objective_sst import SstObjectiveConfig as SstObjectiveConfig
+    from .methods.zero_shot_clip.configuration_zero_shot_clip import ZeroShotClipConfig as ZeroShotClipConfig
+    from .methods.zero_shot_clip.modeling_zero_shot_clip import (
+        ZeroShotClipForMultiLabelClassification as ZeroShotClipForMultiLabelClassification,
+    )
     from .metrics import load_metric as load_metric
     from .metrics import multi_label_metrics as multi_label_metrics
     from .models.baseline.configuration_baseline import BaselineConfig as BaselineConfig

@@ -157,6 +157,12 @@ METHODS.update(
             model=".methods.dualcoop.modeling_dualcoop:DualCoOpForMultiLabelClassification",
             converter=".methods.dualcoop.convert_dualcoop:DualCoOpConverter",
         ),
+        "zero_shot_clip": MethodSpec(
+            ".methods.ssgrl.objective_ssgrl:SsgrlObjective",
+            "CLIP as it is, asked with texts; nothing is trained (ICML 2021)",
+            model=".methods.zero_shot_clip.modeling_zero_shot_clip:ZeroShotClipForMultiLabelClassification",
+            trains_any_model=True,
+        ),
         "ssgrl": MethodSpec(
             ".methods.ssgrl.objective_ssgrl:SsgrlObjective",
             "label graph over attended features (ICCV 2019)",
@@ -180,6 +186,11 @@ METHODS.update(
             "SSGRL whose classifiers pass messages, too (TPAMI 2020)",
             model=".methods.kggr.modeling_kggr:KggrForMultiLabelClassification",
             trains_any_model=True,
+        ),
+        "imcl": MethodSpec(
+            ".methods.imcl.objective_imcl:ImclObjective",
+            "labels and features are combinations of those of other images (CVPR 2020)",
+            model=".methods.imcl.modeling_imcl:ImclForMultiLabelClassification",
         ),
         "ip_mixup": MethodSpec(
             ".methods.mixup:IpMixupObjective",

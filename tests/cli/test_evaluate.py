@@ -181,3 +181,44 @@ def test_a_recipe_without_a_validation_part_is_an_error(checkpoint, tmp_path, ca
     (tmp_path / "none.yaml").write_text(yaml.safe_dump(content))
     message = fail(capsys, checkpoint, "--recipe", tmp_path / "none.yaml", "--split", "validation")
     assert "set `data.validation`" in message
+
+
+# ---- models with CLIP, and other labels ----
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory) -> Path:
+    """A checkpoint of SCPNet for the digits 0 to 9, and a table of photos with other labels."""
+    folder = tmp_path_factory.mktemp("words")
+    training = {"num_train_epochs": 1, "save_strategy": "no"}
+    with contextlib.redirect_stdout(io.StringIO()):
+        recipe = write_recipe(folder, "scpnet", training=training)
+        assert main(["train", recipe, "--output", str(folder / "run")]) == 0
+    photos = folder / "photos"
+    photos.mkdir()
+    rows = ["image,3,cat,hot dog,7"]
+    for number in range(8):
+        Image.new("RGB", (32, 32), (30 * number, 0, 0)).save(photos / f"{number}.png")
+        rows.append(f"{number}.png,{number % 2},{number // 2 % 2},{int(number > 3)},{int(number < 3)}")
+    (photos / "photos.csv").write_text("\n".join(rows))
+    return folder
+
+
+def other_labels(words: Path) -> list[object]:
+    table = words / "photos" / "photos.csv"
+    unset = [f"data.{key}=" for key in ("num_scenes", "proportion", "validation")]
+    return ["--split", "train", "data.name=table", f"data.path={table}", "data.protocol=none", *unset]
+
+
+def test_a_model_with_words_is_measured_on_other_labels(words, capsys):
+    arguments = [words / "run", *other_labels(words)]
+    metrics = evaluate(capsys, *arguments)
+    assert {"train_map", "train_seen_map", "train_unseen_map", "train_unseen_of1_top3"} <= set(metrics)
+    assert metrics["train_map"] == pytest.approx((metrics["train_seen_map"] + metrics["train_unseen_map"]) / 2)
+    assert main(["evaluate", *map(str, arguments)]) == 0
+    note = capsys.readouterr().err
+    assert "asked about the 4 labels of the data; 2 of them are among the 10" in note
+
+
+def test_a_model_with_numbers_is_not(words, checkpoint, capsys):
+    assert "have different labels" in fail(capsys, checkpoint, *other_labels(words))

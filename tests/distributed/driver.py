@@ -39,6 +39,7 @@ WITH_MEMORY = {  # methods with memory of their own, and settings with which two
     "dsrb": {"start_epoch": 1},
     "hst": {"start_epoch": 1, "num_prototypes": 2},
     "curriculum": {"strategy": "score_proportion", "threshold": 0.5, "scope": "dataset"},
+    "imcl": {},
     "large_loss": {},
     "p_asl": {},
     "role": {},

@@ -69,7 +69,7 @@ def test_schedules_of_transformers_need_their_setting(settings, tmp_path):
         ("per_device_train_batch_size", [-3, 0]),
         ("per_device_eval_batch_size", [0]),
         ("max_steps", [0, -2]),
-        ("num_train_epochs", [-1, 0, *NOT_FINITE]),
+        ("num_train_epochs", [-1, *NOT_FINITE]),
         ("learning_rate", [-1e-3, *NOT_FINITE]),
         ("weight_decay", [-1.0, *NOT_FINITE]),
         ("max_grad_norm", [-1.0, math.nan]),

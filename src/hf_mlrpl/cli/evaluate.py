@@ -12,6 +12,8 @@ _EPILOG = """\
 examples:
   hf-mlrpl evaluate runs/sst-digit_scenes_10                    on the test images of its recipe
   hf-mlrpl evaluate runs/coco --recipe sst/voc2007_10 data.path=/data/VOCdevkit
+  hf-mlrpl evaluate runs/scpnet-coco2014_10 --recipe sst/voc2007_10 data.path=/data/VOCdevkit
+                              models with CLIP, which can be asked about other labels: seen and unseen ones apart, too
   hf-mlrpl evaluate user/model@v1 data.path=/other/place/coco --json
   hf-mlrpl evaluate runs/my_photos --split validation --report
 
@@ -71,12 +73,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.pointing:
         recipe = replace(recipe, data=recipe.data.with_boxes())
     dataset = _load_images(recipe, arguments.split)
-    check_same_labels(model.config.label_names, dataset, arguments.checkpoint)
+    parts = take_labels_of(dataset, model, arguments.checkpoint)
 
     with tempfile.TemporaryDirectory() as scratch:
         trainer = recipe.build_trainer(scratch, model=model)
         images = recipe.data.images(dataset, model.config, training=False)
-        metrics, report = trainer.measure(images, arguments.split)
+        metrics, report = trainer.measure(images, arguments.split, parts)
     for name in ("epoch", f"{arguments.split}_model_preparation_time"):
         metrics.pop(name, None)
     if arguments.pointing:
@@ -118,6 +120,37 @@ def _load_images(recipe, split: str):
     if split == "validation" and splits.validation is None:
         raise ValueError("The recipe holds out no validation part: set `data.validation`, for example to 0.1.")
     return splits.train if split == "train" else splits.validation
+
+
+def take_labels_of(dataset, model, checkpoint: str) -> dict[str, list[int]]:
+    """Ask the model about the labels of the data, and say so where these are not its own.
+
+    Returns:
+        Columns of the labels that it was trained with, "seen", and of the others, "unseen", where there are both.
+
+    Raises:
+        ValueError: where the model knows its labels by numbers, or by contexts of their own, and the data have others.
+    """
+    from ..clip.modeling_clip import ClipPromptModel
+    from ..clip.prompts import spoken
+    from ..data.columns import label_names
+
+    own, theirs = model.config.label_names, label_names(dataset)
+    if not isinstance(model, ClipPromptModel):
+        check_same_labels(own, dataset, checkpoint)
+    if own == theirs:
+        return {}
+    model.set_labels(theirs)
+    trained = {spoken(name).lower() for name in own}
+    seen = [column for column, name in enumerate(theirs) if spoken(name).lower() in trained]
+    unseen = [column for column in range(len(theirs)) if column not in set(seen)]
+    print(
+        f"note: the model is asked about the {len(theirs)} labels of the data; {len(seen)} of them are among the "
+        f"{len(own)} of {checkpoint}. Unseen labels have the threshold 0.5.",
+        file=sys.stderr,
+    )
+    is_split = bool(model.prompt_learners and seen and unseen)  # without prompts to learn, no label was seen
+    return {"seen": seen, "unseen": unseen} if is_split else {}
 
 
 def check_same_labels(names: list[str], dataset, checkpoint: str) -> None:

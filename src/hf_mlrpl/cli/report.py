@@ -62,7 +62,7 @@ def format_metrics(metrics: dict[str, float], only: Iterable[str] | None = None)
     lines = []
     for name, value in metrics.items():
         part, _, rest = name.partition("_")
-        known = explain(name) or explain(rest)
+        known = explain(name) or explain(rest) or explain(rest.partition("_")[2])  # behind `seen_` and `unseen_`
         if isinstance(value, int | float) and (chosen is None or name in chosen or rest in chosen):
             lines.append(f"{name:<32}{value:>8.4g}  {known}".rstrip())
     return "\n".join(lines)

@@ -191,7 +191,7 @@ class ClipPromptModel(ClipPreTrainedModel):
     gradients, computed once, so that the text side costs nothing; a checkpoint has them, too. Who changes weights in
     evaluation mode, other than by `load_state_dict`, calls `forget_label_vectors`.
 
-    A subclass has `PromptLearner`s and defines `compute_label_vectors`.
+    A subclass has `PromptLearner`s, or texts of its own, and defines `compute_label_vectors`.
     """
 
     config: ClipPromptConfig
@@ -213,6 +213,11 @@ class ClipPromptModel(ClipPreTrainedModel):
         loaded = () if self.warm_start is None else [*self.warm_start.loaded, *self.warm_start.by_label]
         learners = {name: child for name, child in self.named_children() if isinstance(child, PromptLearner)}
         return [learner for name, learner in learners.items() if f"{name}.context" not in loaded]
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the model knows the words of its labels."""
+        return all(learner.has_tokens for learner in self.prompt_learners)
 
     # ---- label vectors ----
 
@@ -319,7 +324,7 @@ class ClipPromptModel(ClipPreTrainedModel):
     def save_further_files(self, folder: Path) -> None:
         """The label vectors, too."""
         super().save_further_files(folder)
-        if all(learner.has_tokens for learner in self.prompt_learners):
+        if self.has_prompts:
             vectors = self._kept.get("label_vectors")
             if vectors is None:
                 vectors = _constant(self.compute_label_vectors, self.device.type)

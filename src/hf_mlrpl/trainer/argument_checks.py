@@ -10,7 +10,7 @@ RANGES = {  # of arguments whose range is not the default one
         "[1, 1e6]": "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps "
         "save_total_limit eval_accumulation_steps torch_empty_cache_steps ddp_bucket_cap_mb "
         "dataloader_prefetch_factor views_per_image",
-        "(0, 1e6]": "num_train_epochs one_cycle_epochs lr_step_epochs lr_factors adam_epsilon",
+        "(0, 1e6]": "one_cycle_epochs lr_step_epochs lr_factors adam_epsilon",
         "(0, 1e12]": "logging_steps save_steps eval_steps",
         "[0, 1)": "adam_beta1 adam_beta2 momentum",
         "(0, 1)": "ema_decay",

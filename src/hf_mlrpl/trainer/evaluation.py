@@ -1,5 +1,6 @@
 """Numbers of an evaluation from what the Trainer collected of all images."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,25 @@ from ..losses import known_bce
 from ..metrics.average_precision import blocks_of_rows
 from ..metrics.multi_label import multi_label_metrics
 
+PRECISION_AND_RECALL = re.compile(r"[oc](p|r|f1)(_top3)?$")
+
 
 def compute_metrics(
     prediction: EvalPrediction, thresholds: float | Sequence[float] = 0.5, *, names: list[str] | None = None
 ) -> dict[str, float]:
     """All metrics of `hf_mlrpl.metrics`, in percent, over the known labels; see `multi_label_metrics`."""
     return multi_label_metrics(*logits_and_labels(prediction), thresholds=thresholds, names=names)
+
+
+def metrics_of_labels(
+    logits: np.ndarray, labels: np.ndarray, columns: Sequence[int], thresholds: float | Sequence[float]
+) -> dict[str, float]:
+    """mAP, and precision, recall and F1 of some labels as if there were no others; top-3 is among them."""
+    if not isinstance(thresholds, float | int):
+        thresholds = [thresholds[column] for column in columns]
+    columns = list(columns)
+    metrics = multi_label_metrics(logits[:, columns], labels[:, columns], thresholds=thresholds)
+    return {name: value for name, value in metrics.items() if name == "map" or PRECISION_AND_RECALL.match(name)}
 
 
 def evaluation_loss(logits: np.ndarray, labels: np.ndarray) -> float:

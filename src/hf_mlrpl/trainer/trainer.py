@@ -3,7 +3,7 @@
 import hashlib
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
+from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
 from ..data.images.feature_files import FEATURES
@@ -39,7 +40,7 @@ from .checkpoints import (
     write_checksums,
 )
 from .ema import WeightEma
-from .evaluation import compute_metrics, evaluation_loss, logits_and_labels
+from .evaluation import compute_metrics, evaluation_loss, logits_and_labels, metrics_of_labels
 from .images import DEFAULT_VIEW, check_batches, check_labels_of_images, prepare_images
 from .inputs import checked_arguments, make_objective, selecting_part
 from .logs import RunningMeans, use_concise_logs
@@ -315,16 +316,24 @@ class MultiLabelTrainer(PushingTrainer):
     def published_weights(self) -> AbstractContextManager[None]:
         return self.ema.applied_to(self.model) if self.ema else nullcontext()
 
-    def measure(self, dataset: Any, split: str) -> tuple[dict[str, float], LabelReport]:
+    def measure(
+        self, dataset: Any, split: str, parts: Mapping[str, Sequence[int]] | None = None
+    ) -> tuple[dict[str, float], LabelReport]:
         """The metrics of `evaluate`, and what they are for each label.
 
         Args:
             split: goes in front of the names of the metrics.
+            parts: columns of labels that are also measured by themselves, such as `{"unseen": [3, 4]}`; their names
+                come behind that of the split.
         """
         output = self.predict(dataset, metric_key_prefix=split)
         config = self.model.config
-        report = label_report(*logits_and_labels(output), config.label_names, thresholds=config.thresholds)
-        return output.metrics or {}, report
+        logits, labels = logits_and_labels(output)
+        metrics = dict(output.metrics or {})
+        for part, columns in (parts or {}).items():
+            of_part = metrics_of_labels(logits, labels, columns, config.thresholds)
+            metrics |= {f"{split}_{part}_{name}": value for name, value in of_part.items()}
+        return metrics, label_report(logits, labels, config.label_names, thresholds=config.thresholds)
 
     def choose_thresholds(self, dataset: Any = None) -> list[float]:
         """Give the model the threshold of every label with the largest F1 on validation images.
@@ -364,7 +373,10 @@ class MultiLabelTrainer(PushingTrainer):
             check_complete(resume_from_checkpoint)
         if resume_from_checkpoint:
             check_resumable(resume_from_checkpoint, self.model, self._data_digests, self.args.world_size)
-        result = super().train(resume_from_checkpoint or None, *args, **kwargs)
+        if self.args.num_train_epochs or self.args.max_steps > 0:
+            result = super().train(resume_from_checkpoint or None, *args, **kwargs)
+        else:  # a method without training
+            result = TrainOutput(0, 0.0, {})
         if self.args.choose_thresholds:
             self.choose_thresholds()
         return result

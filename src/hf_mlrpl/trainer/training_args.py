@@ -80,7 +80,7 @@ class MultiLabelTrainingArguments(TrainingArguments):
     # Published: Adam at 1e-5, decay 5e-4 on all trained parameters, 20 epochs of batch 32, no clipping.
     learning_rate: float = _field(1e-5, "Highest learning rate.")
     weight_decay: float = _field(5e-4, "L2 weight decay, on biases and norms, too.")
-    num_train_epochs: float = _field(20, "Epochs.")
+    num_train_epochs: float = _field(20, "Epochs; with 0 the model is measured as it is.")
     per_device_train_batch_size: int = _field(32, "Images per step on each device.")
     per_device_eval_batch_size: int = _field(64, "Images per evaluation step on each device.")
     max_grad_norm: float = _field(0.0, "Clip gradients to this norm; 0 does not clip.")
