@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from .losses import at_least_float32
 from .ranges import check_ranges
 from .schedules import Progress
 
+ShortBatches = Literal["published", "mean"]
 OBJECTIVE_NAME = "objective.safetensors"  # what an objective remembers, in a checkpoint
 
 
@@ -60,12 +61,16 @@ class Objective(nn.Module):
             stores of all images, its `needs_neighbours` is true, see `find_neighbours`.
         needs_pixels: whether it does more with `pixel_values` than give them to `encode`, so that features of a frozen
             backbone cannot be computed beforehand.
+        pictures: targets of figures of its own by the kind of `hf-mlrpl picture`, functions of the objective and, for
+            those of a photo, of the model, a `LabelledPhoto` and the labels to show.
         is_prepared: whether the memory is filled; false until `before_epoch`, where an objective fills it there.
         averaged_model: the trainer's answer to `teacher`.
+        full_batch: images of a full batch on this process, which the trainer sets.
     """
 
     config_class: type
     needs_pixels = False
+    pictures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Any, model_config: Any):
         """Make an objective without memory of any image.
@@ -80,6 +85,7 @@ class Objective(nn.Module):
         self.config = config
         self.is_prepared = True
         self.averaged_model: Callable[[], Any] | None = None
+        self.full_batch: int | None = None
 
     def prepare(self, images: TrainingImages) -> None:
         """Register the buffers whose size depends on the training set, and load what is computed once from it.
@@ -128,6 +134,15 @@ class Objective(nn.Module):
         are counted in the logs, see `ObjectiveOutput.pseudo_labels`.
         """
         return None
+
+    def weigh_short_batch(
+        self, terms: dict[str, Tensor], num_images: int, short_batches: ShortBatches
+    ) -> dict[str, Tensor]:
+        """Means over a batch, scaled where it has fewer images than the others: "published" gives each image the
+        weight that it has in a sum over the batch, "mean" leaves them as they are."""
+        if short_batches == "mean" or not self.full_batch or num_images >= self.full_batch:
+            return terms
+        return {name: num_images / self.full_batch * term for name, term in terms.items()}
 
     def teacher(self) -> Any:
         """The model with the moving average of the weights as of the last step, in evaluation mode and without

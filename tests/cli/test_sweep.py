@@ -63,7 +63,8 @@ def started(monkeypatch) -> Started:
 
 
 def test_runs_are_all_combinations(file):
-    runs, metrics = sweep.read_sweep(file)
+    table = sweep.read_sweep(file)
+    runs, metrics = table.runs, table.metrics
     assert [(run.row, run.column, run.seed) for run in runs] == [
         ("SST", "proportion 0.5", 0),
         ("SST", "proportion 0.5", 1),
@@ -113,10 +114,10 @@ def test_the_same_table_for_latex(file, started, tmp_path):
 
 def test_a_chart_over_the_known_proportion(file, started, tmp_path, monkeypatch):
     charts = []
-    monkeypatch.setattr(sweep, "chart", lambda series, metric: charts.append((series, metric)))
+    monkeypatch.setattr(sweep, "chart", lambda *what: charts.append(what))
     assert main(["sweep", str(file), "--output", str(tmp_path / "out")]) == 0
     lines = {"SST": {0.5: [60.0, 62.0], 1.0: [60.0, 62.0]}, "no pair loss": {0.5: [60.0, 62.0]}}
-    assert charts == [(lines, "test_map")]
+    assert charts == [(lines, "test_map", "data.proportion", {})]
     assert list((tmp_path / "out").glob("*.png")) == []
 
     monkeypatch.undo()
@@ -135,7 +136,7 @@ def test_a_list_of_grids_is_tried_one_after_the_other(file):
     single = '{data.protocol: [single_positive], data.proportion: [""]}'
     grids = f"grid:\n  - {{data.proportion: [0.5, 1.0]}}\n  - {single}"
     file.write_text(file.read_text().replace("grid:\n  data.proportion: [0.5, 1.0]", grids))
-    runs, _ = sweep.read_sweep(file)
+    runs = sweep.read_sweep(file).runs
     columns = list(dict.fromkeys(planned.column for planned in runs if planned.row == "SST"))
     assert columns == ["proportion 0.5", "proportion 1.0", "protocol single_positive"]
     recipe = Recipe.load(runs[4].recipe, list(runs[4].overrides))
@@ -156,7 +157,7 @@ def test_results_of_another_sweep_count(file, started, tmp_path, capsys):
     tables = [(tmp_path / folder / "table.md").read_text() for folder in ("first", "second")]
     assert tables[0] == tables[1] and "61.0 ± 1.4" in tables[0]
     assert main([*more, str(tmp_path / "nothing.jsonl")]) == 2
-    assert "nothing.jsonl: give a file, or one of the shipped" in capsys.readouterr().err
+    assert "nothing.jsonl, neither as a file nor among the shipped ones" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_a_run_with_other_settings_is_not_resumed(file, started, tmp_path):
     command, folder = ["sweep", str(file), "--output", str(tmp_path / "out")], "SST-proportion_0.5-seed0"
     started.failing = (folder,)
     assert main(command) == 2
-    settings = [*sweep.read_sweep(file)[0][0].settings, "training.report_to=none", "training.disable_tqdm=true"]
+    settings = [*sweep.read_sweep(file).runs[0].settings, "training.report_to=none", "training.disable_tqdm=true"]
     recipe = Recipe.load(tmp_path / "tiny.yaml", settings)
     recipe.save(tmp_path / "out" / folder / "recipe.yaml")
     assert main(command) == 2 and started.commands[-1][-1] == "--resume"

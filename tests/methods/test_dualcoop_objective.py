@@ -1,4 +1,5 @@
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,3 +48,19 @@ def test_unknown_labels_have_no_gradient_and_without_focus_and_clip_it_is_bce():
     known = labels.ne(0)
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     torch.testing.assert_close(loss, bce(LOGITS[known], labels[known].eq(1).float(), reduction="sum") / 2)
+
+
+def test_a_short_batch_weighs_less_as_in_a_sum():
+    for short_batches, share in (("published", 0.25), ("mean", 1.0)):
+        ours = objective(short_batches=short_batches)
+        ours.full_batch = 4 * len(LABELS)
+        loss = loss_of_logits(ours, LOGITS, LABELS).loss
+        torch.testing.assert_close(loss, share * loss_of_logits(objective(), LOGITS, LABELS).loss)
+
+
+def test_the_weight_may_grow_where_fewer_labels_are_known():
+    images = SimpleNamespace(labels=torch.tensor([[1, 0, 0, 0, 0], [-1, 0, 0, 0, 0]]))
+    for balance, expected in (("none", 0.96), ("known", 2.4)):
+        ours = objective(loss_weight=0.96, balance=balance)
+        ours.prepare(images)
+        assert ours.loss_weight == pytest.approx(expected)

@@ -5,6 +5,7 @@ import torch
 from tiny import make_trainer, tiny_images, tiny_model, tiny_recipe
 
 from hf_mlrpl import Progress, SarbConfig, SarbObjective, SsgrlForMultiLabelClassification
+from hf_mlrpl.data.images.views import crop_flip_view
 from hf_mlrpl.methods import blending, prototype_objective
 from hf_mlrpl.methods.blending import blend, choose_unknown_labels
 from hf_mlrpl.methods.prototypes import Prototypes
@@ -281,3 +282,24 @@ def test_a_run_blends_and_logs_what_it_does(tmp_path):
     assert all(entry["blended_labels_prototype"] > 0 and entry["beta"] != 0.5 for entry in logs[-2:])
     assert any(entry.get("blended_labels_instance", 0) > 0 for entry in logs)
     assert trainer.objective.prototype_epoch == 1 and trainer.objective.prototypes.any()
+
+
+def test_prototypes_may_come_from_augmented_images(model, monkeypatch):
+    seen = []
+
+    def made(model, images, count, **settings):
+        (_, pixels), *_ = images.map(lambda batch: batch["pixel_values"], "")
+        seen.append(pixels)
+        return Prototypes(torch.zeros(NUM_LABELS, count, 24), torch.zeros(NUM_LABELS, dtype=torch.int64))
+
+    monkeypatch.setattr(prototype_objective, "label_prototypes", made)
+    images = tiny_images(NUM_LABELS)
+    images._given.views = {"pixel_values": crop_flip_view((32, 32)), "weak": images._given.plain_view}
+    for view in ("plain", "plain", "training", "training"):
+        make_objective(model, prototype_view=view).before_epoch(model, images, LATE)
+    assert torch.equal(seen[0], seen[1]) and torch.equal(seen[2], seen[3]) and not torch.equal(seen[0], seen[2])
+
+
+def test_similarities_may_be_summed(model):
+    terms = [step(model, make_objective(model, similarity_reduction=how)).terms for how in ("mean", "sum")]
+    assert terms[1]["similarity"] > 1.5 * terms[0]["similarity"] > 0

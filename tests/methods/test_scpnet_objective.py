@@ -240,3 +240,39 @@ def test_completed_labels_are_those_that_images_were_selected_with():
     expected[3] = torch.tensor([1, -1, 1, 1])
     assert torch.equal(objective.completed_labels(labels).labels, expected)
     assert prepared(4, 5, consistency_weight=0.0, distillation_weight=0.0).completed_labels(labels) is None
+
+
+def test_all_images_may_be_consistent():
+    """Without the mask, an image without a sure candidate counts with what is known of it."""
+    settings = {"candidate_threshold": 1e-9, "consistency_weight": 1.0, "distillation_weight": 0.0}
+    weak = torch.full((2, 4), -100.0)  # nothing is sure
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = bce(GIVEN["strong"], GIVEN["labels"].eq(1).float(), reduction="sum") / 2
+    for mask, value in ((True, torch.zeros(())), (False, expected)):
+        objective = prepared(4, 5, **settings, mask_consistency=mask)
+        terms = objective(GivenCalibration(EYE), {**GIVEN, "weak": weak}, LATE).terms
+        torch.testing.assert_close(terms["consistency"], value)
+
+
+def test_known_labels_are_pseudo_labels_or_not():
+    for select_known in (True, False):
+        objective = prepared(4, 5, candidate_threshold=1.0, select_known=select_known)
+        objective(GivenCalibration(EYE), GIVEN, LATE)
+        selected = unpack(objective.selected, 4)[GIVEN["index"]]
+        assert (selected & GIVEN["labels"].eq(1)).any() == select_known
+
+
+@pytest.mark.parametrize("short_batches, share", [("published", 2 / 3), ("mean", 1.0)])
+def test_a_short_batch_weighs_less_as_in_a_sum(short_batches, share):
+    losses = []
+    for full_batch in (None, 2, 3):
+        objective = prepared(4, 5, short_batches=short_batches)
+        objective.full_batch = full_batch
+        losses.append(objective(GivenCalibration(EYE), GIVEN, LATE).loss)
+    assert losses[1] == losses[0]
+    torch.testing.assert_close(losses[2], share * losses[0])
+
+
+def test_the_trainer_says_what_a_full_batch_is(tmp_path):
+    recipe = tiny_recipe("scpnet", training={"per_device_train_batch_size": 7})
+    assert make_trainer(recipe, tmp_path).objective.full_batch == 7

@@ -65,13 +65,18 @@ def slow_temperatures(problem, config, row: int) -> list[float | None]:
                 ],
                 config.reduce,
             )
-            to_images = 1.0 if to_images == math.inf else to_images
+            covered = any(problem.labels[image, c] for image in problem.neighbours[row].tolist())
+            if to_images == math.inf and (covered or config.uncovered == "absent"):
+                to_images = 1.0
             choices = {"SE-L": [to_labels], "SE-I": [to_images], "SE": [to_labels, to_images]}[config.variant]
             nearest[sign][c] = min(choices)
-    largest = max([d for sign in nearest for d in nearest[sign].values() if d < math.inf], default=0.0) or 1.0
+    finite = {sign: [d for d in nearest[sign].values() if d < math.inf] for sign in nearest}
+    if config.normalization == "joint":
+        finite = dict.fromkeys(nearest, finite[1] + finite[-1])
+    largest = {sign: max(finite[sign], default=0.0) or 1.0 for sign in nearest}
     result: list[float | None] = [None] * len(labels)
     for c in unknown:
-        d_positive, d_negative = nearest[1][c] / largest, nearest[-1][c] / largest
+        d_positive, d_negative = nearest[1][c] / largest[1], nearest[-1][c] / largest[-1]
         if min(d_positive, d_negative) == math.inf:
             continue
         exponent = (lambda d: d) if config.temperature_fn == "inverse" else (lambda d: 1 - d)
@@ -175,7 +180,9 @@ configs = st.builds(
     reduce=st.sampled_from(["min", "median5"]),
     temperature_fn=st.sampled_from(["published", "inverse"]),
     beta=st.sampled_from([0.5, 5.0, 20.0]),
-    gamma=st.sampled_from([0.0, 0.1, 0.9999]),
+    gamma=st.sampled_from([0.0, 0.1, 1.0]),
+    normalization=st.sampled_from(["joint", "own"]),
+    uncovered=st.sampled_from(["absent", "ignore"]),
     positive_weight=st.sampled_from([1.0, 5.0]),
     unknown_as=st.sampled_from(["negative", "positive"]),
     image_weight=st.sampled_from(["durand", "mean"]),
@@ -248,7 +255,8 @@ def test_equal_distances_count_as_negative():
     assert signed_temperatures(same, same).item() == -1.0
 
 
-def test_without_any_annotated_label_se_l_leaves_labels_out_and_se_i_takes_them_for_absent():
+@pytest.mark.parametrize("uncovered, expected", [("absent", (0.0, -1.0, -1.0)), ("ignore", (0.0, 0.0, 0.0))])
+def test_without_any_annotated_label_images_say_absent_or_nothing(uncovered, expected):
     problem = SimpleNamespace(
         labels=torch.zeros(2, 3, dtype=torch.int8),
         label_distances=torch.rand(3, 3),
@@ -256,9 +264,30 @@ def test_without_any_annotated_label_se_l_leaves_labels_out_and_se_i_takes_them_
         neighbour_distances=torch.full((2, 1), 0.1),
     )
     batch = batch_of(problem, torch.randn(2, 3))
-    for variant, expected in (("SE-L", 0.0), ("SE-I", -1.0), ("SE", -1.0)):
-        objective = objective_of(problem, SoftExposureObjectiveConfig(variant=variant))
-        assert (objective.temperatures(problem.labels, batch) == expected).all(), variant
+    for variant, temperature in zip(("SE-L", "SE-I", "SE"), expected, strict=True):
+        objective = objective_of(problem, SoftExposureObjectiveConfig(variant=variant, uncovered=uncovered))
+        assert (objective.temperatures(problem.labels, batch) == temperature).all(), variant
+
+
+def test_with_one_neighbour_se_i_is_close_to_ne_where_it_ignores_what_no_neighbour_shows():
+    """As the paper says of SE-I; as its equations stand, SE-I is close to FE instead."""
+    torch.manual_seed(0)
+    known = torch.rand(200, 40) < 0.1
+    labels = torch.where(torch.rand(200, 40) < 0.1, 1, -1).mul(known).to(torch.int8)
+    problem = SimpleNamespace(
+        labels=labels, neighbours=torch.randint(200, (200, 1)).int(), neighbour_distances=torch.rand(200, 1)
+    )
+
+    def gradient(**settings):
+        logits = torch.zeros(200, 40, requires_grad=True)
+        config = SoftExposureObjectiveConfig(**{"positive_weight": 1.0, **settings})
+        objective_of(problem, config)(Logits(), batch_of(problem, logits), START).loss.backward()
+        return logits.grad
+
+    for uncovered, near, far in (("ignore", "NE", "FE"), ("absent", "FE", "NE")):
+        ours = gradient(variant="SE-I", uncovered=uncovered)
+        distances = [(ours - gradient(variant=other)).norm().item() for other in (near, far)]
+        assert 2 * distances[0] < distances[1], uncovered
 
 
 def test_the_image_itself_stands_for_a_missing_neighbour():
@@ -330,7 +359,7 @@ def test_nothing_prepared_is_an_error():
 def test_an_image_that_cannot_be_read_is_as_if_it_were_not_there(variant):
     """It lends no label to others; its own unknown labels count like those without any neighbour."""
     model, bad = tiny_model("soft_exposure").eval(), 3
-    config = SoftExposureObjectiveConfig(variant=variant, num_neighbours=17)
+    config = SoftExposureObjectiveConfig(variant=variant, num_neighbours=17, uncovered="absent")
     images, without = tiny_images(unreadable=(bad,)), tiny_images(unreadable=(bad,))
     without.labels[bad] = 0
     found = []

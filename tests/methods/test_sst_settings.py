@@ -148,3 +148,39 @@ def test_thresholds_follow_the_published_schedule():
     assert values[:5] == [math.inf] * 5
     assert values[5:14] == pytest.approx([0.95, 0.925, 0.9, 0.875, 0.85, 0.825, 0.8, 0.775, 0.75])
     assert values[14:] == [0.75] * 6
+
+
+def test_the_printed_head_has_three_layers_and_two_activations():
+    config = SstConfig(
+        num_labels=3, backbone="test_resnet", trainable_backbone=None, representation_dim=8, attention_dim=4,
+        output_dim=8, cooccurrence_dim=5, cooccurrence_hidden_dim=6, pair_classifier="shared",
+        cooccurrence_layers="paper",
+    )  # fmt: skip
+    head, vectors = SstForMultiLabelClassification(config).cooccurrence_head, torch.randn(2, 3, 8)
+    reduced = head.reduce(vectors).relu()
+    pairs = [torch.cat([reduced[:, i], reduced[:, j]], dim=1) for i, j in ((0, 1), (0, 2), (1, 2))]
+    expected = [head.hidden(pair).relu() @ head.classifier.weight[0] + head.classifier.bias[0] for pair in pairs]
+    torch.testing.assert_close(head(vectors), torch.stack(expected, dim=1))
+    assert {name.split(".")[0] for name, _ in head.named_parameters()} == {"reduce", "hidden", "classifier"}
+
+
+def test_the_printed_loss_of_pairs():
+    logits = torch.linspace(-4, 4, 6, dtype=torch.float64).reshape(1, 6)
+    labels, p = torch.tensor([[1, 1, 0, -1]]), logits.sigmoid()[0]
+    printed = -((p - 0.05) ** 2 * (1 - p).log())
+    printed[0] = -((1 - p[0]) * p[0].log())  # the pair of labels that are both present
+    assert torch.isclose(cooccurrence_loss(logits, labels, form="paper"), printed.mean())
+    summed = cooccurrence_loss(logits, labels, "ignore", "paper", "sum")
+    assert torch.isclose(summed, printed[[0, 2, 4, 5]].sum()), "02 and 12 are undecided"
+
+
+def test_sums_are_as_many_times_the_means_as_there_are_pairs(model, batch):
+    terms = [
+        SstObjective(
+            SstObjectiveConfig(pair_sampling="all", cooccurrence_reduction=how, similarity_reduction=how), model.config
+        )(model, batch, LATE).terms
+        for how in ("mean", "sum")
+    ]
+    assert torch.isclose(terms[1]["cooccurrence"], 6 * 10 * terms[0]["cooccurrence"])
+    known = batch["labels"].ne(0).sum(dim=0)
+    assert torch.isclose(terms[1]["similarity"], (known * (known - 1) / 2).sum() * terms[0]["similarity"])

@@ -143,3 +143,9 @@ def test_the_peak_of_a_map_is_the_centre_of_its_cell(photo_size, is_cropped):
     scale = min(photo_size) / 32 if is_cropped else np.array([photo_size[1], photo_size[0]]) / 32
     corner = (np.array([photo_size[1], photo_size[0]]) - 32 * scale) / 2  # of what the model sees
     assert placement.peaks(maps, photo_size) == pytest.approx(corner + np.array([[18, 14], [2, 30]]) * scale)
+
+
+def test_of_a_stretched_photo_the_model_sees_the_middle_of_both_sides():
+    placement = AttentionPlacement(np.array([4.0, 12.0]), np.array([4.0, 12.0]), (16, 16), True, (20, 20))
+    upper_left = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    assert placement.peaks(upper_left, (40, 200)).tolist() == [(4 + 2) * 200 / 20, (4 + 2) * 40 / 20]

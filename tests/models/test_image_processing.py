@@ -3,11 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from transformers import AutoImageProcessor, PreTrainedConfig
 
 from hf_mlrpl.data.images.photos import pixels_of
 from hf_mlrpl.data.images.views import normalized
+from hf_mlrpl.models.configuration_utils import MultiLabelConfig
 from hf_mlrpl.models.image_processing import (
     MultiLabelImageProcessor,
     MultiLabelImageProcessorPil,
@@ -115,3 +117,19 @@ def test_auto_class_finds_both_twins(tmp_path):
     processor_for(config).save_pretrained(tmp_path)
     assert type(AutoImageProcessor.from_pretrained(tmp_path)) is MultiLabelImageProcessor
     assert type(AutoImageProcessor.from_pretrained(tmp_path, backend="pil")) is MultiLabelImageProcessorPil
+
+
+def test_a_photo_may_be_stretched_and_then_cut():
+    """SSGRL (ICCV 2019): 640 px, and the centre of 576 px."""
+    config = MultiLabelConfig(image_size=36, resize_to=40)
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8))
+    processor = processor_for(config)
+    pixels = processor([photo], return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, 3, 36, 36)
+    whole = processor_for(MultiLabelConfig(image_size=40))
+    whole.resample = processor.resample
+    expected = whole([photo], return_tensors="pt")["pixel_values"][:, :, 2:-2, 2:-2]
+    torch.testing.assert_close(pixels, expected)
+    for wrong in ({"resize_to": 30}, {"resize_to": 40, "resize": "crop"}):
+        with pytest.raises(StrictDataclassError, match="`resize_to` must be at least `image_size`"):
+            MultiLabelConfig(image_size=36, **wrong)

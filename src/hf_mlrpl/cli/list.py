@@ -4,13 +4,22 @@ import argparse
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("list", help="show methods, data sets, protocols, views, recipes and sweeps")
-    kinds = ("methods", "datasets", "protocols", "views", "recipes", "sweeps")
+    parser = commands.add_parser(
+        "list", help="show methods, data sets, protocols, views, recipes, sweeps and tables of papers"
+    )
+    kinds = ("methods", "datasets", "protocols", "views", "recipes", "sweeps", "papers")
     parser.add_argument("kind", nargs="?", choices=kinds, metavar="KIND", help=f"only one of: {', '.join(kinds)}")
+    parser.add_argument("--markdown", action="store_true", help="papers: as a document in Markdown")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.kind == "papers":
+        from .papers import print_papers
+
+        return print_papers(markdown=arguments.markdown)
+    if arguments.markdown:
+        raise ValueError("`--markdown` belongs to `hf-mlrpl list papers`.")
     from ..hub.shipped import recipe_files, sweep_files
     from ..registry import REGISTRIES
 

@@ -10,7 +10,10 @@ from ..extras import optional_packages
 
 TRACEBACK = "--traceback"
 MISTAKES = (ValueError, OSError, RuntimeError, ImportError)  # our messages for what a user can mend
-COMMANDS = ("train", "evaluate", "tag", "demo", "push", "data", "neighbours", "list", "sweep", "convert", "doctor")
+COMMANDS = (
+    *("train", "evaluate", "tag", "demo", "push", "data", "neighbours", "list", "sweep", "picture"),
+    *("convert", "doctor"),
+)
 
 _EPILOG = """\
 Two commands to start with:

@@ -1,21 +1,27 @@
 """`hf-mlrpl sweep`: many runs of recipes, and one table."""
 
 import argparse
-import itertools
 import json
 import multiprocessing
 import os
 import shutil
 import sys
 import threading
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from statistics import mean
+from typing import TYPE_CHECKING, Any
 
-from .sweep_results import Cell, Table, chart
+from ..registry import DATASETS, lookup
+from .sweep_file import Run, Sweep, average_column, find_sweep, read_sweep
+from .sweep_results import Cell, Published, Table, chart
+
+if TYPE_CHECKING:
+    from ..recipe.data_part import DataPart
+
+PLACES = ("path", "list", "labels")  # settings of data that are files here, and not part of what a run is
 
 # What every run imports, some seconds' worth. A fork server does it once; each run is a fresh process forked from it.
 _PRELOADED = [
@@ -26,16 +32,26 @@ _PRELOADED = [
 ]
 
 _EPILOG = """\
-A sweep is a YAML file:
+A sweep is a YAML file, or the name of a shipped one such as sst_table_1 (`hf-mlrpl list papers`):
 
   seeds: [0, 1, 2]                      training.seed of the runs
+  seed_settings: [training.seed, data.seed]   what a seed sets; with data.seed each seed hides other labels (default:
+                                        training.seed alone: the deviation is that of training on the same labels)
   overrides: [training.eval_strategy=no]     settings of all runs
   grid:                                 every combination is a column group of the table; a list of grids is tried
     data.proportion: [0.1, 0.5]         one after the other, and "" as a value takes a setting out of the recipe
   runs:                                 a row of the table each
     - {name: SSGRL, recipe: ssgrl/digit_scenes_10}
     - {name: SST, recipe: sst/digit_scenes_10, overrides: [objective.bank_size=50], grid: {data.proportion: [0.1]}}
+  x: objective.bank_size                x axis of the chart (default: the part of the labels that is known)
+  average: data.proportion              one more column, the mean over the values of this setting; with
+  only_average: true                    it stands in their place
   metrics: [test_map, train_seconds]    columns (default: test_map, train_seconds); the chart shows the first
+
+An entry of `runs` may also have `column` (a name for its column, such as that of its data) and `published`: the
+numbers of the paper for the first metric, one for each column and one more for the average, or the average alone; or
+such for each metric. They stand below ours in the table, and as dotted lines in the chart. `title`, `source` and
+`needs` are for `hf-mlrpl list papers`; `shared` holds lists of overrides that runs name by an alias.
 
 Results go to OUTPUT: results.jsonl has one line a run; table.md and table.tex (booktabs) the means and deviations over
 the seeds; chart.png the first metric over the part of the labels that is known, where that has several values. An
@@ -62,122 +78,97 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="further results.jsonl whose runs count as finished; the name of a shipped sweep means those of ours",
     )
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="NAME.KEY=PATH",
+        help="where the data are, such as coco.path=/data/coco voc.path=/data/VOCdevkit nus_wide.list=/data/nus.txt",
+    )
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="columns, instead of those of the file")
     parser.set_defaults(run=run)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: a row and a column of the table, and a seed."""
-
-    row: str
-    cell: tuple[tuple[str, Any], ...]
-    seed: int
-    recipe: str
-    overrides: tuple[str, ...]
-
-    @property
-    def column(self) -> str:
-        return _describe(self.cell)
-
-    def line(self, axis: str) -> str:
-        """Its line in the chart: the row, and what else than the setting `axis` makes the column."""
-        others = _describe([(key, value) for key, value in self.cell if key != axis])
-        return f"{self.row}, {others}" if others else self.row
-
-    @property
-    def settings(self) -> list[str]:
-        """All that its recipe is overridden with."""
-        return [*self.overrides, f"training.seed={self.seed}"]
-
-    @property
-    def key(self) -> str:
-        """Everything that changes the outcome of the run; it identifies the run in the results."""
-        return " ".join([self.recipe, *self.settings])
-
-    @property
-    def folder(self) -> str:
-        name = f"{self.row}-{self.column}-seed{self.seed}"
-        return "".join(c if c.isalnum() or c in "-._" else "_" for c in name)
-
-
-def read_sweep(path: Path) -> tuple[list[Run], list[str]]:
-    """The runs of a sweep file in the order of the table, and the metrics to show."""
-    from ..settings import check_values, parse_yaml
-
-    content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(content, dict) or not content.get("runs"):
-        raise ValueError(f"{path} must have a list `runs`, see `hf-mlrpl sweep --help`.")
-    grids = dict | list | None
-    check_values(content, {"seeds": list, "overrides": list, "grid": grids, "runs": list, "metrics": list}, "sweep")
-    runs = []
-    for entry in content["runs"]:
-        if not isinstance(entry, dict) or "recipe" not in entry:
-            raise ValueError(f"{path}: an entry of `runs` must be a mapping with at least `recipe`, got {entry!r}.")
-        check_values(entry, {"name": Any, "recipe": str, "overrides": list, "grid": grids}, "runs")
-        for cell in _cells(entry.get("grid", content.get("grid") or {}), path):
-            chosen = (f"{key}={value}" for key, value in cell)
-            overrides = (*content.get("overrides", []), *entry.get("overrides", []), *chosen)
-            for seed in content.get("seeds", [0]):
-                runs.append(Run(str(entry.get("name", entry["recipe"])), cell, seed, entry["recipe"], overrides))
-    for folder, count in Counter(planned.folder for planned in runs).items():
-        if count > 1:
-            raise ValueError(f"{path}: {count} runs would share the folder {folder}. Give each of `runs` its `name`.")
-    return runs, content.get("metrics", ["test_map", "train_seconds"])
-
-
-def _cells(grid: Any, path: Path) -> list[tuple[tuple[str, Any], ...]]:
-    """Every combination of the settings of a grid, or of several grids one after the other."""
-    cells = []
-    for part in grid if isinstance(grid, list) else [grid]:
-        if not isinstance(part, dict) or not all(isinstance(values, list) for values in part.values()):
-            raise ValueError(f"{path}: `grid` must map settings to lists of values, got {part!r}.")
-        cells += [tuple(zip(part, values, strict=True)) for values in itertools.product(*part.values())]
-    return cells
-
-
-def _describe(cell: Iterable[tuple[str, Any]]) -> str:
-    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in cell if value != "")
 
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.jobs < 1:
         raise ValueError(f"`--jobs` must be at least 1, got {arguments.jobs}.")
-    path = _file_or_shipped(arguments.sweep, ".yaml", "There is no sweep")
-    given = [_file_or_shipped(name, ".jsonl", "There are no results") for name in arguments.results]
-    runs, metrics = read_sweep(path)
+    path = find_sweep(arguments.sweep)
+    given = [find_sweep(name, ".jsonl") for name in arguments.results]
+    sweep = read_sweep(path)
+    if arguments.rows:
+        sweep = sweep.select(arguments.rows)
+    if arguments.metrics:
+        sweep = replace(sweep, metrics=arguments.metrics)
+    places = _places(arguments.data)
 
+    from ..hub.facts import SELECTED_ON_TEST
     from ..recipe.document import Recipe  # after the mistakes that are seen without it, for it takes seconds
 
-    metrics = arguments.metrics or metrics
     # All recipes are read first: a typing mistake shows now, not after an hour.
-    known = {planned.key: Recipe.load(planned.recipe, planned.settings).data.known_part for planned in runs}
+    recipes = {planned.key: Recipe.load(planned.recipe, planned.settings) for planned in sweep.runs}
     output = Path(arguments.output or Path("runs") / path.stem)
-    output.mkdir(parents=True, exist_ok=True)
     sources = [output / "results.jsonl", *given]
     if not arguments.table:
+        finished = read_results(*sources)
+        waiting = [planned for planned in sweep.runs if planned.key not in finished]
+        local = {planned.key: places.get(recipes[planned.key].data.config.name, []) for planned in waiting}
+        _check_places([(recipes[planned.key].data, local[planned.key]) for planned in waiting], places)
+        output.mkdir(parents=True, exist_ok=True)
         _end_cut_off_line(sources[0])
-        _run_all(runs, output, arguments.jobs, finished=read_results(*sources))
-    results = read_results(*sources)
-    table = make_table(runs, results, metrics)
-    (output / "table.md").write_text(table.to_markdown())
-    (output / "table.tex").write_text(table.to_latex())
-    figure = chart(make_series(runs, results, metrics[0], known), metrics[0])
+        _run_all(waiting, output, arguments.jobs, len(sweep.runs), local)
+    output.mkdir(parents=True, exist_ok=True)
+    known = {key: recipe.data.known_part for key, recipe in recipes.items()}
+    optimistic = [planned.row for planned in sweep.runs if recipes[planned.key].data.config.selects_on_test]
+    note = f"\n{SELECTED_ON_TEST}: {', '.join(dict.fromkeys(optimistic))}.\n" if optimistic else ""
+    show(sweep, read_results(*sources), known, output, note)
+
+
+def show(
+    sweep: Sweep,
+    results: dict[str, Any],
+    known: Mapping[str, tuple[str, float] | None],
+    output: Path,
+    note: str = "",
+) -> None:
+    """Write tables and chart, and print the table; `note` stands below it."""
+    table = make_table(sweep, results)
+    (output / "table.md").write_text(table.to_markdown() + note)
+    (output / "table.tex").write_text(table.to_latex() + (f"% {note.strip()}\n" if note else ""))
+    axis = sweep.x or next((f"data.{part[0]}" for part in known.values() if part), "")
+    series = make_series(sweep, results, axis, known)
+    figure = chart(series, sweep.metrics[0], axis, published_series(sweep, axis, known))
     if figure is not None:
         figure.savefig(output / "chart.png", dpi=150)
-    print(table.to_markdown(), end="")
+    print(table.to_markdown() + note, end="")
 
 
-def _file_or_shipped(name: str, suffix: str, lead: str) -> Path:
-    """The file `name`, or the one that packages ship under that name."""
-    from ..hub.shipped import sweep_files
+def _places(texts: list[str]) -> dict[str, list[str]]:
+    """Texts `coco.path=/data/coco` as settings by data set."""
+    places: dict[str, list[str]] = {}
+    for text in texts:
+        name, dot, setting = text.partition(".")
+        lookup(DATASETS, name, "data set in `--data`:")
+        if not dot or setting.partition("=")[0] not in PLACES or not setting.partition("=")[2]:
+            raise ValueError(f"`--data` takes NAME.KEY=PATH with one of the keys {', '.join(PLACES)}, got {text!r}.")
+        places.setdefault(name, []).append(f"data.{setting}")
+    return places
 
-    shipped = sweep_files(suffix)
-    path = Path(name) if Path(name).exists() else shipped.get(name)
-    if path is None:
-        names = f"a file, or one of the shipped {', '.join(shipped)}"
-        raise FileNotFoundError(f"{lead} {name}: give {names}.")
-    return path
+
+def _check_places(parts: "list[tuple[DataPart, list[str]]]", places: dict[str, list[str]]) -> None:
+    """Raise before a run starts if the place of its data was not said."""
+    used = {part.config.name for part, _ in parts}
+    missing = {
+        f"{part.config.name}.{key}"
+        for part, settings in parts
+        for key in part.missing_settings()
+        if not any(setting.startswith(f"data.{key}=") for setting in settings)
+    }
+    if missing:
+        texts = " ".join(f"{name}=..." for name in sorted(missing))
+        raise ValueError(f"Nothing has run yet: say where the data are, `--data {texts}`.")
+    if places and (unused := sorted(places.keys() - used)) and parts:
+        raise ValueError(f"`--data` names {', '.join(unused)}, but the runs that wait need {', '.join(sorted(used))}.")
 
 
 def _end_cut_off_line(results: Path) -> None:
@@ -187,16 +178,23 @@ def _end_cut_off_line(results: Path) -> None:
             file.write("\n")
 
 
-def _run_all(runs: list[Run], output: Path, jobs: int, finished: dict[str, Any]) -> None:
+def _run_all(waiting: list[Run], output: Path, jobs: int, total: int, local: dict[str, list[str]]) -> None:
+    """Run what waits.
+
+    Args:
+        total: number of runs of the sweep, for the progress bar.
+        local: by the key of a run the places of its data, which are not part of what it is.
+    """
     from tqdm import tqdm
 
-    waiting = [planned for planned in runs if planned.key not in finished]
-    waiting.sort(key=lambda planned: planned.seed)  # stable: an interrupted sweep has every cell before more seeds
+    waiting = sorted(waiting, key=lambda planned: planned.seed)  # stable: every cell comes before more seeds
     failures = []
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))  # the runs share the cores
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run") as bar:
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=total, initial=total - len(waiting), unit="run") as bar:
         try:
-            for planned, error in pool.map(lambda planned: (planned, _run_one(planned, output)), waiting):
+            for planned, error in pool.map(
+                lambda planned: (planned, _run_one(planned, output, local[planned.key])), waiting
+            ):
                 bar.set_postfix_str(planned.folder)
                 bar.update()
                 failures += [f"{planned.folder}: {error}"] if error else []
@@ -207,10 +205,10 @@ def _run_all(runs: list[Run], output: Path, jobs: int, finished: dict[str, Any])
         raise RuntimeError(f"{len(failures)} of {len(waiting)} runs failed:\n" + "\n".join(failures))
 
 
-def _run_one(planned: Run, output: Path) -> str | None:
+def _run_one(planned: Run, output: Path, local: list[str]) -> str | None:
     """Train in a process of its own; returns what went wrong, if anything."""
     folder = output / planned.folder
-    settings = [*planned.settings, "training.report_to=none", "training.disable_tqdm=true"]
+    settings = [*planned.settings, *local, "training.report_to=none", "training.disable_tqdm=true"]
     command = ["train", planned.recipe, *settings, "--output", str(folder)]
     command += ["--resume" if _may_resume(folder, planned.recipe, settings) else "--overwrite"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -278,37 +276,72 @@ def read_results(*files: Path) -> dict[str, dict[str, Any]]:
     return results
 
 
-def make_table(runs: list[Run], results: dict[str, dict[str, Any]], metrics: list[str]) -> Table:
-    """A row per entry of `runs`, a column per metric and grid cell."""
-    columns = list(dict.fromkeys(planned.column for planned in runs))
-    rows: dict[str, list[Cell]] = {}
-    for row in dict.fromkeys(planned.row for planned in runs):
-        rows[row] = []
-        for column in columns:
-            group = [p for p in runs if (p.row, p.column) == (row, column)]
-            done = [results[p.key]["metrics"] for p in group if p.key in results]
-            for metric in metrics:
-                values = [found[metric] for found in done if metric in found]
-                rows[row].append(Cell(values, run=len(done), planned=len(group)))
+def make_table(sweep: Sweep, results: dict[str, dict[str, Any]]) -> Table:
+    """A row per name of `runs`, and one below it for what was published; a column per metric, and cell of the grid."""
+    columns, metrics = sweep.columns(), sweep.metrics
+    rows: dict[str, list[Cell | Published]] = {}
+    for row in sweep.rows():
+        planned = [run for run in sweep.runs if run.row == row]
+        rows[row] = [_cell(sweep, planned, column, metric, results) for column in columns for metric in metrics]
+        numbers = [sweep.published.get((row, column, metric)) for column in columns for metric in metrics]
+        if any(number is not None for number in numbers):
+            rows[f"{row}, published"] = [Published(number) for number in numbers]
     return Table([f"{metric} {column}".strip() for column in columns for metric in metrics], rows)
 
 
+def _cell(sweep: Sweep, runs: list[Run], column: str, metric: str, results: dict[str, dict[str, Any]]) -> Cell:
+    """The values of the seeds; of an average, those of the seeds that have all of its columns."""
+    groups = [[run] for run in runs if run.column == column]
+    if not groups and sweep.average:
+        averaged = [run for run in runs if average_column(run.column_without(sweep.average)) == column]
+        by_seed: dict[int, list[Run]] = {}
+        for run in averaged:
+            by_seed.setdefault(run.seed, []).append(run)
+        groups = list(by_seed.values())
+    done = [[results[run.key]["metrics"] for run in group] for group in groups if all(r.key in results for r in group)]
+    values = [mean(found[metric] for found in group) for group in done if all(metric in found for found in group)]
+    return Cell(values, run=len(done), planned=len(groups))
+
+
 def make_series(
-    runs: list[Run],
+    sweep: Sweep,
     results: dict[str, dict[str, Any]],
-    metric: str,
+    axis: str,
     known: Mapping[str, tuple[str, float] | None],
 ) -> dict[str, dict[float, list[float]]]:
-    """The values of the seeds, by line of the chart and part of the labels that is known.
+    """The values of the seeds, by line of the chart and value of the setting `axis`.
 
     Args:
-        known: by the key of a run the setting of its data for that part, and its value; runs without one are left out.
+        known: by the key of a run the setting of its data for the part that is known, and its value.
     """
     series: dict[str, dict[float, list[float]]] = {}
-    for planned in runs:
-        part = known[planned.key]
+    for planned in sweep.runs:
+        x = _position(planned, axis, known[planned.key])
         found = results.get(planned.key, {}).get("metrics", {})
-        if part is not None and metric in found:
-            line = series.setdefault(planned.line(f"data.{part[0]}"), {})
-            line.setdefault(part[1], []).append(found[metric])
+        if x is not None and sweep.metrics[0] in found:
+            line = series.setdefault(planned.line(axis), {})
+            line.setdefault(x, []).append(found[sweep.metrics[0]])
     return series
+
+
+def published_series(
+    sweep: Sweep, axis: str, known: Mapping[str, tuple[str, float] | None]
+) -> dict[str, dict[float, float]]:
+    """The published numbers in the same form."""
+    series: dict[str, dict[float, float]] = {}
+    for planned in sweep.runs:
+        x = _position(planned, axis, known[planned.key])
+        number = sweep.published.get((planned.row, planned.column, sweep.metrics[0]))
+        if x is not None and number is not None:
+            series.setdefault(planned.line(axis), {})[x] = number
+    return series
+
+
+def _position(planned: Run, axis: str, part: tuple[str, float] | None) -> float | None:
+    """Where a run stands on the x axis."""
+    if part is not None and axis == f"data.{part[0]}":
+        return part[1]
+    value = dict(planned.cell).get(axis)
+    if value is not None and not isinstance(value, int | float):
+        raise ValueError(f"The x axis of the chart is {axis}, whose values must be numbers, got {value!r}.")
+    return value

@@ -47,11 +47,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A number of a paper, as it is printed there."""
+
+    value: float | None
+
+    def text(self, plus_minus: str) -> str:
+        return "" if self.value is None else f"{self.value}"
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows with a name and a cell for every column."""
 
     columns: Sequence[str]
-    rows: Mapping[str, Sequence[Cell]]
+    rows: Mapping[str, Sequence[Cell | Published]]
 
     def to_markdown(self) -> str:
         lines = [["method", *self.columns]]
@@ -68,13 +78,20 @@ class Table:
         return "\n".join([begin, r"\toprule", texts[0], r"\midrule", *texts[1:], r"\bottomrule", end]) + "\n"
 
 
-def chart(series: Mapping[str, Mapping[float, Sequence[float]]], metric: str) -> "Figure | None":
-    """`metric` over the proportion of known labels; `None` if there are fewer than two proportions with a value."""
-    from ..visualization.proportions import plot_over_proportions
+def chart(
+    series: Mapping[str, Mapping[float, Sequence[float]]],
+    metric: str,
+    axis: str,
+    published: Mapping[str, Mapping[float, float]],
+) -> "Figure | None":
+    """`metric` over the setting `axis`, beside what was published; `None` if ours has fewer than two places there."""
+    from ..visualization.proportions import KNOWN, plot_over_proportions
 
-    if len({proportion for values in series.values() for proportion, seeds in values.items() if seeds}) < 2:
+    name = KNOWN if axis in ("data.proportion", "data.fraction") else axis.partition(".")[2]
+
+    if len({x for values in series.values() for x, seeds in values.items() if seeds}) < 2:
         return None
-    return plot_over_proportions(series, in_words(metric))
+    return plot_over_proportions(series, in_words(metric), axis=name, published=published)
 
 
 def in_words(metric: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..recipe.document import Recipe
     from ..trainer.trainer import MultiLabelTrainer
 
+LOG_NAME = "log.json"  # what was logged, as a list: `hf-mlrpl picture curves` draws it
 LOCK_NAME = ".lock"  # of the folder of a run, held by the process that writes to it
 
 _DESCRIPTION = """\
@@ -101,7 +102,9 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
 
     from transformers.utils import logging
 
+    from ..data.files import replace_text
     from ..distributed import describe_processes, end_processes
+    from ..hub.facts import SELECTED_ON_TEST
     from ..recipe.description import describe_training
 
     logging.disable_progress_bar()  # of reading and writing weight files; training has its own
@@ -116,6 +119,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
         say(f"going on with other settings: {', '.join(changed)}")
     splits = recipe.data.load()
     _check_data(splits, say)
+    if recipe.data.config.selects_on_test:
+        say(f"warning: {SELECTED_ON_TEST}. `data.validation=0.1 data.model_selection=held_out` does without.")
     trainer = recipe.build_trainer(arguments, splits)
     if trainer.model.warm_start is not None:
         say(trainer.model.warm_start)
@@ -135,6 +140,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
         facts = replace(facts, measured=name, average_precision=report.average_precision)
     metrics["train_seconds"] = round(time.perf_counter() - started, 1)
     kept_step = trainer.state.best_global_step if arguments.load_best_model_at_end else None
+    if is_main:
+        replace_text(output / LOG_NAME, json.dumps(trainer.state.log_history, indent=1) + "\n")
     metrics |= _training_metrics(trainer.state.log_history, kept_step)
     for name, dataset in images.items():
         if dataset is not None and (count := dataset.count_bad_images()):

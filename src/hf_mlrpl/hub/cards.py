@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers.utils import logging
 
-from .facts import TrainingFacts
+from .facts import SELECTED_ON_TEST, TrainingFacts
 
 logger = logging.get_logger(__name__)
 
@@ -242,8 +242,11 @@ def _results(facts: TrainingFacts, metrics: dict[str, float]) -> str:
     if not rows:
         return ""
     of = "test images" if facts.measured == "test" else f"images of the {facts.measured} part"
-    head = f"## Results\n\nIn percent, on the {of}, over their known labels.\n\n| metric | value |\n|---|---|"
-    return "\n".join([head, *rows])
+    selected = f" {SELECTED_ON_TEST}." if facts.selected_on == "test" else ""
+    head = (
+        f"## Results\n\nIn percent, on the {of}, over their known labels.{selected}\n\n| metric | value |\n|---|---|"
+    )
+    return "\n".join([head, "|---|---|", *rows])
 
 
 def _labels(config: Any, facts: TrainingFacts) -> str:
@@ -279,6 +282,8 @@ def _limits(config: Any, facts: TrainingFacts) -> str:
         "It knows these labels and no others; that a label is missing from its answer is no proof of absence.",
         f"It sees photos at {height}x{width} pixels ({how}), so it may overlook small things.",
     ]
+    if facts.selected_on == "test":
+        lines.append(f"{SELECTED_ON_TEST}.")
     if facts.measured == "validation":
         lines.append("The results are of images that may have served to choose settings, so they may be too good.")
     elif facts.measured is None:

@@ -8,6 +8,7 @@ from typing import Any
 from ..data.files import replace_text
 
 FACTS_NAME = "facts.json"
+SELECTED_ON_TEST = "The test images selected the weights, as published, so metrics on them are too good"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class TrainingFacts:
     hidden: the rule that hid labels of the training images, in words; empty if none did.
     base_model: name on the Hub of the weights that the training started from.
     num_images: training images; present, absent: how many of them are known to show each label, or not to show it.
+    selected_on: "test" where the test images chose epoch or thresholds, as in many papers.
     measured: the split that the metrics are of; average_precision: of each label there, in percent, `None` where it
         cannot be measured.
     """
@@ -35,6 +37,7 @@ class TrainingFacts:
     num_images: int = 0
     present: list[int] = field(default_factory=list)
     absent: list[int] = field(default_factory=list)
+    selected_on: str | None = None
     measured: str | None = None
     average_precision: list[float | None] = field(default_factory=list)
 

@@ -104,9 +104,8 @@ class BlendingObjective(PrototypeObjective):
             terms[name] = weight * partial_bce(its_logits, targets, config.reduction)
         if config.similarity_weight:
             with torch.autocast(logits.device.type, enabled=False):
-                loss = similarity_loss(
-                    at_least_float32(representations), labels, config.pair_sampling, config.unknown_in_similarity
-                )
+                rules = config.pair_sampling, config.unknown_in_similarity, config.similarity_reduction
+                loss = similarity_loss(at_least_float32(representations), labels, *rules)
             terms["similarity"] = config.similarity_weight * config.ramp(progress) * loss
 
         logs = {f"blended_labels_{name}": blended.chosen.sum() for name, blended in blends.items()}

@@ -23,7 +23,7 @@ class PartialBceObjectiveConfig:
 
     alpha: float = number("[-1e6, 1e6]", -4.45)  # g(0.1) = 5, g(1) = 1
     beta: float = number("[-1e6, 1e6]", 5.45)
-    gamma: float = number("[0, 100]", 1.0)
+    gamma: float = number("[-100, 100]", 1.0)
     proportion: float | None = number("(0, 1]", None)
     denominator: Literal["labels", "known"] = "labels"
 

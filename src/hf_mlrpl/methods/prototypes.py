@@ -52,9 +52,9 @@ def label_prototypes(
     One pass over the images, then k-means label by label; the processes share both. The result is the same on all of
     them. It depends on the seed, but not on the number of processes or threads, nor on where representations are kept.
 
-    Differs from the authors' code: images are not augmented, and none is left out; k-means starts once, as is
-    scikit-learn's default today, instead of ten times; and a label with fewer known positives than prototypes gets
-    them in turn, where the authors' code fails.
+    Differs from the authors' code: images are not augmented, unless they are given so, and none is left out; k-means
+    starts once, as is scikit-learn's default today, instead of ten times; and a label with fewer known positives than
+    prototypes gets them in turn, where the authors' code fails.
 
     Args:
         model: in evaluation mode.

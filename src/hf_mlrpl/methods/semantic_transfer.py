@@ -6,10 +6,14 @@ Equation numbers are those of SST (Chen et al., AAAI 2022).
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN
 from ..losses import COSINE_EPS, asymmetric_loss
+
+PairForm = Literal["published", "paper"]
+CLIP = 0.05  # shift of absent pairs, authors' code
 
 
 def cooccurrence_matrix(pair_logits: Tensor, num_labels: int) -> Tensor:
@@ -51,18 +55,39 @@ def mean_similarity(representations: Tensor, centers: Tensor) -> Tensor:
 
 
 def cooccurrence_loss(
-    pair_logits: Tensor, labels: Tensor, unknown_pairs: Literal["negative", "ignore"] = "negative"
+    pair_logits: Tensor,
+    labels: Tensor,
+    unknown_pairs: Literal["negative", "ignore"] = "negative",
+    form: PairForm = "published",
+    reduction: Literal["mean", "sum"] = "mean",
 ) -> Tensor:
-    """Asymmetric loss of the co-occurrence head, a mean over images and pairs (Eq. 3, Eq. 4).
+    """Asymmetric loss of the co-occurrence head over images and pairs (Eq. 3, Eq. 4).
 
-    Differs from the paper, follows the authors' code: the standard form of the loss, with the shift inside the
-    logarithm, too. A pair is positive when both labels are known to be present.
+    A pair is positive when both labels are known to be present.
+
+    Args:
+        form: "published" is the standard form of the loss, with the shift inside the logarithm, too (authors' code);
+            "paper" is Eq. 4 as it is printed, but for the sign.
+        reduction: a mean (authors' code) or a sum (Eq. 3).
     """
     first, second = torch.triu_indices(labels.shape[1], labels.shape[1], offset=1, device=labels.device)
     positive = labels.eq(POSITIVE)
-    losses = asymmetric_loss(pair_logits, positive[:, first] & positive[:, second], gamma_positive=1, gamma_negative=2)
+    together = positive[:, first] & positive[:, second]
+    if form == "paper":
+        losses = _printed_asymmetric_loss(pair_logits, together)
+    else:
+        losses = asymmetric_loss(pair_logits, together, gamma_positive=1, gamma_negative=2, clip=CLIP)
     decided = torch.ones_like(losses, dtype=torch.bool)
     if unknown_pairs == "ignore":
         known, absent = labels.ne(UNKNOWN), labels.eq(NEGATIVE)
         decided = known[:, first] & known[:, second] | absent[:, first] | absent[:, second]
-    return losses.where(decided, 0.0).sum() / decided.sum().clamp(min=1)
+    total = losses.where(decided, 0.0).sum()
+    return total if reduction == "sum" else total / decided.sum().clamp(min=1)
+
+
+def _printed_asymmetric_loss(pair_logits: Tensor, positive: Tensor) -> Tensor:
+    """Loss of every pair, without the shift inside the logarithm, and a square of what may be negative (Eq. 4)."""
+    scores = pair_logits.sigmoid()
+    present = (1 - scores) * F.logsigmoid(pair_logits)
+    absent = (scores - CLIP).square() * F.logsigmoid(-pair_logits)
+    return -present.where(positive, absent)

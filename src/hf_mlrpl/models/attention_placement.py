@@ -27,12 +27,15 @@ class AttentionPlacement:
     columns: `(map_width,)` the same from the left edge.
     image_size: (height, width) of the model's input.
     is_cropped: whether the input is the centre of a photo, and not all of it.
+    stretched_to: (height, width) that a photo is brought to before its centre is cut out; `None` where it keeps its
+        proportions.
     """
 
     rows: np.ndarray
     columns: np.ndarray
     image_size: tuple[int, int]
     is_cropped: bool = False
+    stretched_to: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, model: Any, processor: Any = None) -> Self | None:
@@ -44,7 +47,9 @@ class AttentionPlacement:
         processor = processor or processor_for(model.config)
         size = processor.crop_size if processor.do_center_crop else processor.size
         centres = cell_centres(model, (size["height"], size["width"]))
-        return centres and cls(*centres, (size["height"], size["width"]), bool(processor.do_center_crop))
+        is_cropped, before = bool(processor.do_center_crop), processor.size
+        stretched_to = (before["height"], before["width"]) if is_cropped and before["height"] else None
+        return centres and cls(*centres, (size["height"], size["width"]), is_cropped, stretched_to)
 
     def place(self, attention_maps: Tensor, photo_size: tuple[int, int]) -> np.ndarray:
         """Lay maps over a photo.
@@ -73,9 +78,9 @@ class AttentionPlacement:
             `(..., 2)`: pixels from the left and from the upper edge of the photo.
         """
         cells = attention_maps.flatten(-2).argmax(dim=-1).cpu().numpy()
-        points = []
+        points: list[np.ndarray] = []
         for side, seen, centres in zip(photo_size, self.image_size, self._centres_of(cells), strict=True):
-            whole = self._whole(side, seen, photo_size)
+            whole = self._whole(side, seen, photo_size, len(points))
             points.append((centres + (whole - seen) / 2) * side / whole)
         return np.stack(points[::-1], axis=-1)
 
@@ -83,15 +88,17 @@ class AttentionPlacement:
         rows, columns = np.unravel_index(cells, (len(self.rows), len(self.columns)))
         return self.rows[rows], self.columns[columns]
 
-    def _whole(self, side: int, seen: int, photo_size: tuple[int, int]) -> float:
+    def _whole(self, side: int, seen: int, photo_size: tuple[int, int], axis: int) -> float:
         """A side of the whole photo in pixels of the model's input, of which the model sees the middle."""
+        if self.stretched_to is not None:
+            return self.stretched_to[axis]
         return side * max(self.image_size) / min(photo_size) if self.is_cropped else seen
 
     def _places(self, photo_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Centres of the parts of a photo, in pixels of the model's input."""
-        places = []
+        places: list[np.ndarray] = []
         for side, seen, cells in zip(photo_size, self.image_size, (self.rows, self.columns), strict=True):
-            whole = self._whole(side, seen, photo_size)
+            whole = self._whole(side, seen, photo_size, len(places))
             count = max(1, round(FINENESS * len(cells) * whole / seen))
             places.append((np.arange(count) + 0.5) * whole / count - (whole - seen) / 2)
         return places[0], places[1]

@@ -30,6 +30,8 @@ class MultiLabelConfig(PreTrainedConfig):
     image_size: side of a square image, or [height, width], in pixels.
     resize: how an image gets that size, in evaluation and at inference: "stretch" ignores its proportions, "crop" cuts
         out the centre (SCPNet), and attention maps are of that part.
+    resize_to: with "stretch", the side in pixels to which an image is brought first; the centre of `image_size` is cut
+        out of it. SSGRL (ICCV 2019): 640, and 576.
     output_stride: pixels per feature-map cell, where the backbone can dilate (ResNets: 8, 16, 32); `None` is its own.
     feature_pool: side of the average pooling behind the backbone; the published SSGRL and SST pool 2x2.
     trainable_backbone: parts of the backbone that are trained; the others are frozen with their batch norms. `None`
@@ -49,6 +51,7 @@ class MultiLabelConfig(PreTrainedConfig):
     backbone: str = "resnet101.tv_in1k"
     image_size: int | list[int] | tuple[int, ...] = number("[1, 8192]", 448)
     resize: Literal["stretch", "crop"] = "stretch"
+    resize_to: int | None = number("[1, 8192]", None)
     output_stride: int | None = number("[1, 1024]", None)
     feature_pool: int = number("[1, 1024]", 1)
     trainable_backbone: list[str] | tuple[str, ...] | None = None
@@ -114,6 +117,12 @@ class MultiLabelConfig(PreTrainedConfig):
     def validate_image_size(self):
         if not isinstance(self.image_size, int) and len(self.image_size) != 2:
             raise ValueError(f"`image_size` must be a side or [height, width] in pixels, got {self.image_size}.")
+        side = max(self.height_and_width)
+        if self.resize_to is not None and (self.resize != "stretch" or self.resize_to < side):
+            raise ValueError(
+                f"`resize_to` must be at least `image_size`, {side}, which is cut out of it, and goes with `resize: "
+                f"stretch`; got {self.resize_to} and {self.resize}."
+            )
 
     def validate_channels(self):
         for name in ("image_mean", "image_std"):

@@ -64,6 +64,13 @@ def processor_for(config: PreTrainedConfig) -> MultiLabelImageProcessor:
             "crop_size": {"height": height, "width": width},
             "resample": PILImageResampling.BILINEAR,
         }
+    if side := getattr(config, "resize_to", None):
+        size = {
+            "size": {"height": side, "width": side},
+            "do_center_crop": True,
+            "crop_size": {"height": height, "width": width},
+            "resample": PILImageResampling.BILINEAR,
+        }
     return MultiLabelImageProcessor(
         **size,
         image_mean=list(getattr(config, "image_mean", IMAGENET_DEFAULT_MEAN)),

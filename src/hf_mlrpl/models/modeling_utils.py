@@ -217,6 +217,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             "weights": weights or state_digest(self.backbone.state_dict()),
             "image_size": config.height_and_width,
             "resize": config.resize,
+            **({} if config.resize_to is None else {"resize_to": config.resize_to}),
             "image_mean": config.image_mean,
             "image_std": config.image_std,
         }

@@ -2,20 +2,23 @@
 
 import dataclasses
 import inspect
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..data.columns import FULL_LABELS, LABELS, SplitNotFound, label_matrix, label_names
+from ..data.columns import FULL_LABELS, IMAGE_ID, LABELS, SplitNotFound, label_matrix, label_names
 from ..data.held_out import hold_out
 from ..data.hiding import hide_labels
 from ..data.protocols.hierarchy import read_hierarchy, with_ancestors
-from ..labels import LabelSummary, describe_difference, summarize_labels
+from ..labels import POSITIVE, UNKNOWN, LabelSummary, describe_difference, summarize_labels
 from ..registry import DATASETS, PROTOCOLS, VIEWS, load, lookup
 from ..settings import check_keys, check_value, from_mapping
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,10 +40,15 @@ class DataConfig:
         above those of the data become labels, too.
     validation: part of the training images, in [0, 1), that is held out for model selection; or the name of a split of
         the data. These images keep the labels that the data came with, as in the literature; the test images are
-        never used to select.
+        never used to select, unless `model_selection` says so.
+    model_selection: "held_out" images select, or "test_as_published": with `validation: test`, as in most papers, the
+        test images choose epoch and thresholds, and the metrics on them are too good. Log, card and tables say so.
     validation_seed: by default all our runs hold out the same images. With a seed they are those of Cole et al. 2021,
         whose code has 1200.
     stratify: hold out the same share of the images that show each label.
+    drop_unlabelled: leave out the training images of which no label stays known.
+    drop_empty: leave out the images that show none of the labels, those for training after the labels are hidden: the
+        known ones are drawn as if they were there, where `annotated_only` of COCO leaves them out before.
     view: what happens to a training image, see `hf-mlrpl list`.
     further_views: other views of each training image, for methods that compare them: from the name that the method
         knows it by to a view.
@@ -56,6 +64,9 @@ class DataConfig:
     validation: float | str = 0.0
     validation_seed: int | None = None
     stratify: bool = False
+    model_selection: Literal["held_out", "test_as_published"] = "held_out"
+    drop_unlabelled: bool = False
+    drop_empty: bool = False
     view: str = "crop_flip"
     further_views: dict[str, str] = field(default_factory=dict)
     on_bad_image: Literal["error", "skip"] = "error"
@@ -77,6 +88,18 @@ class DataConfig:
             read_hierarchy(self.hierarchy)
         if not isinstance(self.validation, str) and not 0 <= self.validation < 1:
             raise ValueError(f"`data.validation` must lie in [0, 1), got {self.validation}. Ten percent is 0.1.")
+        if (self.validation == "test") != self.selects_on_test:
+            raise ValueError(
+                f"`data.validation` is {self.validation} and `data.model_selection` {self.model_selection}: the test "
+                "images select nothing, unless both say so, `data.validation=test "
+                "data.model_selection=test_as_published`. Hold out a part of the training images to select, "
+                "`data.validation=0.1`."
+            )
+
+    @property
+    def selects_on_test(self) -> bool:
+        """Whether the test images select epoch or thresholds."""
+        return self.model_selection == "test_as_published"
 
 
 @dataclass
@@ -170,12 +193,15 @@ class DataPart:
 
     # ---- loading ----
 
-    def load_split(self, split: str) -> "Dataset":
-        """Images and labels of a split as they come, with the labels of the hierarchy, nothing hidden."""
+    def missing_settings(self) -> list[str]:
+        """Settings that the loader needs and that the recipe leaves to the user, such as `path`."""
         parameters = inspect.signature(self._loader).parameters.values()
         given = (*self._loader_settings, "split")
-        missing = [p.name for p in parameters if p.default is p.empty and p.name not in given]
-        if missing:
+        return [p.name for p in parameters if p.default is p.empty and p.name not in given]
+
+    def load_split(self, split: str) -> "Dataset":
+        """Images and labels of a split as they come, with the labels of the hierarchy, nothing hidden."""
+        if missing := self.missing_settings():
             names = ", ".join(f"`data.{name}`" for name in missing)
             raise ValueError(
                 f"The data set {self.config.name!r} needs {names}: see `help(hf_mlrpl.{self._loader.__name__})`."
@@ -194,7 +220,7 @@ class DataPart:
             test = self.load_split("test")
         except SplitNotFound:
             test = None
-        splits = Splits(train, validation, test)
+        splits = self._without_empty(Splits(train, validation, test))
         for kind, other in (("validation", validation), ("test", test)):
             if other is not None and label_names(other) != splits.names:
                 raise ValueError(
@@ -202,7 +228,35 @@ class DataPart:
                     f"{describe_difference(splits.names, label_names(other), 'training', kind)}. Give both the same "
                     "label set and order."
                 )
+        self._check_selection(splits)
         return splits
+
+    def _without_empty(self, splits: Splits) -> Splits:
+        """The images that stay with `drop_empty` and `drop_unlabelled`."""
+        config, train = self.config, splits.train
+        if config.drop_empty:
+            truth = FULL_LABELS if FULL_LABELS in train.column_names else LABELS
+            train = _showing(train, label_matrix(train, truth) == POSITIVE, "show none of the labels")
+            others = [
+                part and _showing(part, label_matrix(part) == POSITIVE, "show none of the labels")
+                for part in (splits.validation, splits.test)
+            ]
+            splits = Splits(train, *others)
+        if config.drop_unlabelled:
+            splits = replace(splits, train=_showing(train, label_matrix(train) != UNKNOWN, "have no known label"))
+        return splits
+
+    def _check_selection(self, splits: Splits) -> None:
+        """Raise where the images that select are test images by another name."""
+        if self.config.selects_on_test or splits.validation is None or splits.test is None:
+            return
+        shared = set(splits.validation[IMAGE_ID]) & set(splits.test[IMAGE_ID])
+        if shared and isinstance(self.config.validation, str):
+            raise ValueError(
+                f"{len(shared)} of the {len(splits.validation)} images of `data.validation: {self.config.validation}` "
+                f"are test images, such as {min(shared)}, and the test images select nothing. Hold out a part of the "
+                "training images, `data.validation=0.1`."
+            )
 
     def _hold_out(self, images: "Dataset", partial: "Dataset") -> "tuple[Dataset, Dataset | None]":
         """Training images with `partial` labels, and validation images with those that `images` came with."""
@@ -234,6 +288,17 @@ class DataPart:
             on_bad_image=self.config.on_bad_image,
             draft=self.config.draft,
         )
+
+
+def _showing(dataset: "Dataset", counted: np.ndarray, fault: str) -> "Dataset":
+    """The images with at least one label that counts; says how many are left out because they `fault`."""
+    kept = np.asarray(counted.any(axis=1))
+    if kept.all():
+        return dataset
+    if not kept.any():
+        raise ValueError(f"All {len(kept)} images {fault}, so none is left.")
+    logger.warning(f"{(~kept).sum()} of {len(kept)} images {fault} and are left out.")
+    return dataset.select(np.flatnonzero(kept))
 
 
 def _only(settings: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:

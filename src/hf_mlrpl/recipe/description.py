@@ -30,6 +30,7 @@ def describe_training(recipe: "Recipe", summary: LabelSummary, config: Any) -> T
         protocol={} if data.protocol is None else {"protocol": protocol, **numbers},
         base_model=base_model(recipe.model.settings.get("pretrained", True), config),
         num_images=summary.num_images,
+        selected_on="test" if data.config.selects_on_test else None,
         present=summary.present.tolist(),
         absent=summary.absent.tolist(),
         **facts_of_page(recipe.method),

@@ -149,6 +149,7 @@ class MultiLabelTrainer(PushingTrainer):
         self.objective = objective.to(args.device)
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
         objective.averaged_model = self.ema.as_model if self.ema else None
+        objective.full_batch = args.per_device_train_batch_size
         self._is_set_up = True
 
     def call_model_init(self, trial: Any = None) -> nn.Module:

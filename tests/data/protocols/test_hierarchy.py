@@ -248,3 +248,19 @@ def test_the_protocol_needs_a_hierarchy():
 def test_a_mistake_in_a_recipe_is_found_before_data_are_loaded(data, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         tiny_recipe("partial_bce", data=data)
+
+
+def test_one_node_of_an_image_leaves_what_else_is_present_unknown(tmp_path):
+    path = tmp_path / "h.json"
+    path.write_text(json.dumps({"cat": "pet", "dog": "pet", "pet": "root", "car": "thing", "thing": "root"}))
+    names = ["cat", "dog", "car", "pet", "thing", "root"]
+    labels = np.tile(np.array([[1, -1, 1, 1, 1, 1]], np.int8), (40_000, 1))
+    known = KnowledgeGraph(str(path), one_per_image=True)(labels, names)
+    rows, counts = np.unique(known, axis=0, return_counts=True)
+    # the stop is pet, cat, thing or car
+    expected = [[0, 0, 0, 1, 0, 1], [1, -1, 0, 1, 0, 1], [0, 0, 0, 0, 1, 1], [0, 0, 1, 0, 1, 1]]
+    assert rows.tolist() == sorted(expected) and np.abs(counts / 40_000 - 1 / 4).max() < 0.01
+    on_each_way = KnowledgeGraph(str(path))(labels, names)
+    assert (known == 0).sum() > 1.5 * (on_each_way == 0).sum()
+    empty = KnowledgeGraph(str(path), one_per_image=True)(np.full((1, 6), -1, np.int8), names)
+    assert empty.tolist() == [[-1] * 6]

@@ -28,3 +28,11 @@ def test_weights_start_within_the_published_bound():
     weight = GraphConvolution(50, 16).weight
     assert 0.24 < weight.abs().max() <= 0.25
     assert abs(weight.mean()) < 0.02
+
+
+def test_the_last_layer_may_have_an_activation():
+    torch.manual_seed(0)
+    plain, active = GraphNetwork(4, 5, 2), GraphNetwork(4, 5, 2, last_activation=True)
+    active.load_state_dict(plain.state_dict())
+    nodes, graph = torch.randn(3, 4), torch.rand(3, 3)
+    torch.testing.assert_close(active(nodes, graph), torch.nn.functional.leaky_relu(plain(nodes, graph), 0.2))

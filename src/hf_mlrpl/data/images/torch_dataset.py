@@ -106,6 +106,12 @@ class PartialLabelImages(torch.utils.data.Dataset):
             others.on_bad_image = "skip"
         return others
 
+    def in_one_view(self) -> "PartialLabelImages":
+        """The same without the further views; what would be replaced is skipped."""
+        alone = self.without_augmentation()
+        alone.views = {PIXELS: self.views[PIXELS]}
+        return alone
+
     def fingerprint(self) -> str:
         """SHA-256 of the ids, paths and sizes of the images, in their order.
 

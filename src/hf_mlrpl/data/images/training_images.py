@@ -38,10 +38,17 @@ class TrainingImages:
         seed: int = 0,
         show_progress: bool = False,
     ):
+        self._given = dataset
         self._dataset = dataset.without_augmentation()
         self.normalize = normalize
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.show_progress = show_progress
+
+    def augmented(self) -> "TrainingImages":
+        """The same with the random choices of training, those of the present epoch."""
+        images = copy.copy(self)
+        images._dataset = self._given.in_one_view()
+        return images
 
     def __len__(self) -> int:
         return len(self._dataset)

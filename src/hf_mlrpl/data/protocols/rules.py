@@ -157,12 +157,15 @@ class KnowledgeGraph(HidingProtocol):
         hierarchy: name of a shipped one, or a JSON file, see `hf_mlrpl.data.protocols.hierarchy`. The labels
             above those of the data must be labels of their own: `with_ancestors` adds them, in a recipe
             `data.hierarchy` does.
+        one_per_image: the annotator of an image stops at one of all its present labels (the paper: "a node"), so that
+            what else is present stays unknown; by default at one on each way.
         absent_below: whether what stands below a label that is known to be absent is known to be absent, too.
     """
 
     hierarchy: str
     seed: int = number(SEEDS, 0)
     absent_below: bool = True
+    one_per_image: bool = False
 
     needs_names: ClassVar[bool] = True
 
@@ -187,14 +190,23 @@ class KnowledgeGraph(HidingProtocol):
         topmost = roots | (has_one_root & (is_child & roots).any(axis=1))
 
         itself = np.eye(len(names), dtype=bool)
-        ends = present & ~any_related(present, is_child)
-        stops = self._draw_stops(ends, itself | (is_a & ~(roots & has_one_root)))
+        if self.one_per_image:
+            stops = self._draw_one(present & ~(roots & has_one_root))
+        else:
+            ends = present & ~any_related(present, is_child)
+            stops = self._draw_stops(ends, itself | (is_a & ~(roots & has_one_root)))
         verified = any_related(stops, is_a)
         above_stops = any_related(stops, is_a & ~itself)
         absent = ~present & (any_related(above_stops, is_child.T) | topmost)
         if self.absent_below:
             absent = any_related(absent, is_a.T)
         return np.select([verified, absent], [POSITIVE, NEGATIVE], UNKNOWN).astype(np.int8)
+
+    def _draw_one(self, candidates: np.ndarray) -> np.ndarray:
+        """One of the candidates of each image, all equally likely; `(num_images, num_labels)` bool."""
+        drawn = np.random.RandomState(self.seed).random_sample(candidates.shape)
+        chosen = np.where(candidates, drawn, -1).argmax(axis=1)
+        return candidates & (np.arange(candidates.shape[1]) == chosen[:, None])
 
     def _draw_stops(self, ends: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """One of the candidates of each end, all equally likely; `(num_images, num_labels)` bool.

@@ -41,7 +41,7 @@ class CurriculumObjectiveConfig:
     num_samples: int = number("[2, 1e6]", 10)
     alpha: float = number("[-1e6, 1e6]", -4.45)
     beta: float = number("[-1e6, 1e6]", 5.45)
-    gamma: float = number("[0, 100]", 1.0)
+    gamma: float = number("[-100, 100]", 1.0)
 
     def __post_init__(self):
         epochs = list(self.relabel_after)

@@ -38,7 +38,8 @@ class DsrbObjectiveConfig:
     relabel_complete_images: where fewer labels are unknown, known ones are blended, too, and overwritten (authors'
         code, an error).
     detach_targets: the soft labels give no gradient to the coefficients.
-    pair_sampling, unknown_in_similarity: of the similarity loss, see `hf_mlrpl.losses.similarity_loss`.
+    pair_sampling, unknown_in_similarity, similarity_reduction: of the similarity loss, see
+        `hf_mlrpl.losses.similarity_loss`.
     reduction: of partial BCE, see `hf_mlrpl.losses.partial_bce`.
     """
 
@@ -57,6 +58,7 @@ class DsrbObjectiveConfig:
     detach_targets: bool = False
     pair_sampling: PairSampling = "published"
     unknown_in_similarity: UnknownInSimilarity = "ignore"
+    similarity_reduction: Literal["mean", "sum"] = "mean"
     reduction: Reduction = "micro"
 
 

@@ -1,14 +1,17 @@
 """Objective of DualCoOp: an asymmetric loss over the known labels."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
+from ...data.images.training_images import TrainingImages
 from ...labels import POSITIVE, UNKNOWN
 from ...losses import asymmetric_loss
-from ...objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ...objective import Objective, ObjectiveOutput, ShortBatches, logits_of, sum_of_terms
 from ...ranges import number
 from ...schedules import Progress
+from .configuration_dualcoop import DualCoOpConfig
 from .modeling_dualcoop import DualCoOpForMultiLabelClassification
 
 
@@ -20,12 +23,18 @@ class DualCoOpObjectiveConfig:
     clip: probabilities of absent labels are lowered by it, not below 0.
     loss_weight: factor of the loss; it matters for SGD. The authors have 0.03 for COCO with half of the labels known,
         of a sum over 32 images, which is 0.96 here, and more for fewer known labels.
+    balance: "known" divides `loss_weight` by twice the known proportion of the training labels, so that it is that for
+        half of them, and more for fewer: our reading of the authors, who give one number; "none" takes it as it is.
+    short_batches: the last batch of an epoch has fewer images. "published": it weighs less, as in the authors' sum
+        over the batch; "mean": its images weigh more.
     """
 
     gamma_positive: float = number("[0, 100]", 1.0)
     gamma_negative: float = number("[0, 100]", 2.0)
     clip: float = number("[0, 1)", 0.05)
     loss_weight: float = number("(0, 1e6]", 1.0)
+    balance: Literal["none", "known"] = "none"
+    short_batches: ShortBatches = "published"
 
 
 def dual_prompt_loss(logits: Tensor, labels: Tensor, config: DualCoOpObjectiveConfig) -> Tensor:
@@ -48,14 +57,28 @@ def dual_prompt_loss(logits: Tensor, labels: Tensor, config: DualCoOpObjectiveCo
 
 
 class DualCoOpObjective(Objective):
-    """A mean over images of the sum over labels; the authors' sum over the batch is this times the batch size."""
+    """A mean over images of the sum over labels; the authors' sum over the batch is this times the size of a full one.
+
+    Attributes:
+        loss_weight: that of the config, balanced.
+    """
 
     config_class = DualCoOpObjectiveConfig
     config: DualCoOpObjectiveConfig
+
+    def __init__(self, config: DualCoOpObjectiveConfig, model_config: DualCoOpConfig):
+        super().__init__(config, model_config)
+        self.loss_weight = config.loss_weight
+
+    def prepare(self, images: TrainingImages) -> None:
+        known = images.labels.ne(UNKNOWN).double().mean().item()
+        if self.config.balance == "known" and known:
+            self.loss_weight = self.config.loss_weight * 0.5 / known
 
     def forward(
         self, model: DualCoOpForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
         logits = logits_of(model, batch["pixel_values"])  # (B, C)
         losses = dual_prompt_loss(logits, batch["labels"], self.config)
-        return sum_of_terms({"known": self.config.loss_weight * losses.sum(dim=1).mean()}, logits=logits)
+        terms = {"known": self.loss_weight * losses.sum(dim=1).mean()}
+        return sum_of_terms(self.weigh_short_batch(terms, len(losses), self.config.short_batches), logits=logits)

@@ -1,15 +1,17 @@
 """Objective of SARB: unknown labels are blended with images that show them, and become soft positives."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from ...data.images.training_images import TrainingImages
 from ...losses import PairSampling, Reduction, UnknownInSimilarity
 from ...ranges import number
 from ...schedules import Ramp
 from ..blending import Blend, BlendingObjective, blend, choose_unknown_labels
+from ..prototypes import Prototypes
 from .configuration_sarb import SarbConfig
 
 
@@ -27,6 +29,8 @@ class SarbObjectiveConfig:
     num_prototypes: prototypes of each label.
     prototype_interval: epochs after which the prototypes are made again.
     kmeans_starts: how often k-means starts for each label; the tightest clusters count. Authors' code: 10.
+    prototype_view: the images behind the prototypes are seen as at inference ("plain"), or with the random choices of
+        training ("training", authors' code).
     prototype_memory: GiB of representations that a process keeps in memory for k-means; more go to a temporary file.
     partner: each image is blended with its mirror place in the batch ("flip", authors' code) or with a "random" one.
     prototype_index: one random number says which prototype the whole batch takes ("shared", authors' code), or there
@@ -34,7 +38,8 @@ class SarbObjectiveConfig:
     relabel_complete_images: PLRB blends the first label of an image without unknown labels, too, and overwrites what
         is known of it (authors' code, an error).
     detach_targets: the soft labels give no gradient to the coefficients.
-    pair_sampling, unknown_in_similarity: of the similarity loss, see `hf_mlrpl.losses.similarity_loss`.
+    pair_sampling, unknown_in_similarity, similarity_reduction: of the similarity loss, see
+        `hf_mlrpl.losses.similarity_loss`.
     reduction: of partial BCE, see `hf_mlrpl.losses.partial_bce`.
     """
 
@@ -46,6 +51,7 @@ class SarbObjectiveConfig:
     num_prototypes: int = number("[1, 1e6]", 10)  # authors' code
     prototype_interval: int = number("[1, 1e6]", 5)
     kmeans_starts: int = number("[1, 1e6]", 1)
+    prototype_view: Literal["plain", "training"] = "plain"
     prototype_memory: float = 8.0
     partner: Literal["flip", "random"] = "flip"
     prototype_index: Literal["shared", "per_label", "per_image"] = "shared"
@@ -53,6 +59,7 @@ class SarbObjectiveConfig:
     detach_targets: bool = False
     pair_sampling: PairSampling = "published"
     unknown_in_similarity: UnknownInSimilarity = "ignore"
+    similarity_reduction: Literal["mean", "sum"] = "mean"
     reduction: Reduction = "micro"
 
 
@@ -69,6 +76,11 @@ class SarbObjective(BlendingObjective):
 
     def __init__(self, config: SarbObjectiveConfig, model_config: SarbConfig):
         super().__init__(config, model_config, config.num_prototypes if config.prototype_weight else 0)
+
+    def make_prototypes(self, model: Any, images: TrainingImages, seed: int) -> Prototypes:
+        return super().make_prototypes(
+            model, images if self.config.prototype_view == "plain" else images.augmented(), seed
+        )
 
     def blend_with_prototypes(
         self, representations: Tensor, labels: Tensor, beta: Tensor, places: Tensor | None = None

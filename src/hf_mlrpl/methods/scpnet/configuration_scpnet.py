@@ -17,6 +17,7 @@ class ScpnetConfig(ClipPromptConfig):
     adjacency: what the graph network passes messages along: the "graph" (authors' code), the "calibration" (the
         paper, which has one matrix for both), or `None` for no graph network, the row of the prompts alone.
     graph_layers, graph_dim: number of its graph convolutions, and the length of the vectors between them.
+    graph_last_activation: LeakyReLU behind the last graph convolution, too (the paper; the authors' code has none).
     prior: how alike labels are. "clip": cosines of the text features of "a photo of a <name>"; "images": cosines of
         the mean vectors of the training images where a label is known to be present; or a source of
         `hf_mlrpl.models.priors.label_similarity`: "glove", the path of a GloVe file or of the matrix, a text encoder.
@@ -39,6 +40,7 @@ class ScpnetConfig(ClipPromptConfig):
     adjacency: Literal["graph", "calibration"] | None = "graph"
     graph_layers: int = number("[1, 100]", 3)
     graph_dim: int = number("[1, 65536]", 2048)
+    graph_last_activation: bool = False
     prior: str = "clip"
     prior_top_k: int | None = number("[2, 1e6]", 62)
     prior_reweight: float | int = number("[0, 1]", 0.2)

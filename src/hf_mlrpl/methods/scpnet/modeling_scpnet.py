@@ -52,7 +52,9 @@ class ScpnetForMultiLabelClassification(ClipPromptModel):
         super().__init__(config)
         self.prompts = PromptLearner.from_config(config)
         if config.adjacency is not None:
-            self.graph_network = GraphNetwork(config.embed_dim, config.graph_dim, config.graph_layers)
+            self.graph_network = GraphNetwork(
+                config.embed_dim, config.graph_dim, config.graph_layers, last_activation=config.graph_last_activation
+            )
         if config.learn_scale:
             self.log_scale = nn.Parameter(torch.empty(()))
         # Persistent, so that a checkpoint needs no file of the prior.

@@ -12,7 +12,15 @@ from ...data.images.training_images import TrainingImages
 from ...distributed import gather_rows
 from ...labels import POSITIVE, UNKNOWN
 from ...losses import corrected_labels, focal_margin_loss
-from ...objective import CompletedLabels, Objective, ObjectiveOutput, check_views, logits_of, sum_of_terms
+from ...objective import (
+    CompletedLabels,
+    Objective,
+    ObjectiveOutput,
+    ShortBatches,
+    check_views,
+    logits_of,
+    sum_of_terms,
+)
 from ...ranges import number
 from ...schedules import Progress
 from .configuration_scpnet import ScpnetConfig
@@ -32,7 +40,11 @@ class ScpnetObjectiveConfig:
         pseudo-labels.
     candidate_threshold: the score that they need for it. Labels that were selected for fewer images than others need
         less, see `label_thresholds`.
-    mask_distillation: leave images without a sure candidate out of the distillation, too.
+    mask_consistency, mask_distillation: leave images without a sure candidate out of the loss (authors' code, not in
+        the paper).
+    select_known: labels that are known to be present are pseudo-labels, too (authors' code), or only sure candidates.
+    short_batches: the last batch of an epoch has fewer images. "published": it weighs less, as in the authors' sum
+        over the batch; "mean": its images weigh more.
     known_negatives: a label that is known to be absent is absent ("use"), or counts as unknown ("merge", as in the
         published single-positive setting, which has none).
     correction_threshold, correction_epoch, margin, gamma: of the loss on the labels, see
@@ -43,7 +55,10 @@ class ScpnetObjectiveConfig:
     distillation_weight: float = 1 / 8
     num_candidates: int = number("[1, 1e6]", 2)
     candidate_threshold: float = number("(0, 1]", 0.95)
+    mask_consistency: bool = True
     mask_distillation: bool = True
+    select_known: bool = True
+    short_batches: ShortBatches = "published"
     known_negatives: Literal["use", "merge"] = "use"
     correction_threshold: float = number("[0, 1]", 0.6)
     correction_epoch: int = 1
@@ -110,7 +125,7 @@ def soft_bce(logits: Tensor, targets: Tensor) -> Tensor:
 
 class ScpnetObjective(Objective):
     """Means over images of sums over labels; the authors sum over the batch, too: the published loss is ours times the
-    batch size. Remembers which labels every image was last selected with.
+    size of a full batch. Remembers which labels every image was last selected with.
 
     Attributes:
         selected: `(num_images, ceil(num_labels / 8))` bytes, see `hf_mlrpl.methods.scpnet.selection`.
@@ -152,10 +167,13 @@ class ScpnetObjective(Objective):
             weak_scores, strong_logits = others[0].detach().sigmoid(), others[1]
             thresholds = self.thresholds()
             selection = select_labels(weak_scores, labels, thresholds, config.num_candidates)
+            if not config.select_known:
+                selection = selection._replace(labels=selection.labels & labels.le(0))
             self.remember(batch["index"], selection.labels)
             terms |= self.terms_of_views(model, weak_scores, strong_logits, selection)
             pseudo_labels["selected"] = torch.where(selection.labels, 1, labels)
             logs = {"threshold": thresholds.mean(), "sure_images": selection.is_sure.double().mean()}
+        terms = self.weigh_short_batch(terms, len(labels), config.short_batches)
         return sum_of_terms(terms, logits=logits, logs=logs, pseudo_labels=pseudo_labels)
 
     def thresholds(self) -> Tensor:
@@ -175,7 +193,9 @@ class ScpnetObjective(Objective):
         config, terms = self.config, {}
         if config.consistency_weight:
             losses = soft_bce(strong_logits, selection.labels.to(strong_logits.dtype))
-            terms["consistency"] = config.consistency_weight * losses.where(selection.is_sure, 0).mean()
+            if config.mask_consistency:
+                losses = losses.where(selection.is_sure, 0)
+            terms["consistency"] = config.consistency_weight * losses.mean()
         if config.distillation_weight:
             with torch.autocast(weak_scores.device.type, enabled=False):
                 calibrated = weak_scores @ model.calibration().to(weak_scores.dtype).T

@@ -42,7 +42,7 @@ def feature_model(source: str, model: MultiLabelPreTrainedModel) -> MultiLabelPr
             f"`objective.features_from` must be model, the folder of a checkpoint, or the name of a timm model, got "
             f"{source!r}."
         )
-    pixels = ("image_size", "resize", "image_mean", "image_std")
+    pixels = ("image_size", "resize", "resize_to", "image_mean", "image_std")
     settings: dict[str, Any] = {name: getattr(model.config, name) for name in pixels} | {"backbone": source}
     if is_checkpoint:
         saved = MultiLabelConfig.get_config_dict(folder)[0]

@@ -35,6 +35,7 @@ from .neighbours import (
     with_distances,
 )
 from .temperatures import (
+    Normalization,
     Reduce,
     TemperatureFunction,
     distances_to_images,
@@ -44,6 +45,8 @@ from .temperatures import (
 )
 
 logger = logging.get_logger(__name__)
+
+SIGNS = (POSITIVE, NEGATIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,9 @@ class SoftExposureObjectiveConfig:
     beta, gamma: of the temperature, Eq. 8.
     temperature_fn: temperature at the distance d: "published", exp(beta (1 - d)), or "inverse", exp(beta d).
     distance: between features.
+    normalization: positive and negative distances are divided by the largest of both ("joint"), or each by its "own".
+    uncovered: a label that no neighbour of an image is annotated with is far from all of them and so, in SE-I, fully
+        "absent", as the equations have it; or images say nothing of it ("ignore"), as the text has it.
     reduce: distance to several, the smallest one ("min") or the median of the five smallest ("median5").
     num_neighbours: neighbours of an image.
     features_from: fixed network behind all distances: "model" is the backbone as it is before the first step; or the
@@ -73,9 +79,11 @@ class SoftExposureObjectiveConfig:
     constant_temperature: float = number("(0, 1e6]", 5.0)
     image_weight: Literal["durand", "mean"] = "durand"
     beta: float = number("(0, 100]", 5.0)
-    gamma: float = number("[0, 1)", 0.0)
+    gamma: float = number("[0, 1]", 0.0)
     temperature_fn: TemperatureFunction = "published"
     distance: Distance = "cosine"
+    normalization: Normalization = "joint"
+    uncovered: Literal["absent", "ignore"] = "ignore"
     reduce: Reduce = "min"
     num_neighbours: int = number("[1, 1e6]", 10)
     features_from: str = "model"
@@ -132,6 +140,7 @@ class SoftExposureObjective(Objective):
     """One of seven losses; SE remembers the distances between labels and the nearest neighbours of every image."""
 
     config_class = SoftExposureObjectiveConfig
+    pictures = {"temperatures": ".methods.soft_exposure.pictures:temperatures"}
     config: SoftExposureObjectiveConfig
     label_distances: Tensor
     neighbours: Tensor
@@ -150,9 +159,7 @@ class SoftExposureObjective(Objective):
         self.register_buffer("made", torch.tensor(False))
         if self.config.sees_labels:
             self.register_buffer("label_distances", torch.full((labels.shape[1],) * 2, math.inf))
-            self.most_annotated = {
-                sign: max(1, int(labels.eq(sign).sum(dim=1).max())) for sign in (POSITIVE, NEGATIVE)
-            }
+            self.most_annotated = {sign: max(1, int(labels.eq(sign).sum(dim=1).max())) for sign in SIGNS}
         if self.config.sees_images:
             if len(labels) < 2:
                 raise ValueError(f"{self.config.variant} needs at least two training images, got {len(labels)}.")
@@ -238,21 +245,35 @@ class SoftExposureObjective(Objective):
         Those of known labels are 0.
         """
         unknown, config = labels.eq(UNKNOWN), self.config
-        to_positive, to_negative = (self._distances(labels, batch, sign) for sign in (POSITIVE, NEGATIVE))
-        near = normalized_distances(to_positive, to_negative, unknown)
+        distances = []  # (2, B, C) each: to what is known to be present, and to be absent
+        if config.sees_labels:
+            distances.append(self._to_labels(labels))
+        if config.sees_images:
+            distances.append(self._to_images(batch["index"]))
+        to_positive, to_negative = torch.stack(distances).amin(dim=0)
+        near = normalized_distances(to_positive, to_negative, unknown, config.normalization)
         return signed_temperatures(*near, config.beta, config.gamma, config.temperature_fn).where(unknown, 0.0)
 
-    def _distances(self, labels: Tensor, batch: dict[str, Tensor], sign: int) -> Tensor:
-        """Distances of all labels to what is annotated with `sign`, the smaller of those among labels and images."""
-        found, reduce = [], self.config.reduce
-        if self.config.sees_labels:
-            distances = self.remembered("label_distances")
-            found.append(distances_to_labels(distances, labels.eq(sign), self.most_annotated[sign], reduce))
-        if self.config.sees_images:
-            rows = batch["index"]
-            annotated = self.known_labels[self.remembered("neighbours")[rows]].eq(sign)  # (B, k, C)
-            found.append(distances_to_images(self.neighbour_distances[rows], annotated, reduce))
-        return torch.stack(found).amin(dim=0)
+    def _to_labels(self, labels: Tensor) -> Tensor:
+        """Distances of all labels to those that are annotated in their image."""
+        distances, reduce = self.remembered("label_distances"), self.config.reduce
+        return torch.stack(
+            [
+                distances_to_labels(distances, labels.eq(s), self.most_annotated[s], reduce)
+                for s in (POSITIVE, NEGATIVE)
+            ]
+        )
+
+    def _to_images(self, rows: Tensor) -> Tensor:
+        """Distances of images to their neighbours that are annotated with each label."""
+        theirs = self.known_labels[self.remembered("neighbours")[rows]]  # (B, k, C)
+        near = self.neighbour_distances[rows]
+        found = torch.stack(
+            [distances_to_images(near, theirs.eq(s), self.config.reduce) for s in (POSITIVE, NEGATIVE)]
+        )
+        if self.config.uncovered == "ignore":
+            found = found.masked_fill(theirs.eq(UNKNOWN).all(dim=1), math.inf)
+        return found
 
 
 def _temperature_logs(temperatures: Tensor) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 Reduce = Literal["min", "median5"]
 TemperatureFunction = Literal["published", "inverse"]
+Normalization = Literal["joint", "own"]
 
 NO_SUCH_NEIGHBOUR = 1.0  # distance to an image, where no neighbour is annotated with the label
 SMALLEST_TEMPERATURE = 1e-3
@@ -63,15 +64,20 @@ def _reduced(nearest: Tensor) -> Tensor:
     return ((lower + upper) / 2).squeeze(1)
 
 
-def normalized_distances(to_positive: Tensor, to_negative: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor]:
+def normalized_distances(
+    to_positive: Tensor, to_negative: Tensor, unknown: Tensor, normalization: Normalization = "joint"
+) -> tuple[Tensor, Tensor]:
     """Both distances, divided by the largest finite one of the unknown labels of the image, unless that is 0.
 
     Args:
         to_positive, to_negative: distances to what is known to be present or absent, `(batch_size, num_labels)`.
         unknown: booleans, `(batch_size, num_labels)`.
+        normalization: by the largest of both ("joint"), or each by its "own" largest one.
     """
-    both = torch.stack([to_positive, to_negative])
-    largest = both.where(both.isfinite() & unknown, 0.0).amax(dim=(0, 2)).unsqueeze(1)  # (B, 1)
+    both = torch.stack([to_positive, to_negative])  # (2, B, C)
+    largest = both.where(both.isfinite() & unknown, 0.0).amax(dim=2, keepdim=True)
+    if normalization == "joint":
+        largest = largest.amax(dim=0, keepdim=True)
     to_positive, to_negative = both / largest.where(largest > 0, 1.0)
     return to_positive, to_negative
 

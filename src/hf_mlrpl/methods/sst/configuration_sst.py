@@ -12,6 +12,8 @@ class SstConfig(SsgrlConfig):
 
     cooccurrence_dim: size of a label's vector in the co-occurrence head, `phi_intra` of Eq. 1.
     cooccurrence_hidden_dim: size of a pair's vector there.
+    cooccurrence_layers: "published" has one ReLU and four linear layers (the authors' code); "paper" has a ReLU behind
+        the layer of a label, too, and no layer between that of a pair and the classifier: the three layers of Eq. 1.
     pair_classifier: "per_pair" has one linear classifier for every pair of labels (the authors' code); "shared" has a
         single one (the paper), the only choice for thousands of labels.
     """
@@ -21,4 +23,5 @@ class SstConfig(SsgrlConfig):
 
     cooccurrence_dim: int = number("[1, 65536]", 512)
     cooccurrence_hidden_dim: int = number("[1, 65536]", 1024)
+    cooccurrence_layers: Literal["published", "paper"] = "published"
     pair_classifier: Literal["per_pair", "shared"] = "per_pair"

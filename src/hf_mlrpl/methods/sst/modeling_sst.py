@@ -20,18 +20,22 @@ class CooccurrenceHead(nn.Module):
         dim = config.cooccurrence_hidden_dim
         self.reduce = nn.Linear(config.representation_dim, config.cooccurrence_dim)
         self.hidden = nn.Linear(2 * config.cooccurrence_dim, dim)
-        self.out = nn.Linear(dim, dim)
+        self.activate_labels = config.cooccurrence_layers == "paper"
+        self.out = nn.Identity() if self.activate_labels else nn.Linear(dim, dim)
         num_pairs = config.num_labels * (config.num_labels - 1) // 2
         self.classifier = LabelClassifier(1 if config.pair_classifier == "shared" else num_pairs, dim)
 
     def forward(self, representations: Tensor) -> Tensor:
         """Map `(batch_size, num_labels, dim)` to logits `(batch_size, num_pairs)`, pairs (0, 1), (0, 2), ..."""
         reduced = self.reduce(representations)
+        reduced = reduced.relu() if self.activate_labels else reduced
         left_weight, right_weight = self.hidden.weight.chunk(2, dim=1)
         left = F.linear(reduced, left_weight, self.hidden.bias)  # (B, C, O)
         right = F.linear(reduced, right_weight)
-        weight = self.classifier.weight @ self.out.weight  # (P, O), or (1, O) when shared
-        bias = self.classifier.weight @ self.out.bias + self.classifier.bias
+        weight: Tensor = self.classifier.weight  # (P, O), or (1, O) when shared
+        bias: Tensor = self.classifier.bias
+        if isinstance(self.out, nn.Linear):
+            weight, bias = weight @ self.out.weight, weight @ self.out.bias + bias
         return pair_scores(*map(at_least_float32, (left, right, weight))) + bias
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from ...losses import (
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
 from ...ranges import number
 from ...schedules import Progress, Ramp, StepDown
-from ..semantic_transfer import cooccurrence_loss, cooccurrence_matrix, cooccurrence_votes, mean_similarity
+from ..semantic_transfer import PairForm, cooccurrence_loss, cooccurrence_matrix, cooccurrence_votes, mean_similarity
 from .configuration_sst import SstConfig
 from .modeling_sst import SstForMultiLabelClassification
 
@@ -41,6 +41,9 @@ class SstObjectiveConfig:
     vote: "mean" over the known positives (authors' code) or "sum" (paper, Eq. 2).
     unknown_pairs: in the co-occurrence loss, a pair with an unknown label counts as one whose labels do not occur
         together ("negative", authors' code), or is left out ("ignore").
+    cooccurrence_form: of the co-occurrence loss, the asymmetric loss with its shift inside the logarithm, too
+        ("published", authors' code), or Eq. 4 as printed ("paper").
+    cooccurrence_reduction, similarity_reduction: "mean" over the pairs (authors' code), or their "sum" (Eq. 3, Eq. 7).
     bank_size: representations remembered per label.
     empty_slots: an empty slot of the bank counts as similarity 0 ("zero", authors' code) or not at all ("ignore").
     pair_sampling: similarity loss over a sample of the pairs of images that do not both show the label ("published",
@@ -61,6 +64,9 @@ class SstObjectiveConfig:
     vote: Literal["mean", "sum"] = "mean"
     unknown_pairs: Literal["negative", "ignore"] = "negative"
     bank_size: int = number("[1, 1e6]", 100)  # authors' code
+    cooccurrence_form: PairForm = "published"
+    cooccurrence_reduction: Literal["mean", "sum"] = "mean"
+    similarity_reduction: Literal["mean", "sum"] = "mean"
     empty_slots: Literal["zero", "ignore"] = "zero"
     pair_sampling: PairSampling = "published"
     unknown_in_similarity: UnknownInSimilarity = "ignore"
@@ -115,14 +121,17 @@ class SstObjective(Objective):
     Attributes:
         bank: `(num_labels, bank_size + 1, representation_dim)`, for each label a ring in which new vectors take the
             place of the oldest. The last slot takes what is not to be remembered and stays zero.
+        bank_rows: `(num_labels, bank_size + 1)`, the training image that each vector comes from; -1 where unknown.
         bank_sums: `(num_labels, representation_dim)`, the sum of the vectors of each ring, each at length 1.
         num_remembered: `(num_labels,)`, how many vectors have ever been put into each ring.
         most_positives: no training image is known to show more labels.
     """
 
     config_class = SstObjectiveConfig
+    pictures = {kind: f".methods.sst.pictures:{kind}" for kind in ("cooccurrence", "similarities")}
     config: SstObjectiveConfig
     bank: Tensor
+    bank_rows: Tensor
     bank_sums: Tensor
     num_remembered: Tensor
 
@@ -130,6 +139,7 @@ class SstObjective(Objective):
         super().__init__(config, model_config)
         num_labels, dim = model_config.num_labels, model_config.representation_dim
         self.register_buffer("bank", torch.zeros(num_labels, config.bank_size + 1, dim))
+        self.register_buffer("bank_rows", torch.full((num_labels, config.bank_size + 1), -1))
         self.register_buffer("bank_sums", torch.zeros(num_labels, dim))
         self.register_buffer("num_remembered", torch.zeros(num_labels, dtype=torch.int64))
         self.most_positives = num_labels
@@ -145,7 +155,8 @@ class SstObjective(Objective):
         pair_logits = model.cooccurrence_head(representations) if self.needs_cooccurrence_head else None
         with torch.autocast(logits.device.type, enabled=False):  # similarities and votes meet thresholds
             representations = at_least_float32(representations)
-            return self.losses(model, representations, logits, pair_logits, batch["labels"], progress)
+            rows = batch.get("index")
+            return self.losses(model, representations, logits, pair_logits, batch["labels"], progress, rows)
 
     def losses(
         self,
@@ -155,10 +166,12 @@ class SstObjective(Objective):
         pair_logits: Tensor | None,
         labels: Tensor,
         progress: Progress,
+        rows: Tensor | None = None,
     ) -> ObjectiveOutput:
+        """The five terms; `rows` are those of the images in the training set, where the bank shall know them."""
         config = self.config
         if config.cross_weight:
-            self.remember(representations, labels)
+            self.remember(representations, labels, rows)
 
         ramp = config.ramp(progress)
         thresholds = {"intra": config.intra_threshold(progress), "cross": config.cross_threshold(progress)}
@@ -168,10 +181,13 @@ class SstObjective(Objective):
             weight = getattr(config, f"{name}_weight")
             terms[name] = weight * partial_bce(logits, completed, config.reduction)
         if config.cooccurrence_weight and pair_logits is not None:
-            loss = cooccurrence_loss(pair_logits, labels, config.unknown_pairs)
+            loss = cooccurrence_loss(
+                pair_logits, labels, config.unknown_pairs, config.cooccurrence_form, config.cooccurrence_reduction
+            )
             terms["cooccurrence"] = config.cooccurrence_weight * ramp * loss
         if config.similarity_weight:
-            loss = similarity_loss(representations, labels, config.pair_sampling, config.unknown_in_similarity)
+            rules = config.pair_sampling, config.unknown_in_similarity, config.similarity_reduction
+            loss = similarity_loss(representations, labels, *rules)
             terms["similarity"] = config.similarity_weight * ramp * loss
         logs = {f"threshold_{name}": value for name, value in thresholds.items() if name in pseudo_labels}
         return sum_of_terms(terms, logits=logits, pseudo_labels=pseudo_labels, logs=logs)  # Eq. 11
@@ -205,7 +221,7 @@ class SstObjective(Objective):
         return completed
 
     @torch.no_grad()
-    def remember(self, representations: Tensor, labels: Tensor) -> None:
+    def remember(self, representations: Tensor, labels: Tensor, rows: Tensor | None = None) -> None:
         """Put the known positives of all processes into the bank, in the place of the oldest.
 
         Of several positives of one label the first counts as the newest, as in the authors' code, which puts the batch
@@ -214,6 +230,7 @@ class SstObjective(Objective):
         size = len(labels) * self.most_positives
         images, columns = labels.eq(POSITIVE).nonzero_static(size=size).unbind(dim=1)  # -1 behind the last
         vectors = gather_rows(representations.detach()[images, columns].to(self.bank.dtype))  # (E, D)
+        sources = gather_rows(torch.full_like(images, -1) if rows is None else rows[images])
         columns = gather_rows(columns)
 
         mine = columns.unsqueeze(1) == torch.arange(len(self.bank), device=columns.device)  # (E, C)
@@ -229,7 +246,13 @@ class SstObjective(Objective):
         change -= F.normalize(self.bank[columns, slots], dim=-1, eps=COSINE_EPS)
         self.bank_sums.index_add_(0, columns % len(self.bank), change)
         self.bank[columns, slots] = vectors
+        self.bank_rows[columns, slots] = sources.where(kept, -1)
         self.num_remembered += num_new
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Those of earlier versions do not know which images the bank comes from."""
+        state_dict.setdefault(f"{prefix}bank_rows", self.bank_rows)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def centers(self) -> Tensor:
         """The mean of the remembered unit vectors of each label, `(num_labels, representation_dim)`."""

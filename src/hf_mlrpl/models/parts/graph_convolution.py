@@ -33,10 +33,20 @@ class GraphConvolution(nn.Module):
 
 
 class GraphNetwork(nn.Module):
-    """Graph convolutions from `dim` over `hidden_dim` to `out_dim`, by default `dim`, with LeakyReLU between them."""
+    """Graph convolutions from `dim` over `hidden_dim` to `out_dim`, by default `dim`, with LeakyReLU between them, and
+    on request behind the last."""
 
-    def __init__(self, dim: int, hidden_dim: int, num_layers: int = 3, out_dim: int | None = None):
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int,
+        num_layers: int = 3,
+        out_dim: int | None = None,
+        *,
+        last_activation: bool = False,
+    ):
         super().__init__()
+        self.last_activation = last_activation
         dims = [dim, *[hidden_dim] * (num_layers - 1), out_dim or dim]
         self.layers = nn.ModuleList(GraphConvolution(*pair) for pair in itertools.pairwise(dims))
 
@@ -46,4 +56,4 @@ class GraphNetwork(nn.Module):
         nodes = first(nodes, graph)
         for layer in others:
             nodes = layer(F.leaky_relu(nodes, negative_slope=0.2), graph)
-        return nodes
+        return F.leaky_relu(nodes, negative_slope=0.2) if self.last_activation else nodes
