@@ -12,6 +12,7 @@ from tiny import tiny_content, without_clock, write_recipe
 from hf_mlrpl import MultiLabelPreTrainedModel, SstForMultiLabelClassification
 from hf_mlrpl.cli import train as train_command
 from hf_mlrpl.cli.main import main, parse_arguments
+from hf_mlrpl.hub.facts import TrainingFacts
 from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.trainer.trainer import MultiLabelTrainer
 
@@ -94,8 +95,19 @@ def test_it_ends_with_the_lines_that_use_the_result(run):
 
 
 def test_it_names_photos_only_where_there_are_some(tmp_path, capsys):
-    train_command._say_goodbye(tmp_path, {}, "SstForMultiLabelClassification")
+    train_command._say_goodbye(tmp_path, TrainingFacts(method="SST"), {}, "SstForMultiLabelClassification")
     assert f"  hf-mlrpl tag {tmp_path} PHOTOS\n" in capsys.readouterr().out
+
+
+def test_what_was_learned_from_is_said():
+    facts = TrainingFacts(method="SST", num_images=100, present=[10, 5], absent=[20, 25])
+    metrics = {"pseudo_labels_intra": 0, "pseudo_labels_cross": 12.0, "pseudo_precision_cross": 75.0}
+    lines = train_command.describe_learning(facts, metrics)
+    assert lines[0].startswith("learned from 60 known labels of 100 images, 30 % of all; 15 of them say")
+    assert lines[1] == "completed 12 more in the last epoch (cross), 75 % of them right"
+    assert len(lines) == 3 and "loss may rise" in lines[2]
+    assert train_command.describe_learning(facts, {"test_map": 50.0}) == lines[:1]
+    assert train_command.describe_learning(facts, {"pseudo_labels": 3.0})[1] == "completed 3 more in the last epoch"
 
 
 def test_it_begins_with_what_it_does(run):
@@ -209,7 +221,7 @@ def test_resume_without_anything_to_resume_starts(tmp_path):
 
 
 def test_the_output_folder_is_named_after_the_recipe():
-    assert str(train_command.recipe_output(Recipe.load(), None)) == "runs/sst-digit_scenes_10"
+    assert str(train_command.recipe_output(Recipe.load(), None)) == "runs/sst-digit_scenes_30"
     recipe = Recipe.load("ssgrl/digit_scenes_10", ["training.output_dir=elsewhere"])
     assert str(train_command.recipe_output(recipe, None)) == "elsewhere"
     assert str(train_command.recipe_output(recipe, "here")) == "here"
@@ -223,7 +235,7 @@ def arguments(*words: str):
 
 
 def test_without_arguments_the_built_in_recipe_runs():
-    assert train_command.load_recipe(arguments()).to_dict() == Recipe.load("sst/digit_scenes_10").to_dict()
+    assert train_command.load_recipe(arguments()).to_dict() == Recipe.load("sst/digit_scenes_30").to_dict()
     recipe = train_command.load_recipe(arguments("data.proportion=0.5", "training.seed=1"))
     assert recipe.data.settings["proportion"] == 0.5 and recipe.training.settings["seed"] == 1
 

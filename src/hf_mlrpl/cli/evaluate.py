@@ -10,7 +10,7 @@ from .report import REPORT, format_labels, format_metrics, save_report
 
 _EPILOG = """\
 examples:
-  hf-mlrpl evaluate runs/sst-digit_scenes_10                    on the test images of its recipe
+  hf-mlrpl evaluate runs/sst-digit_scenes_30                    on the test images of its recipe
   hf-mlrpl evaluate runs/coco --recipe sst/voc2007_10 data.path=/data/VOCdevkit
   hf-mlrpl evaluate runs/scpnet-coco2014_10 --recipe sst/voc2007_10 data.path=/data/VOCdevkit
                               models with CLIP, which can be asked about other labels: seen and unseen ones apart, too

@@ -152,7 +152,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
             save_report(output / REPORT.format(facts.measured), report, metrics, facts.measured)
         if arguments.push_to_hub:
             _push(trainer, output)
-        _say_goodbye(output, metrics, type(trainer.model).__name__)
+        _say_goodbye(output, facts, metrics, type(trainer.model).__name__)
     lock.release()
     end_processes()
     return metrics
@@ -353,7 +353,30 @@ def save_pictures(output: Path, model: "MultiLabelPreTrainedModel", dataset: Any
         figure.savefig(output / "attention.png", dpi=110)
 
 
-def _say_goodbye(output: Path, metrics: dict[str, float], class_name: str) -> None:
+def describe_learning(facts: "TrainingFacts", metrics: dict[str, float]) -> list[str]:
+    """From how many labels a model learned, which it completed itself, and what that does to the loss."""
+    share = 100 * facts.known_proportion
+    known = sum(facts.present) + sum(facts.absent)
+    lines = [
+        f"learned from {known:,} known labels of {facts.num_images:,} images, {share:.3g} % of all; "
+        f"{sum(facts.present):,} of them say that something is there"
+    ]
+    completed = {name: int(value) for name, value in metrics.items() if name.startswith("pseudo_labels") and value}
+    for name, count in completed.items():
+        right = metrics.get(name.replace("labels", "precision"))
+        kind = name.removeprefix("pseudo_labels").strip("_").replace("_", " ")
+        lines.append(
+            f"completed {count:,} more in the last epoch{kind and f' ({kind})'}"
+            + (f", {right:.3g} % of them right" if right is not None else "")
+        )
+    if completed:
+        lines.append("so the training loss may rise while the model improves: completed labels add terms to it")
+    return lines
+
+
+def _say_goodbye(output: Path, facts: "TrainingFacts", metrics: dict[str, float], class_name: str) -> None:
+    print()
+    print("\n".join(describe_learning(facts, metrics)))
     print()
     print(format_metrics(metrics, (*MAIN, "train_seconds")))
     picture = output / "attention.png"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..trainer.trainer import MultiLabelTrainer
     from ..trainer.training_args import MultiLabelTrainingArguments
 
-DEFAULT_RECIPE = "sst/digit_scenes_10"
+DEFAULT_RECIPE = "sst/digit_scenes_30"
 SECTIONS = ("data", "model", "objective", "training")
 
 
