@@ -61,10 +61,8 @@ def test_an_override_without_a_value_takes_a_setting_out():
     overrides = ["data.protocol=single_positive", "data.proportion=", "data.seed="]
     recipe = Recipe.load("sst/digit_scenes_10", overrides)
     assert "proportion" not in recipe.data.settings and recipe.data.protocol.num_positives == 1
-    assert (
-        Recipe.load("sst/digit_scenes_10", ["objective.bank_size="]).objective.settings
-        == Recipe.load().objective.settings
-    )
+    assert "unknown_pairs" in Recipe.load().objective.settings
+    assert "unknown_pairs" not in Recipe.load(overrides=["objective.unknown_pairs="]).objective.settings
 
 
 def test_an_override_fills_an_empty_section(tmp_path):
