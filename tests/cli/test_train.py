@@ -264,7 +264,7 @@ def test_the_resolved_recipe_is_printed(capsys):
         (["sst/coco2014_10"], "The data set 'coco' needs `data.path`"),
         (["sst/coco2014_10", "data.path=/nowhere"], "/nowhere"),
         (["model.pretrained=nowhere.safetensors"], "There is no file nowhere.safetensors"),
-        (["training.dataloader_persistent_workers=true"], "`dataloader_persistent_workers` must be false"),
+        (["training.dataloader_persistent_workers=true"], "`dataloader_persistent_workers` must stay False"),
     ],
 )
 def test_mistakes_end_with_one_line(words, message, tmp_path, capsys):

@@ -215,5 +215,5 @@ def test_a_full_disk_ends_with_a_clear_error_and_leaves_earlier_checkpoints_alon
 
 def test_persistent_workers_are_refused(tmp_path):
     recipe = tiny_recipe(training={"dataloader_num_workers": 2, "dataloader_persistent_workers": True})
-    with pytest.raises(ValueError, match="`dataloader_persistent_workers` must be false"):
+    with pytest.raises(ValueError, match="`dataloader_persistent_workers` must stay False"):
         recipe.build_arguments(tmp_path)
