@@ -24,8 +24,8 @@ NUM_LABELS = 5
 
 
 NETWORKS = {METHODS[method].model: method for method in sorted(METHODS, reverse=True)}  # and a method that trains it
-WITH_MEMORY = ("curriculum", "dsrb", "hst", "imcl", "large_loss", "p_asl", "role", "sarb", "scpnet")
-WITH_MEMORY += ("soft_exposure", "sst")
+WITH_MEMORY = ("curriculum", "curriculum_graph", "dsrb", "hst", "imcl", "large_loss", "p_asl", "role", "sarb")
+WITH_MEMORY += ("scpnet", "soft_exposure", "sst")
 
 
 @pytest.fixture(params=sorted(METHODS))

@@ -72,6 +72,7 @@ OBJECTIVES = {  # settings that are needed, that let a method act within two epo
     "dsrb": {"start_epoch": 1, "prototype_interval": 1},
     "hst": {"start_epoch": 1, "prototype_interval": 1, "num_prototypes": 2},
     "curriculum": {"relabel_after": [1], "threshold": 0.05},
+    "curriculum_graph": {"relabel_after": [1], "threshold": 0.05},
     "p_asl": {"unknown": "ignore"},
     "epr": {"expected_positives": 2.0},
     "role": {"expected_positives": 2.0, "table_learning_rate": 0.01},

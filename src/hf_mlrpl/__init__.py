@@ -64,6 +64,10 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     )
     from .methods.asl import AslObjective as AslObjective
     from .methods.asl import AslObjectiveConfig as AslObjectiveConfig
+    from .methods.curriculum.configuration_curriculum import ScoreGraphConfig as ScoreGraphConfig
+    from .methods.curriculum.modeling_curriculum import (
+        ScoreGraphForMultiLabelClassification as ScoreGraphForMultiLabelClassification,
+    )
     from .methods.curriculum.objective_curriculum import CurriculumObjective as CurriculumObjective
     from .methods.curriculum.selection import CurriculumObjectiveConfig as CurriculumObjectiveConfig
     from .methods.dsrb.configuration_dsrb import DsrbConfig as DsrbConfig

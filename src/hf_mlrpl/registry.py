@@ -217,6 +217,12 @@ METHODS.update(
             ".methods.curriculum.objective_curriculum:CurriculumObjective",
             "completes labels that the model is sure of, in rounds (Durand et al., CVPR 2019)",
         ),
+        "curriculum_graph": MethodSpec(
+            ".methods.curriculum.objective_curriculum:CurriculumObjective",
+            "curriculum labeling with a graph network over the scores",
+            model=".methods.curriculum.modeling_curriculum:ScoreGraphForMultiLabelClassification",
+            trains_any_model=True,
+        ),
         "asl": _loss(".methods.asl:AslObjective", "asymmetric loss (Ridnik et al., ICCV 2021)"),
         "p_asl": _loss(
             ".methods.p_asl:PAslObjective", "ignores unknown labels that are likely (Ben-Baruch et al., CVPR 2022)"

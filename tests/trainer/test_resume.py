@@ -62,8 +62,8 @@ def test_a_run_that_is_stopped_again_and_again_ends_like_an_unbroken_one(method,
         assert state_digest(resumed.ema.state_dict()) == state_digest(unbroken.ema.state_dict())
 
 
-WITH_MEMORY = ("curriculum", "dsrb", "hst", "imcl", "large_loss", "p_asl", "role", "sarb", "scpnet")
-WITH_MEMORY += ("soft_exposure", "sst")
+WITH_MEMORY = ("curriculum", "curriculum_graph", "dsrb", "hst", "imcl", "large_loss", "p_asl", "role", "sarb")
+WITH_MEMORY += ("scpnet", "soft_exposure", "sst")
 WITHOUT_MEMORY = ("logic_mix", "partial_bce")  # two for all: with random numbers, and without
 
 
