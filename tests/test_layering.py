@@ -11,7 +11,7 @@ LAYERS = [
     {"labels", "schedules", "distributed", "settings", "extras"},
     {"registry"},
     {"losses", "metrics", "data"},
-    {"objective", "visualization", "hub"},
+    {"objective", "visualization", "hub", "review"},
     {"models"},
     {"clip"},
     {"methods"},

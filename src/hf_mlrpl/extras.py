@@ -7,6 +7,7 @@ from importlib.util import find_spec
 # By the names that they are imported by; the test of this module compares them with pyproject.toml.
 EXTRAS = {
     "train": (
+        "cleanlab",
         "datasets",
         "evaluate",
         "filelock",

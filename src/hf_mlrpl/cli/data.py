@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     import PIL.Image
     from datasets import Dataset
 
-    from ..recipe.data_part import Splits
+    from ..recipe.document import Recipe
 
 _EPILOG = """\
 examples:
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..data.label_kinds import kind_of_labels
     from ..recipe.data_part import Splits
 
-    data = _recipe(arguments.source, arguments.overrides).data
+    data = find_recipe_of_data(arguments.source, arguments.overrides).data
     if arguments.split == "train":
         splits = data.load()
         if data.protocol is not None:
@@ -72,7 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
     dataset = splits.train
     print(splits.summary)
     if arguments.write:
-        _write(splits, Path(arguments.write), data.hidden)
+        named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+        present = {name: images for name, images in named.items() if images is not None}
+        write_data(present, Path(arguments.write), data.hidden)
         print(f"\nwritten: {arguments.write}")
     if arguments.examples > 0:
         skip = data.config.on_bad_image == "skip"
@@ -81,8 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\nkind of labels: {kind_of_labels(splits.known_labels)}")
 
 
-def _recipe(source: str | None, overrides: list[str]):
-    """A recipe, or one made up around the name of a data set."""
+def find_recipe_of_data(source: str | None, overrides: list[str]) -> "Recipe":
+    """A recipe, or one made up around a file, a folder or the name of a data set."""
     from ..recipe.document import DEFAULT_RECIPE, Recipe
     from ..registry import DATASETS, lookup
     from ..settings import parse_settings
@@ -93,25 +96,27 @@ def _recipe(source: str | None, overrides: list[str]):
         data = {"name": source, **parse_settings(overrides, "data")}
         return Recipe.from_dict({"method": "partial_bce", "data": data})
     if source is not None and Path(source).exists() and Path(source).suffix not in (".yaml", ".yml"):
-        return _recipe(*_recognised(Path(source), overrides))
+        return find_recipe_of_data(*_recognised(Path(source), overrides))
     if source is not None and not Path(source).suffix and "/" not in source:
         lookup(DATASETS, source, "data set")
     prefixed = [text if text.startswith("data.") else f"data.{text}" for text in overrides]
     return Recipe.load(source or DEFAULT_RECIPE, prefixed)
 
 
-def _write(splits: "Splits", out: Path, hidden: str) -> None:
-    """The images of all splits as a Parquet table or as a folder."""
+def write_data(splits: "Mapping[str, Dataset]", out: Path, hidden: str) -> None:
+    """Write the images of all splits as a Parquet table or as a folder.
+
+    Args:
+        hidden: what happened to labels, see `write_folder`.
+    """
     from ..data.written import write_folder, write_table
 
-    named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    present = {name: images for name, images in named.items() if images is not None}
     if out.suffix == ".parquet":
-        write_table(present, out)
+        write_table(splits, out)
     elif out.suffix:
         raise ValueError(f"`--write` must name a .parquet file or a new folder, got {out}.")
     else:
-        write_folder(present, out, hidden)
+        write_folder(splits, out, hidden)
 
 
 def _recognised(path: Path, overrides: list[str]) -> tuple[str, list[str]]:

@@ -11,7 +11,7 @@ from ..extras import optional_packages
 TRACEBACK = "--traceback"
 MISTAKES = (ValueError, OSError, RuntimeError, ImportError)  # our messages for what a user can mend
 COMMANDS = (
-    *("train", "evaluate", "tag", "demo", "push", "data", "neighbours", "list", "sweep", "picture"),
+    *("train", "evaluate", "tag", "demo", "push", "data", "review", "neighbours", "list", "sweep", "picture"),
     *("convert", "doctor"),
 )
 

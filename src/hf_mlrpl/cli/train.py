@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .completed import save_completed_labels
 from .report import MAIN, REPORT, format_metrics, save_report
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
             say(f"warning: {count} unreadable {name} image(s) were skipped.")
     if is_main:
         save_results(output, facts, measured, trainer.model, metrics)
+        save_completed_labels(output, splits.train, trainer.objective)
         if report is not None and facts.measured is not None:
             save_report(output / REPORT.format(facts.measured), report, metrics, facts.measured)
         if arguments.push_to_hub:

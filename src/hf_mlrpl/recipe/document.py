@@ -56,7 +56,7 @@ class Recipe:
         if not isinstance(content, dict):
             raise ValueError(f"{file} must be a mapping with the keys method, {', '.join(SECTIONS)}.")
         for override in overrides or []:
-            _apply(content, override)
+            apply_override(content, override)
         shipped = find_recipe(f"{file.parent.name}/{file.stem}")
         is_shipped = shipped is not None and shipped.samefile(file)
         return cls.from_dict(content, name=f"{file.parent.name}-{file.stem}" if is_shipped else file.stem)
@@ -174,7 +174,8 @@ def _find(path: str | Path) -> Path:
     return found
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Change `content` by a text `section.key=value`, or `section.key=`, which takes the setting out."""
     key, separator, value = override.partition("=")
     parts = key.split(".")
     if not separator or not all(parts):

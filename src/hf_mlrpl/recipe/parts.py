@@ -27,6 +27,14 @@ _ONLY_MEASURED = {  # nothing is trained, selected or logged
     "store_features": False,
     "views_per_image": None,
 }
+_ALONE = {  # trained for its scores alone
+    "report_to": "none",
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "choose_thresholds": False,
+    "push_to_hub": False,
+}
 
 
 class ModelPart:
@@ -98,6 +106,10 @@ class TrainingPart:
                 if settings.get(key, off) != off:
                     raise ValueError(f"`training.{key}` needs validation images: set `data.validation`, such as 0.1.")
         return self._arguments_class(**settings)
+
+    def arguments_alone(self, output: str | Path) -> "MultiLabelTrainingArguments":
+        """Arguments of a run of which only the model counts, without validation images."""
+        return self._arguments_class(**{**self.settings, **_ALONE, "output_dir": str(output)})
 
     def arguments_to_measure(self, output: str | Path) -> "MultiLabelTrainingArguments":
         """Arguments of a trainer that measures a finished model."""

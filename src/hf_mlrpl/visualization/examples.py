@@ -37,9 +37,23 @@ def plot_examples(
         title: above the whole picture.
     """
     _check(images, labels, names, full_labels)
+    texts = [_describe(labels[i], names, None if full_labels is None else full_labels[i]) for i in range(len(images))]
+    return plot_captioned(images, texts, columns=columns, title=title)
+
+
+def plot_captioned(
+    images: Sequence[Any], texts: Sequence[Sequence[Line]], *, columns: int = 4, title: str | None = None
+) -> "Figure":
+    """A grid of photos with lines of text below each.
+
+    Args:
+        images: whatever `open_image` opens.
+        texts: one list of lines per image, of at most `CHARACTERS` characters.
+    """
+    if not len(images) or len(images) != len(texts):
+        raise ValueError(f"`images` and `texts` must have one entry per image, got {len(images)} and {len(texts)}.")
     columns = max(1, min(columns, len(images)))
     pictures = [open_image(image) for image in images]
-    texts = [_describe(labels[i], names, None if full_labels is None else full_labels[i]) for i in range(len(images))]
     rows = [range(start, min(start + columns, len(images))) for start in range(0, len(images), columns)]
     photo_heights = [max(cell_height(pictures[i], CELL) for i in row) for row in rows]
     text_heights = [max(len(texts[i]) for i in row) * SPACING / 72 + 0.1 for row in rows]
