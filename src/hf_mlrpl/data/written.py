@@ -10,7 +10,7 @@ import numpy as np
 from ..labels import NEGATIVE, UNKNOWN, LabelSummary, shorten, summarize_labels
 from ..settings import as_setting
 from .columns import FULL_LABELS, IMAGE, IMAGE_ID, keep_columns, label_matrix, label_names
-from .tables.roles import HARDLY_LABELS, IMAGE_COLUMNS, NEGATIVE_COLUMN, NOT_HARDLY, POSITIVE_COLUMNS, SPLIT
+from .tables.roles import IMAGE_COLUMNS, NEGATIVE_COLUMN, POSITIVE_COLUMNS, SPLIT, is_hardly_label
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,7 @@ def write_table(splits: Mapping[str, "Dataset"], file: Path) -> None:
     import pyarrow.parquet as pq
 
     names = label_names(next(iter(splits.values())))
-    wrong = [n for n in names if n.lower() in TAKEN or (HARDLY_LABELS.fullmatch(n.lower()) and n not in NOT_HARDLY)]
+    wrong = [name for name in names if name.lower() in TAKEN or is_hardly_label(name)]
     if wrong:
         raise ValueError(
             f"A table cannot have columns for the labels {shorten(wrong)}: such names stand for other things. Give "

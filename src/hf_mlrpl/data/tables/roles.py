@@ -79,6 +79,11 @@ def find_roles(
     return finder.find(chosen, needs_image)
 
 
+def is_hardly_label(name: str) -> bool:
+    """Whether a column with this name is probably something else than a label."""
+    return bool(HARDLY_LABELS.fullmatch(name.lower())) and name.lower() not in NOT_HARDLY
+
+
 def expand(patterns: str | Sequence[str], names: Sequence[str], setting: str, source: str) -> list[str]:
     """The names that are meant by `patterns`, each a name or a pattern with `*`, in the order of `names`."""
     found: set[str] = set()
@@ -124,6 +129,7 @@ class _Finder:
             positive, negative = self._list_columns(free, negative)
             if positive or negative:
                 rest = [name for name in free if name not in (*positive, negative)]
+                self._check_one_layout([name for name in (*positive, negative) if name], rest)
                 return replace(roles, positive=positive, negative=negative, unused=rest)
             labels = self._one_label_each(free, chosen)
             return replace(roles, labels=labels, unused=[name for name in free if name not in labels])
@@ -195,6 +201,17 @@ class _Finder:
                     f"name labels? {as_setting('label_columns', positive[:1])}."
                 )
         return positive, negative
+
+    def _check_one_layout(self, lists: list[str], rest: list[str]) -> None:
+        """Refuse columns with one label each beside those that list names: they would be left out."""
+        labels = [name for name in rest if self.one_label[name] and self._filled(name) and not is_hardly_label(name)]
+        if labels:
+            listing, single = (shorten([f"`{name}`" for name in names], 8) for names in (lists, labels))
+            raise ValueError(
+                f"{self.source} lists names in {listing}, and {single} may have one "
+                f"label each ({describe_values(self.values[labels[0]])}): which are the labels? Only the lists: "
+                f"{as_setting('ignore', labels)}; only the others: {as_setting('label_columns', labels)}."
+            )
 
     def _has_real_lists(self, name: str) -> bool:
         values = [value for value in self.values[name] if not is_empty(value)]
@@ -271,7 +288,7 @@ class _Finder:
                     raise ValueError(self.alphabet.wrong_cell(table, name, value))
 
     def _check_hardly(self, labels: list[str]) -> None:
-        hardly = [n for n in labels if HARDLY_LABELS.fullmatch(n.lower()) and n.lower() not in NOT_HARDLY]
+        hardly = [name for name in labels if is_hardly_label(name)]
         if hardly:
             ids = [name for name in hardly if self._differ(name)]
             by_id = f" If it names the photos: {as_setting('id_column', ids[0])}." if ids else ""
