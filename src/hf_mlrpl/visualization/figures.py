@@ -124,7 +124,9 @@ def plot_prevalence(runs: Mapping[str, Sequence[tuple[str, int, float]]]) -> "Fi
             axes.annotate(
                 _text(label), (max(1, count), value), (4, 3), textcoords="offset points", fontsize=7, color=GREY
             )
-    axes.set_xscale("log")
+    counts = [max(1, count) for labels in runs.values() for _, count, _ in labels]
+    if max(counts) > 10 * min(counts):
+        axes.set_xscale("log")
     _finish(axes, "training images that are known to show the label", "average precision, in percent")
     axes.legend(frameon=False, fontsize=8)
     return figure

@@ -51,7 +51,7 @@ def cooccurrence(
     title = f"{photo.name}: known {', '.join(is_known) or 'nothing'} (green); "
     title += f"completed {', '.join(is_added) or 'nothing'} (orange), threshold {threshold:g}"
     return plot_matrix(
-        matrix[0][chosen][:, chosen].numpy(),
+        matrix[0].fill_diagonal_(torch.nan)[chosen][:, chosen].numpy(),
         [names[i] for i in chosen],
         "\n".join(textwrap.wrap(title, 70)),
         "probability that both are there",
@@ -86,6 +86,11 @@ def similarities(
         chosen = order[: min(FEW, int(unknown.sum()))].tolist()
     if not chosen:
         raise ValueError(f"All labels of {photo.name} are known. Choose some with `--labels`.")
+    if not objective.bank_rows[chosen].ge(0).any():
+        raise ValueError(
+            "The bank does not know its images: the run is of an earlier version, or the bank is empty. "
+            "Train it again."
+        )
     rows = []
     for label in chosen:
         sources = objective.bank_rows[label, :-1]
