@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_mlrpl.data.collections.coco import load_coco
+from hf_mlrpl.data.collections.coco import count_coco_objects, load_coco
 from hf_mlrpl.data.columns import SplitNotFound, label_matrix, label_names
 
 
@@ -174,3 +174,8 @@ def test_broken_json_names_the_file(tmp_path):
     file.write_text("[1, 2]")
     with pytest.raises(ValueError, match="instances_train2014.json must hold one JSON object, got a list"):
         load_coco(tmp_path)
+
+
+def test_objects_are_counted(tmp_path):
+    counts = count_coco_objects(write_coco(tmp_path, small_instances()))
+    assert counts.tolist() == [[1, 0, 2], [0, 1, 0], [0, 0, 0]], "bicycle, train, toothbrush of c, a, b"

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from golden_files import cases, golden, sub_cases
+from tiny import tiny_model
 
-from hf_mlrpl.models.priors import cooccurrence_graph
+from hf_mlrpl.models.priors import cooccurrence_graph, object_pair_graph
 
 
 @pytest.mark.golden
@@ -70,3 +71,22 @@ def test_bad_input():
         cooccurrence_graph(np.array([[1, 2]]))
     with pytest.raises(ValueError, match="shape"):
         cooccurrence_graph(np.ones(3))
+
+
+def test_pairs_of_objects():
+    """An image with 3 persons and 2 dogs adds 6 pairs."""
+    graph = object_pair_graph(np.array([[3, 2, 0], [1, 0, 0], [0, 1, 0]]))
+    np.testing.assert_allclose(graph, [[0, 6 / 4, 0], [6 / 3, 0, 0], [0, 0, 0]])
+
+
+def test_a_model_may_take_a_graph_from_a_file(tmp_path):
+    graph = np.arange(25, dtype=np.float32).reshape(5, 5)
+    np.save(tmp_path / "graph.npy", graph)
+    model = tiny_model("ssgrl", 5)
+    model.config.label_graph = str(tmp_path / "graph.npy")
+    model.set_priors()
+    assert np.array_equal(model.label_graph.numpy(), graph) and model.config.label_graph == "labels"
+    np.save(tmp_path / "graph.npy", graph[:3])
+    model.config.label_graph = str(tmp_path / "graph.npy")
+    with pytest.raises(ValueError, match=r"must hold a \(5, 5\) matrix"):
+        model.set_priors()

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 IMAGE_ORDERS = ("file", "id_as_text")
 
 
+def count_coco_objects(path: str | Path, split: str = "train", year: str | int = "2014") -> np.ndarray:
+    """The number of objects of each label in each photo of a split, `(num_images, num_labels)`; see `load_coco`."""
+    content = read_coco(annotation_file(path, split, "instances", year))
+    counts = np.zeros((len(content.images), len(content.categories)), np.int64)
+    np.add.at(counts, places(content), 1)
+    return counts
+
+
 def load_coco(
     path: str | Path,
     split: str = "train",

@@ -22,6 +22,8 @@ class SsgrlConfig(MultiLabelConfig):
     tie_reset_gate: the reset gate shares the update gate's recurrent matrix, as in the first SSGRL release.
     label_embeddings: where the word vectors come from: "glove" (packaged, for the COCO and VOC names), "orthogonal",
         or the path of a GloVe text file.
+    label_graph: where the label graph comes from: the known training "labels", or the path of a .npy or .safetensors
+        file, such as `object_pair_graph` makes it for the first release.
     graph_estimator: how the label graph is counted from partial labels, "published" or "unbiased".
     """
 
@@ -39,4 +41,5 @@ class SsgrlConfig(MultiLabelConfig):
     time_steps: int = number("[0, 1000]", 3)
     tie_reset_gate: bool = False
     label_embeddings: str = "glove"
+    label_graph: str = "labels"
     graph_estimator: Literal["published", "unbiased"] = "published"

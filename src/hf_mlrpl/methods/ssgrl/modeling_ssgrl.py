@@ -12,6 +12,7 @@ from ...models.parts.semantic_attention import SemanticAttention
 from ...models.parts.semantic_decoupling import SemanticDecoupling
 from ...models.priors.cooccurrence import cooccurrence_graph
 from ...models.priors.label_embeddings import label_embeddings
+from ...models.priors.label_similarity import read_matrix
 from .configuration_ssgrl import SsgrlConfig
 
 
@@ -66,12 +67,16 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
     def fill_priors(self, labels: np.ndarray | None, images: TrainingImages | None) -> None:
         """Word vectors from the label names, and the label graph from the known training labels."""
         config = self.config
-        if labels is None:
-            raise ValueError("The label graph comes from the training labels: `set_priors` needs `labels`.")
         if config.label_features == "decoupling":
             vectors = label_embeddings(config.label_names, config.label_embeddings, config.word_embedding_dim)
             self.word_embeddings.copy_(vectors)
-        graph = cooccurrence_graph(labels, estimator=config.graph_estimator, names=config.label_names)
+        if config.label_graph == "labels":
+            if labels is None:
+                raise ValueError("The label graph comes from the training labels: `set_priors` needs `labels`.")
+            graph = cooccurrence_graph(labels, estimator=config.graph_estimator, names=config.label_names)
+        else:
+            graph = read_matrix(config.label_graph, config.num_labels)
+            config.label_graph = "labels"  # a checkpoint carries it
         self.label_graph.copy_(graph)
 
     @torch.no_grad()

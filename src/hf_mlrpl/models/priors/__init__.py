@@ -1,6 +1,6 @@
 """Knowledge before training: functions of label names or of known training labels."""
 
-from .cooccurrence import cooccurrence_graph
+from .cooccurrence import cooccurrence_graph, object_pair_graph
 from .label_embeddings import label_embeddings, orthogonal_embeddings, read_glove
 from .label_similarity import (
     cosine_similarities,
@@ -20,6 +20,7 @@ __all__ = [
     "label_prompts",
     "label_similarity",
     "mean_features",
+    "object_pair_graph",
     "orthogonal_embeddings",
     "read_glove",
     "read_similarity",

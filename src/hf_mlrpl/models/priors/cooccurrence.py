@@ -58,6 +58,24 @@ def cooccurrence_graph(
     return (counts / out_of.clamp(min=1)).fill_diagonal_(1)
 
 
+def object_pair_graph(counts: np.ndarray) -> np.ndarray:
+    """Pairs of objects of two labels in the same image, over the objects of the row's label, with a diagonal of 0.
+
+    The graph of the first release of SSGRL (ICCV 2019), for `model.label_graph` of a recipe: an image with 3 persons
+    and 2 dogs adds 6 pairs, so that entries may be above 1.
+
+    Args:
+        counts: `(num_images, num_labels)`, how many objects of each label an image has.
+
+    Returns:
+        `(num_labels, num_labels)` float32.
+    """
+    counts = np.asarray(counts, np.float64)
+    pairs = counts.T @ counts
+    np.fill_diagonal(pairs, 0)
+    return (pairs / counts.sum(axis=0).clip(min=1)[:, None]).astype(np.float32)
+
+
 def neighbour_graph(
     probabilities: Tensor, *, threshold: float, weight: float, normalization: Normalization = "published"
 ) -> Tensor:

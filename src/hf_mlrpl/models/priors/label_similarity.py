@@ -108,26 +108,35 @@ def label_prompts(names: Sequence[str]) -> list[str]:
     return [f"a photo of a {name.replace('_', ' ')}" for name in names]
 
 
+def read_matrix(path: str | Path, num_labels: int) -> Tensor:
+    """A finite matrix from a `.npy` file or from a `.safetensors` file with a single tensor, in float32.
+
+    Its rows and columns follow the label columns.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path} with a matrix of labels.")
+    if path.suffix not in SIMILARITY_FILES:
+        raise ValueError(f"A matrix of labels is read from {' or '.join(SIMILARITY_FILES)} files, got {path}.")
+    matrix = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
+    if matrix.shape != (num_labels, num_labels):
+        raise ValueError(
+            f"{path} must hold a ({num_labels}, {num_labels}) matrix, one row and one column for each label, got the "
+            f"shape {tuple(matrix.shape)}. It must be made for the same labels in the same order."
+        )
+    if not bool(matrix.isfinite().all()):
+        row, column = (~matrix.isfinite()).nonzero()[0].tolist()
+        raise ValueError(f"{path} must be finite, got {matrix[row, column]} in row {row}, column {column}.")
+    return matrix
+
+
 def read_similarity(path: str | Path, num_labels: int) -> Tensor:
     """A similarity matrix from a `.npy` file or from a `.safetensors` file with a single tensor, in float32.
 
     Its rows and columns follow the label columns. It must be finite, symmetric, and in each row largest on the
     diagonal, the latter two up to 1e-4.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path} with a similarity of labels.")
-    if path.suffix not in SIMILARITY_FILES:
-        raise ValueError(f"A similarity of labels is read from {' or '.join(SIMILARITY_FILES)} files, got {path}.")
-    similarity = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
-    if similarity.shape != (num_labels, num_labels):
-        raise ValueError(
-            f"{path} must hold a ({num_labels}, {num_labels}) matrix, one row and one column for each label, got the "
-            f"shape {tuple(similarity.shape)}. It must be made for the same labels in the same order."
-        )
-    if not bool(similarity.isfinite().all()):
-        row, column = (~similarity.isfinite()).nonzero()[0].tolist()
-        raise ValueError(f"{path} must be finite, got {similarity[row, column]} in row {row}, column {column}.")
+    similarity = read_matrix(path, num_labels)
     asymmetry = (similarity - similarity.T).abs()
     if asymmetry.max() > _ROUNDING:
         row, column = divmod(int(asymmetry.argmax()), num_labels)
