@@ -16,6 +16,7 @@ from hf_mlrpl.demo import server as server_module
 from hf_mlrpl.pipelines.image_tagging import ImageTaggingPipeline
 
 SECRET = "top secret"
+SCORES = '"confidences": [{'
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,19 @@ def test_a_photo_is_tagged(served, photo):
     assert labels["label"] == "Labels of green.png" and len(labels["value"]["confidences"]) == 5 == len(maps)
 
 
+def test_a_click_shows_the_photo_that_was_clicked_behind_one_that_cannot_be_read(served, photo):
+    address, _ = served
+    marked = {"meta": {"_type": "gradio.FileData"}}
+    bad, good = (
+        upload(address, name, content).json()[0]
+        for name, content in (("bad.png", b"x"), ("b.png", photo.read_bytes()))
+    )
+    files, session = [{"image": {"path": path} | marked, "caption": None} for path in (bad, good)], uuid.uuid4().hex
+    ask(address, "tag", [files, ""], session)
+    answer = ask(address, "show", [1.0, False], session)
+    assert "Labels of bad.png" in answer and "bad.png is no photo" in answer and "none reaches the threshold" in answer
+
+
 def test_the_page_is_for_this_machine_and_says_nothing_of_its_disk(served):
     address, _ = served
     assert address.startswith("http://127.0.0.1:")
@@ -97,9 +111,9 @@ def test_no_photo_of_the_server_is_shown(served, photo):
         {"path": str(photo)} | marked,
         {"path": "x.png", "url": f"file://{photo}"} | marked,
     ):
-        assert "green.png" not in shown_after(served[0], file)
+        assert SCORES not in shown_after(served[0], file)
     uploaded = upload(served[0], "green.png", photo.read_bytes()).json()[0]
-    assert "Labels of green.png" in shown_after(served[0], {"path": uploaded} | marked)
+    assert SCORES in shown_after(served[0], {"path": uploaded} | marked)
 
 
 @pytest.mark.parametrize(

@@ -47,10 +47,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     folder = find_checkpoint(arguments)
     examples = arguments.examples or (folder / "examples" if (folder / "examples").is_dir() else None)
+    photos = [] if examples is None else read_examples(examples)
     launch_demo(
         load_tagger(folder, arguments.device, name=arguments.checkpoint),
-        name=str(arguments.checkpoint).rstrip("/"),
-        examples=[] if examples is None else read_examples(examples),
+        name=arguments.checkpoint.rstrip("/"),
+        examples=photos,
         host=arguments.host,
         port=arguments.port,
         open_browser=arguments.open,

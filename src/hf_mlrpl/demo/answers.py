@@ -29,6 +29,14 @@ class RefusedError(ValueError):
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What is wrong with a file that gets no answer, in words for visitors."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """The likeliest labels of a photo, the best first.
 
@@ -75,8 +83,8 @@ class Answerer:
         config = self.tagger.model.config
         return hasattr(self.tagger.model, "prompt_learners") and not config.context_per_label
 
-    def answer(self, files: Sequence[str], words: str = "") -> tuple[list[Answer], list[str]]:
-        """Tag photos; returns the answers, and what was wrong with those that have none.
+    def answer(self, files: Sequence[str], words: str = "") -> list[Answer | Fault]:
+        """Tag photos; returns what there is to say of each file, in their order.
 
         Args:
             files: paths of uploaded files.
@@ -88,23 +96,21 @@ class Answerer:
         if len(files) > MAX_PHOTOS:
             raise RefusedError(f"Please give at most {MAX_PHOTOS} photos at a time; these are {len(files)}.")
         names = _read_labels(words)
-        photos, faults = [], []
-        for file in files:
-            try:
-                photos.append((Path(file).name, open_upload(Path(file), self.uploads)))
-            except RefusedError as error:
-                faults.append(str(error))
         with self._lock:
             tagger = self._tagger_for(names)
-            return [self._answer(tagger, name, photo) for name, photo in photos], faults
+            return [self._answer(tagger, Path(file)) for file in files]
 
-    def _answer(self, tagger: ImageTaggingPipeline, name: str, photo: Image.Image) -> Answer:
+    def _answer(self, tagger: ImageTaggingPipeline, file: Path) -> Answer | Fault:
+        try:
+            photo = open_upload(file, self.uploads)
+        except RefusedError as error:
+            return Fault(file.name, str(error))
         tags: Any = tagger(photo, threshold=0.0, top_k=MOST_LIKELY, attention_maps=self.has_attention)
         config = tagger.model.config
         thresholds = dict(zip(config.label_names, label_thresholds(config.thresholds, config).tolist(), strict=True))
         small = photo.copy()
         small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-        return Answer(name, small, tags, [thresholds[tag["label"]] for tag in tags])
+        return Answer(file.name, small, tags, [thresholds[tag["label"]] for tag in tags])
 
     def _tagger_for(self, names: list[str]) -> ImageTaggingPipeline:
         if not names:

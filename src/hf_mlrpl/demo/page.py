@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .answers import MAX_MEGABYTES, MAX_PHOTOS, Answer, Answerer, RefusedError, bounds_of
+from .answers import MAX_MEGABYTES, MAX_PHOTOS, Answer, Answerer, Fault, RefusedError, bounds_of
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -46,6 +46,7 @@ def make_page(answerer: Answerer, name: str, examples: Sequence[Image.Image] = (
                     label="Photos",
                     show_label=False,
                     type="filepath",
+                    format="png",  # of examples
                     file_types=["image"],
                     sources=["upload", "clipboard"],
                     interactive=True,
@@ -112,7 +113,9 @@ def make_page(answerer: Answerer, name: str, examples: Sequence[Image.Image] = (
         own.input(**shown, api_visibility="private")
         photos.select(choose, None, chosen, api_visibility="private").then(**shown, api_visibility="private")
         table.select(choose_row, None, chosen, api_visibility="private").then(**shown, api_visibility="private")
-        gallery.select(take_example, None, photos, api_visibility="private")
+        taken = gallery.select(take_example, None, photos, api_visibility="private")  # which is no change by a visitor
+        answered_example = taken.then(events.answer, api_visibility="private", **answered)
+        answered_example.success(**shown, api_visibility="private")
     return page
 
 
@@ -123,33 +126,36 @@ class _Events:
         self.answerer = answerer
         self.bounds = bounds_of(answerer.tagger.model.config.thresholds)
 
-    def answer(self, photos: list[tuple[str, str | None]] | None, words: str) -> tuple[list[Answer], int]:
+    def answer(self, photos: list[tuple[str, str | None]] | None, words: str) -> tuple[list[Answer | Fault], int]:
         """Tag the photos; a fault of one of them is shown, and the others go on."""
         import gradio as gr
 
         try:
-            answers, faults = self.answerer.answer([file for file, _ in photos or []], words or "")
+            answers = self.answerer.answer([file for file, _ in photos or []], words or "")
         except RefusedError as error:
             raise gr.Error(str(error), title="Not possible", print_exception=False) from error
-        for fault in faults:
-            gr.Warning(html.escape(fault), title="Left out")
+        for fault in answers:
+            if isinstance(fault, Fault):
+                gr.Warning(html.escape(fault.text), title="Left out")
         return answers, 0
 
     def show(
-        self, answers: list[Answer], chosen: int, threshold: float, own: bool
+        self, answers: list[Answer | Fault], chosen: int, threshold: float, own: bool
     ) -> tuple[Any, list[tuple[Image.Image, str]], Any]:
         """Labels and pictures of the chosen photo, and the table of all."""
         import gradio as gr
 
         limit = None if own else threshold
-        table = [[answer.name, _in_words(answer.found(limit))] for answer in answers]
+        table = [[answer.name, _in_words(answer, limit)] for answer in answers]
         shown_table = gr.update(value=table, visible=len(table) > 1)
         if not answers:
             return gr.update(value=None, label="Labels"), [], shown_table
         answer = answers[min(chosen, len(answers) - 1)]
-        found = {tag["label"]: tag["score"] for tag in answer.found(limit)}
-        labels = gr.update(value=found or "no label reaches the threshold", label=f"Labels of {answer.name}")
-        return labels, answer.attention(limit), shown_table
+        found: Any = _in_words(answer, limit)
+        if isinstance(answer, Answer):
+            found = {tag["label"]: tag["score"] for tag in answer.found(limit)} or found
+        labels = gr.update(value=found, label=f"Labels of {answer.name}")
+        return labels, answer.attention(limit) if isinstance(answer, Answer) else [], shown_table
 
 
 def _introduction(answerer: Answerer, name: str) -> str:
@@ -159,5 +165,10 @@ def _introduction(answerer: Answerer, name: str) -> str:
     return f"# {html.escape(name)}\nfinds {len(labels)} labels in photos: {names}{more}."
 
 
-def _in_words(tags: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{tag['label']} {tag['score']:.2f}" for tag in tags) or "-"
+def _in_words(answer: Answer | Fault, threshold: float | None) -> str:
+    if isinstance(answer, Fault):
+        return answer.text
+    if found := answer.found(threshold):
+        return ", ".join(f"{tag['label']} {tag['score']:.2f}" for tag in found)
+    best = answer.tags[0]
+    return f"none reaches the threshold; {best['label']} comes closest, {best['score']:.2f}"
