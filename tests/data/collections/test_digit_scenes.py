@@ -101,3 +101,19 @@ def test_scenes_are_drawn_where_the_kept_ones_are_cut_off_or_cannot_be_written(k
     file.unlink()
     file.mkdir()  # where no file can be
     assert image_bytes(load_digit_scenes(num_scenes=5)) == drawn and [*kept.iterdir()] == [file]
+
+
+def test_boxes_hold_the_digits():
+    scenes = load_digit_scenes("test", num_scenes=30, boxes=True)
+    assert image_bytes(scenes) == image_bytes(load_digit_scenes("test", num_scenes=30))
+    inside, outside = [], []
+    for row in scenes:
+        assert {*row["objects"]["category"]} == {*row["positives"]}
+        pixels = np.asarray(row["image"], dtype=float)
+        covered = np.zeros((64, 64), dtype=bool)
+        for x, y, width, height in row["objects"]["bbox"]:
+            assert 0 <= x and x + width <= 64 and 0 <= y and y + height <= 64
+            covered[int(y) : int(y + height), int(x) : int(x + width)] = True
+        inside.append(pixels[covered].mean())
+        outside.append(pixels[~covered].mean())
+    assert (np.array(inside) > np.array(outside) + 10).all(), "digits are brighter than the canvas"

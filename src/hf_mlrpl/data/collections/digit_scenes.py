@@ -13,7 +13,7 @@ import numpy as np
 
 from ...extras import optional_packages
 from ...labels import NEGATIVE, POSITIVE
-from ..columns import check_split, make_dataset
+from ..columns import Box, check_split, make_dataset, with_objects
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,7 +31,9 @@ ALLOWED_OVERLAP = 0.1  # of the smaller of two digits
 KEPT_FROM = 1000  # scenes; fewer are drawn in less than a second
 
 
-def load_digit_scenes(split: str = "train", num_scenes: int | None = None, scenes_seed: int = 0) -> "Dataset":
+def load_digit_scenes(
+    split: str = "train", num_scenes: int | None = None, scenes_seed: int = 0, boxes: bool = False
+) -> "Dataset":
     """Grey scenes of 64 x 64 pixels with one to four digits each; the labels are the digits "0" to "9".
 
     Digits of 16 to 24 pixels lie at random places on a noisy canvas, each with its own contrast. About 80 % of the
@@ -45,13 +47,14 @@ def load_digit_scenes(split: str = "train", num_scenes: int | None = None, scene
         split: "train" or "test".
         num_scenes: 4,000 for training and 1,000 for testing by default; fewer are the first ones of more.
         scenes_seed: the same seed gives the same pixels.
+        boxes: add the column `objects` with the place of every digit; such scenes are drawn anew.
     """
     check_split(split, list(NUM_SCENES), "digit_scenes")
     num_scenes = NUM_SCENES[split] if num_scenes is None else num_scenes
     if num_scenes < 1:
         raise ValueError(f"`num_scenes` must be at least 1, got {num_scenes}.")
-    if num_scenes < KEPT_FROM:
-        return draw_scenes(split, num_scenes, scenes_seed)
+    if boxes or num_scenes < KEPT_FROM:
+        return draw_scenes(split, num_scenes, scenes_seed, boxes)
     return _kept_scenes(split, num_scenes, scenes_seed)
 
 
@@ -92,18 +95,22 @@ def _version() -> str:
     return hashlib.sha256(Path(__file__).read_bytes() + versions.encode()).hexdigest()[:12]
 
 
-def draw_scenes(split: str, num_scenes: int, scenes_seed: int) -> "Dataset":
+def draw_scenes(split: str, num_scenes: int, scenes_seed: int, boxes: bool = False) -> "Dataset":
     """The scenes of `load_digit_scenes`, drawn now."""
     scans, digits = digit_scans(split)
     by_digit = [scans[digits == digit] for digit in range(NUM_LABELS)]
     generator = np.random.RandomState([scenes_seed, list(NUM_SCENES).index(split)])
     images, labels = [], np.full((num_scenes, NUM_LABELS), NEGATIVE, dtype=np.int8)
+    objects: list[list[tuple[str, Box]]] = []
     for row in labels:
         drawn = draw_digits(generator)
         row[drawn] = POSITIVE
-        images.append(_png(draw_scene(generator, drawn, by_digit)))
+        pixels, places = draw_scene(generator, drawn, by_digit)
+        images.append(_png(pixels))
+        objects.append([(str(digit), (x, y, size, size)) for digit, (y, x, size) in zip(drawn, places, strict=True)])
     ids = [f"{split}-{i:05d}" for i in range(num_scenes)]
-    return make_dataset(images, ids, labels, [str(digit) for digit in range(NUM_LABELS)])
+    dataset = make_dataset(images, ids, labels, [str(digit) for digit in range(NUM_LABELS)])
+    return with_objects(dataset, objects) if boxes else dataset
 
 
 def digit_scans(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -129,8 +136,10 @@ def draw_digits(generator: np.random.RandomState) -> list[int]:
     ]
 
 
-def draw_scene(generator: np.random.RandomState, digits: list[int], scans: list[np.ndarray]) -> np.ndarray:
-    """The pixels of one scene, `(64, 64)` uint8."""
+def draw_scene(
+    generator: np.random.RandomState, digits: list[int], scans: list[np.ndarray]
+) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """The pixels of one scene, `(64, 64)` uint8, and the top, left and size of every digit."""
     from PIL import Image
 
     canvas = np.full((CANVAS, CANVAS), generator.uniform(40, 100))
@@ -143,7 +152,7 @@ def draw_scene(generator: np.random.RandomState, digits: list[int], scans: list[
         ink = Image.fromarray(scan.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
         canvas[y : y + size, x : x + size] += generator.uniform(50, 140) * np.asarray(ink).clip(0, 1)
     canvas += generator.normal(0, 16, canvas.shape)
-    return canvas.round().clip(0, 255).astype(np.uint8)
+    return canvas.round().clip(0, 255).astype(np.uint8), boxes
 
 
 def _free_place(generator: np.random.RandomState, size: int, boxes: list[tuple[int, int, int]]) -> tuple[int, int]:
