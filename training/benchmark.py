@@ -1,25 +1,39 @@
-"""Compare the fast code with the plain transcription in plain.py and plain_clip.py: time and peak memory of each part.
+"""How fast the library is, and how much memory it needs. Weights and images are random.
 
-    python training/benchmark.py
-    python training/benchmark.py --parts step inference --batch-size 16 --repeats 5 --device cuda
+    python training/benchmark.py --quick                  three minutes on one thread of a CPU
+    python training/benchmark.py --json all.json --markdown all.md
+    python training/benchmark.py --parts step inference --tables --batch-size 16 --repeats 5 --device cuda
 
-Both sides run in turn in one process, the medians are compared. On a CPU the peak memory of each side is measured in
-a process of its own, since what an allocator keeps cannot be told from what is used. Weights and images are random.
+Parts compare the fast code with the plain transcription in plain.py and plain_clip.py: both sides run in turn in one
+process, the medians are compared. On a CPU the peak memory of each side is measured in a process of its own, since
+what an allocator keeps cannot be told from what is used. Tables measure the library alone: the step of each method
+over its bare backbone, bank and pair scores by the number of labels, the Trainer, start-up, metrics and annotations.
 """
 
 import argparse
+import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
-from benchmark_parts import KNOWN, NUM_PHOTOS, PARTS, Sides
+_ASSETS = tempfile.TemporaryDirectory(prefix="hf-mlrpl-benchmark-")  # huggingface_hub reads it when it is imported
+os.environ["HF_ASSETS_CACHE"] = _ASSETS.name
+
+import torch  # noqa: E402
+from benchmark_ours import TABLES, Row  # noqa: E402
+from benchmark_parts import KNOWN, NUM_PHOTOS, PARTS, Sides  # noqa: E402
+from transformers.utils import logging  # noqa: E402
 
 MIB = 2**20
+QUICK_PARTS = ("input_pipeline", "decoupling", "similarity", "pseudo_labels", "pair_head", "map", "step", "inference")
 
 
 def median_milliseconds(sides: Sides, repeats: int, device: str) -> dict[str, float]:
@@ -69,9 +83,11 @@ def _peak_resident_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB  # macOS counts bytes
 
 
-def measure_memory(part: str, sides: Sides, args: argparse.Namespace) -> dict[str, float]:
+def measure_memory(part: str, sides: Iterable[str], args: argparse.Namespace) -> dict[str, float]:
+    """MiB at the peak of each side; on a CPU in a process of its own."""
     if args.device == "cuda":
-        return {side: peak_memory(function, args.device) for side, function in sides.items()}
+        made = PARTS[part][1](args)
+        return {side: peak_memory(made[side], args.device) for side in sides}
     options = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in ("labels", "image_size", "batch_size")]
     options += [f"--backbone={args.backbone}", f"--clip-backbone={args.clip_backbone}", f"--threads={args.threads}"]
     command = [sys.executable, __file__, *options]
@@ -79,6 +95,10 @@ def measure_memory(part: str, sides: Sides, args: argparse.Namespace) -> dict[st
         side: float(subprocess.check_output([*command, "--parts", part, "--memory-of", side], text=True).split()[-1])
         for side in sides
     }
+
+
+def peak_by_labels(args: argparse.Namespace, part: str, labels: int) -> float:
+    return measure_memory(part, ["ours"], argparse.Namespace(**vars(args) | {"labels": labels}))["ours"]
 
 
 def describe_hardware(args: argparse.Namespace) -> str:
@@ -93,9 +113,7 @@ def describe_hardware(args: argparse.Namespace) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS)
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=None, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--labels", type=int, default=80, help="number of labels (default: 80, COCO)")
     parser.add_argument("--image-size", type=int, default=448, help="side in pixels (default: 448)")
     parser.add_argument("--batch-size", type=int, default=16, help="images per step (default: 16)")
@@ -103,39 +121,87 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--clip-backbone", default="resnet50_clip", help="a CLIP ResNet (default: resnet50_clip)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each side (default: 5)")
+    parser.add_argument("--repeats", type=int, default=None, help="timed runs of each side (default: 5, quick: 1)")
+    parser.add_argument("--tables", nargs="*", choices=TABLES, default=None, metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument(
+        "--methods", choices=("networks", "all"), default="networks", help="whose steps: one for each network, or all"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, and no memory: three minutes on one thread")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
     parser.add_argument("--memory-of", metavar="SIDE", help=argparse.SUPPRESS)  # one measurement in a fresh process
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.parts is None and args.tables is None:  # everything
+        args.parts, args.tables = list(QUICK_PARTS if args.quick else PARTS), list(TABLES)
+    args.parts, args.tables = args.parts or [], args.tables or []
+    args.repeats = args.repeats or (1 if args.quick else 5)
+    if args.quick:
+        args.image_size, args.batch_size, args.backbone, args.threads = 128, 4, "resnet50.tv_in1k", 1
+    return args
+
+
+def compare(args: argparse.Namespace) -> Iterable[Row]:
+    """Time and memory of the parts, of the plain code and of ours."""
+    for part in args.parts:
+        title, make = PARTS[part]
+        sides = make(args)
+        times = median_milliseconds(sides, args.repeats, args.device)
+        row: Row = {"part": title, "plain ms": times["plain"], "ours ms": times["ours"]}
+        row["faster"] = times["plain"] / times["ours"]
+        if not args.quick:
+            memory = measure_memory(part, ["plain", "ours"], args)
+            row |= {"plain MiB": memory["plain"], "ours MiB": memory["ours"]}
+            row["smaller"] = memory["plain"] / max(memory["ours"], 1)
+        if "backbone" in times:
+            row["ours / backbone"] = times["ours"] / times["backbone"]
+        if part.startswith("input_pipeline"):
+            row["images/s"] = 1000 * NUM_PHOTOS / times["ours"]
+        del sides
+        yield row
+
+
+def as_markdown(title: str, rows: list[Row]) -> str:
+    """A table of `rows`, with an empty cell where a row lacks a number."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    right = ["--:" if any(isinstance(row.get(name), float) for row in rows) else "---" for name in columns]
+    lines = [f"| {' | '.join(line)} |" for line in [columns, right, *cells]]
+    return "\n".join([f"### {title}", "", *lines, ""])
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def main() -> None:
     args = parse_arguments()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
+    logging.set_verbosity_error()  # of random labels
     if args.memory_of:
         print(peak_memory(PARTS[args.parts[0]][1](args)[args.memory_of], args.device))
         return
-    print(f"{describe_hardware(args)}")
-    print(f"{args.labels} labels, {args.image_size} px, batch of {args.batch_size}, {KNOWN:.0%} of the labels known\n")
-    print("| Part | plain ms | ours ms | faster | plain MiB | ours MiB | smaller |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
-    notes = []
-    for part in args.parts:
-        title, make = PARTS[part]
-        sides = make(args)
-        memory = measure_memory(part, sides, args)
-        times = median_milliseconds(sides, args.repeats, args.device)
-        faster, smaller = times["plain"] / times["ours"], memory["plain"] / max(memory["ours"], 1)
-        numbers = [f"{times['plain']:.1f}", f"{times['ours']:.1f}", f"{faster:.2f}x"]
-        numbers += [f"{memory['plain']:.0f}", f"{memory['ours']:.0f}", f"{smaller:.2f}x"]
-        print("| " + " | ".join([title, *numbers]) + " |", flush=True)
-        if "backbone" in times:
-            notes.append(f"{title}: {times['ours'] / times['backbone']:.3f} times the bare backbone")
-        if part.startswith("input_pipeline"):
-            rates = (f"{side} {1000 * NUM_PHOTOS / time:.0f}" for side, time in times.items())
-            notes.append(f"{title}: images per second of a core: {', '.join(rates)}")
-        del sides
-    print("\n" + "\n".join(notes))
+    machine = describe_hardware(args)
+    sizes = f"{args.labels} labels, {args.image_size} px, batch of {args.batch_size}, {KNOWN:.0%} of the labels known"
+    sizes += f", {args.backbone} and {args.clip_backbone}, median of {args.repeats}"
+    texts, numbers = [f"{machine}\n\n{sizes}\n"], {"machine": machine, "sizes": sizes}
+    print(texts[0], flush=True)
+    timer = partial(median_milliseconds, repeats=args.repeats, device=args.device)
+    memory = None if args.quick else partial(peak_by_labels, args)
+    found: dict[str, tuple[str, Iterable[Row]]] = {"parts": ("Parts", compare(args))} if args.parts else {}
+    for table in args.tables:
+        title, measure = TABLES[table]
+        found[table] = title, measure(args, timer, *([memory] if table == "scaling" else []))
+    for table, (title, rows) in found.items():
+        numbers[table] = list(rows)
+        texts.append(as_markdown(title, numbers[table]))
+        print(texts[-1], flush=True)
+        if args.json:  # after each table: an interruption costs the next ones only
+            args.json.write_text(json.dumps(numbers, indent=2) + "\n")
+        if args.markdown:
+            args.markdown.write_text("\n".join(texts))
 
 
 if __name__ == "__main__":

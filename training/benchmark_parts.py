@@ -62,7 +62,8 @@ def decoupling(args: argparse.Namespace) -> Sides:
 
 def pair_head(args: argparse.Namespace) -> Sides:
     """Co-occurrence head of SST, forward and backward."""
-    head = CooccurrenceHead(SstConfig(num_labels=args.labels)).to(args.device)
+    classifier = getattr(args, "pair_classifier", "per_pair")
+    head = CooccurrenceHead(SstConfig(num_labels=args.labels, pair_classifier=classifier)).to(args.device)
     representations = _representations(args).requires_grad_()
     return {
         "plain": lambda: plain.score_pairs(head, representations).sum().backward(),

@@ -144,6 +144,13 @@ class Objective(nn.Module):
             return terms
         return {name: num_images / self.full_batch * term for name, term in terms.items()}
 
+    def reached_beside_logits(self) -> tuple[str, ...] | None:
+        """Starts of the names of parameters to which each step gives a gradient, beside those that the logits of the
+        model depend on. `None`, which is always right, where a step may give none to some: DDP then looks for them at
+        every step.
+        """
+        return None
+
     def teacher(self) -> Any:
         """The model with the moving average of the weights as of the last step, in evaluation mode and without
         gradients. It is no copy of its own, but the one that the trainer evaluates, the same on all processes.

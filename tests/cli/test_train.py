@@ -113,7 +113,7 @@ def test_what_was_learned_from_is_said():
 def test_it_begins_with_what_it_does(run):
     output, _, printed = run
     first, second = printed.splitlines()[:2]
-    assert re.fullmatch(rf"sst on digit_scenes, 1 process on \w+, results in {output}", first)
+    assert re.fullmatch(rf"sst on digit_scenes, 1 process on \w+(, float32.*)?, results in {output}", first)
     assert second.startswith("48 images, 10 labels, 5")
 
 

@@ -269,6 +269,19 @@ def test_the_approximate_search_finds_nearly_all(monkeypatch):
     assert (found.unsqueeze(2) == exact.unsqueeze(1)).any(dim=2).float().mean() > 0.95
 
 
+def test_the_share_of_neighbours_that_were_found_is_said(monkeypatch):
+    features = torch.nn.functional.normalize(torch.randn(60, 8), dim=1)
+    exact = nearest_images(features, 6, approximate=False).long()
+    assert neighbours.recall(features, exact) == 1
+    exact[:, :3] = torch.arange(60).unsqueeze(1)  # what was not found
+    assert neighbours.recall(features, exact) == 0.5
+    said = []
+    monkeypatch.setattr(neighbours.logger, "warning", said.append)
+    monkeypatch.setattr(neighbours, "recall", lambda features, found: 0.625)
+    nearest_images(features, 6, approximate=True)
+    assert "found 62.5% of the 6 nearest images, as 60 images tell" in said[0]
+
+
 def test_what_an_approximate_search_does_not_find_is_the_image_itself(monkeypatch):
     monkeypatch.setattr(neighbours, "PROBED_LISTS", 1)
     features = torch.nn.functional.normalize(torch.randn(30, 4), dim=1)
@@ -290,8 +303,12 @@ def test_that_faiss_is_missing_is_said_before_a_pass_over_the_images(tmp_path, m
     assert "This needs the package faiss" in capsys.readouterr().err
 
 
-def test_large_sets_are_searched_approximately_on_a_cpu():
-    assert not is_approximate("auto", neighbours.EXACT_ON_CPU) and is_approximate("auto", neighbours.EXACT_ON_CPU + 1)
+@pytest.mark.parametrize("has_faiss", [True, False])
+def test_large_sets_are_searched_approximately_on_a_cpu(has_faiss, monkeypatch):
+    if not has_faiss:
+        monkeypatch.setitem(sys.modules, "faiss", None)
+    most = neighbours.EXACT_WITH_FAISS if has_faiss else neighbours.EXACT_ON_CPU
+    assert not is_approximate("auto", most) and is_approximate("auto", most + 1)
     assert is_approximate("approximate", 10) and not is_approximate("exact", 10**9)
 
 

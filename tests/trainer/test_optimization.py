@@ -8,10 +8,10 @@ from golden_files import golden
 from tiny import make_trainer, tiny_recipe
 from torch import nn
 
-from hf_mlrpl.trainer.optimization import make_optimizer, make_schedule
+from hf_mlrpl.trainer.optimization import FusedSgd, make_optimizer, make_schedule
 
 
-@pytest.mark.parametrize("name, kind", [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD")])
+@pytest.mark.parametrize("name, kind", [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "FusedSgd")])
 def test_the_optimizer_is_the_one_that_was_asked_for(name, kind, tmp_path):
     settings = {"optimizer": name, "weight_decay": 0.01, "momentum": 0.8, "adam_beta1": 0.7}
     trainer = make_trainer(tiny_recipe("ssgrl", training=settings), tmp_path)
@@ -200,3 +200,24 @@ def test_a_beginning_that_no_schedule_has_is_an_error(settings, tmp_path):
 def test_an_unknown_optimizer_or_schedule_is_an_error(key, value, tmp_path):
     with pytest.raises(ValueError, match=f"`{key}` must be one of .*, got '{value}'"):
         tiny_recipe(training={key: value}).build_arguments(tmp_path)
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_fused_sgd_goes_on_where_parameters_get_their_first_gradient_late(momentum, tmp_path):
+    """As torch's plain one does: the second parameter has no gradient in the first step, nor in the checkpoint."""
+    ends = []
+    for make in (torch.optim.SGD, FusedSgd):
+        torch.manual_seed(0)
+        first, second = (nn.Parameter(torch.randn(5)) for _ in range(2))
+        options = {"lr": 0.1, "momentum": momentum, "weight_decay": 0.01}
+        optimizer = make([first, second], **options)
+        for step in range(4):
+            if step == 1:
+                torch.save(torch.optim.SGD.state_dict(optimizer), tmp_path / "state.pt")
+                optimizer = make([first, second], **options)
+                optimizer.load_state_dict(torch.load(tmp_path / "state.pt"))
+            first.grad, second.grad = torch.randn(2, 5)
+            second.grad = None if step < 2 else second.grad
+            optimizer.step()
+        ends.append(torch.stack([first.detach(), second.detach()]))
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-7)

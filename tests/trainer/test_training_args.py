@@ -79,7 +79,8 @@ def test_schedules_of_transformers_need_their_setting(settings, tmp_path):
         ("logging_steps", [-1, 0]),
         ("save_total_limit", [-1, 0]),
         ("seed", [-1]),
-        ("dataloader_num_workers", [-1]),
+        ("dataloader_num_workers", [-2]),
+        ("cpu_threads", [0]),
     ],
 )
 def test_numbers_out_of_range_are_refused_by_name(name, values, tmp_path):

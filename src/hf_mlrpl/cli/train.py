@@ -107,6 +107,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     from ..distributed import describe_processes, end_processes
     from ..hub.facts import SELECTED_ON_TEST
     from ..recipe.description import describe_training
+    from ..trainer.devices import describe_precision
 
     logging.disable_progress_bar()  # of reading and writing weight files; training has its own
     started = time.perf_counter()
@@ -114,7 +115,9 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     is_main = arguments.process_index == 0
     say = print if is_main else _say_nothing
     changed = _check_output(output, recipe, resume=resume, overwrite=overwrite)
-    say(f"{recipe.method} on {recipe.data.config.name}, {describe_processes()}, results in {output}")
+    precision = describe_precision(arguments)
+    on = ", ".join(filter(None, [describe_processes(), precision]))
+    say(f"{recipe.method} on {recipe.data.config.name}, {on}, results in {output}")
 
     if changed:
         say(f"going on with other settings: {', '.join(changed)}")

@@ -13,6 +13,7 @@ from ..data.images.feature_files import StoredFeatures
 from ..models.parts.backbone import keep_own_init
 from ..models.parts.partly_frozen import PartlyFrozen
 from .configuration_clip import HEAD_DIM, ClipConfig
+from .frozen import call_frozen
 
 
 class ClipImageEncoder(PartlyFrozen):
@@ -81,8 +82,10 @@ class ClipResNet(nn.Module):
     def feature_map(self, pixel_values: Tensor) -> Tensor:
         """Map pixels to `(batch_size, num_channels, height / 32, width / 32)`."""
         # Convolutions are faster so, on CPUs and GPUs; the layout of the input decides for all layers.
-        features = self.stem(pixel_values.contiguous(memory_format=torch.channels_last))
-        return self.layer4(self.layer3(self.layer2(self.layer1(features))))
+        features = pixel_values.contiguous(memory_format=torch.channels_last)
+        for part in (self.stem, self.layer1, self.layer2, self.layer3, self.layer4):
+            features = call_frozen(part, features)
+        return features
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self.head(self.feature_map(pixel_values))

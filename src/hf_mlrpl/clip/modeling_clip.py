@@ -250,6 +250,8 @@ class ClipPromptModel(ClipPreTrainedModel):
     def train(self, mode: bool = True):
         if mode:
             self.forget_label_vectors()
+            for learner in self.prompt_learners:
+                learner.measure()
         return super().train(mode)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

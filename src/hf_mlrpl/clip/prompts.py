@@ -115,13 +115,16 @@ class PromptLearner(nn.Module):
     def length(self) -> int:
         """Tokens up to the end of the longest prompt: as the mask of the text encoder is causal, nothing behind it
         matters."""
-        if self._length is None:  # read from the device once, not at every step
-            if not self.has_tokens:
-                raise RuntimeError(
-                    "There are no prompts yet: call `set_priors()` or `set_labels(names)` of the model."
-                )
-            self._length = int(self.end_positions.max()) + 1
+        if self._length is None:
+            self.measure()
+        if self._length is None:
+            raise RuntimeError("There are no prompts yet: call `set_priors()` or `set_labels(names)` of the model.")
         return self._length
+
+    def measure(self) -> None:
+        """Read `length` from the device, once and before a step, which would wait for it."""
+        if self._length is None and self.has_tokens:
+            self._length = int(self.end_positions.max()) + 1
 
     def set_tokens(self, token_ids: Tensor, end_positions: Tensor, rows: Sequence[int] | None = None) -> None:
         """Take other labels.

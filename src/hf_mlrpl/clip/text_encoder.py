@@ -8,6 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from .configuration_clip import ClipConfig
+from .frozen import call_frozen
 
 
 class ClipTextEncoder(nn.Module):
@@ -70,7 +71,8 @@ class ClipTextEncoder(nn.Module):
         # With some implementations of attention, a model without a mask looks ahead.
         mask = torch.full((length, length), torch.finfo(hidden.dtype).min, dtype=hidden.dtype, device=hidden.device)
         with self._attention_backend(hidden.device):
-            hidden = text.encoder(inputs_embeds=hidden, attention_mask=mask.triu(1)[None, None]).last_hidden_state
+            mask = mask.triu(1)[None, None]
+            hidden = call_frozen(text.encoder, inputs_embeds=hidden, attention_mask=mask).last_hidden_state
         ends = hidden[torch.arange(len(hidden), device=hidden.device), end_positions]
         return self.network.text_projection(text.final_layer_norm(ends))
 

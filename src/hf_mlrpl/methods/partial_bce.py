@@ -33,6 +33,9 @@ class PartialBceObjective(Objective):
 
     config_class = PartialBceObjectiveConfig
 
+    def reached_beside_logits(self) -> tuple[str, ...]:
+        return ()
+
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:

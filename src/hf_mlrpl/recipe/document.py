@@ -132,6 +132,7 @@ class Recipe:
         """
         from transformers import set_seed
 
+        from ..trainer.devices import workers_for
         from ..trainer.trainer import MultiLabelTrainer
 
         if not isinstance(output, str | Path):
@@ -146,7 +147,7 @@ class Recipe:
         set_seed(arguments.seed)
         config = self.model.config(splits.names)
         images = self.data.images(splits.train, config, training=True, seed=arguments.seed)
-        model = self.model.build(config, splits.known_labels, images, num_workers=arguments.dataloader_num_workers)
+        model = self.model.build(config, splits.known_labels, images, num_workers=workers_for(images, arguments))
         validation = None
         if splits.validation is not None:
             validation = self.data.images(splits.validation, config, training=False)

@@ -16,10 +16,32 @@ def make_optimizer(model: nn.Module, args: "MultiLabelTrainingArguments") -> tor
     groups = parameter_groups(model, args)
     options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
     if args.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=args.momentum, **options)
+        return FusedSgd(groups, momentum=args.momentum, **options)
     options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon, "fused": True}
     optimizer = torch.optim.Adam if args.optimizer == "adam" else torch.optim.AdamW
     return optimizer(groups, **options)
+
+
+class FusedSgd(torch.optim.SGD):
+    """SGD in one kernel, also where some parameters get their first gradient later than others.
+
+    torch then finds some momenta of `None` and fails, and so it does behind a checkpoint with such. Here a momentum
+    begins with zeros, from which the first step is the same.
+    """
+
+    def __init__(self, params: Any, **options: Any):
+        super().__init__(params, fused=True, **options)
+        self._fill_momenta()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._fill_momenta()
+
+    def _fill_momenta(self) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"] if group["momentum"] else ():
+                if self.state[parameter].get("momentum_buffer") is None:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def parameter_groups(model: nn.Module, args: "MultiLabelTrainingArguments") -> list[dict[str, Any]]:

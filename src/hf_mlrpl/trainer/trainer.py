@@ -39,6 +39,12 @@ from .checkpoints import (
     remove_old_checkpoints,
     write_checksums,
 )
+from .devices import (
+    choose_threads,
+    prepare_kernels,
+    spare_search_for_unused_parameters,
+    workers_for,
+)
 from .ema import WeightEma
 from .evaluation import compute_metrics, evaluation_loss, logits_and_labels, metrics_of_labels
 from .images import DEFAULT_VIEW, check_batches, check_labels_of_images, prepare_images
@@ -117,6 +123,7 @@ class MultiLabelTrainer(PushingTrainer):
                 "This trainer runs one process per device with DDP; FSDP, DeepSpeed and `DataParallel` are not "
                 "supported. Start it with `accelerate launch` or `torchrun --nproc_per_node <number of devices>`."
             )
+        prepare_kernels(self.args)
         self._set_up(self.model)
         self._means = RunningMeans()
         self.add_callback(_EpochAndEma(self))
@@ -134,6 +141,8 @@ class MultiLabelTrainer(PushingTrainer):
         self.train_dataset, self.storing = stored_training_images(args, model, objective, images)
         check_batches(self.train_dataset, model, args)
         self.eval_dataset = self._images(self._given["eval"], model.config)
+        args.dataloader_num_workers = workers_for(self.train_dataset, args)
+        choose_threads(args)
         self.training_images: TrainingImages | None = None
         if isinstance(self.train_dataset, PartialLabelImages):
             check_views(objective.config, self.train_dataset.views)
@@ -147,6 +156,7 @@ class MultiLabelTrainer(PushingTrainer):
             )
             objective.prepare(self.training_images)
         self.objective = objective.to(args.device)
+        spare_search_for_unused_parameters(self.accelerator, args, objective, model)
         self.ema = WeightEma(model, args.ema_decay) if args.ema_decay else None
         objective.averaged_model = self.ema.as_model if self.ema else None
         objective.full_batch = args.per_device_train_batch_size

@@ -22,6 +22,7 @@ MAY_CHANGE = frozenset(
     output_dir disable_tqdm report_to run_name logging_dir logging_strategy logging_steps logging_first_step log_level
     save_strategy save_steps save_total_limit eval_strategy eval_steps eval_delay per_device_eval_batch_size
     eval_accumulation_steps dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory choose_thresholds
+    ddp_find_unused_parameters ddp_broadcast_buffers cudnn_benchmark
     push_to_hub hub_model_id hub_strategy hub_private_repo hub_revision hub_always_push
     """.split()
 )
@@ -85,6 +86,22 @@ class MultiLabelTrainingArguments(TrainingArguments):
     per_device_eval_batch_size: int = _field(64, "Images per evaluation step on each device.")
     max_grad_norm: float = _field(0.0, "Clip gradients to this norm; 0 does not clip.")
 
+    dataloader_num_workers: int = _field(
+        -1,
+        "Processes that open images. -1: none where all images stay in memory or processes cannot be forked, one "
+        "beside a CPU that trains, else as many as there are cores to spare, at most 8.",
+    )
+    cpu_threads: int | None = _field(
+        None, "Threads of a CPU that trains, by default one for each core that workers leave. 1 suits tiny networks."
+    )
+    cudnn_benchmark: bool = _field(True, "cuDNN looks for its fastest convolutions, unless `full_determinism` is set.")
+    ddp_find_unused_parameters: bool | None = _field(
+        None, "Whether DDP looks for parameters without a gradient at every step; by default where there may be some."
+    )
+    ddp_broadcast_buffers: bool | None = _field(
+        False, "Whether DDP sends buffers at every step; they are those of the first process whenever they are used."
+    )
+
     remove_unused_columns: bool = _field(False, "Images reach the model through a transform, not through a column.")
     logging_nan_inf_filter: bool = _field(False, "A loss that is not a number shall be seen, not averaged away.")
     report_to: str | list[str] | None = _field("tensorboard", "Where logs go: tensorboard, wandb, none, ...")
@@ -108,7 +125,15 @@ class MultiLabelTrainingArguments(TrainingArguments):
                 )
         if not torch.accelerator.is_available():
             self.use_cpu = True  # without it transformers refuses bf16 on machines without a GPU
+        if not self.use_cpu:
+            self.copy_without_waiting()
         super().__post_init__()
+
+    def copy_without_waiting(self) -> None:
+        """Let batches travel to a GPU while it computes, unless `accelerator_config` says otherwise."""
+        given = self.accelerator_config or {}
+        if isinstance(given, dict) and self.dataloader_pin_memory:
+            self.accelerator_config = {"non_blocking": True, **given}
 
     def check_metric(self) -> None:
         """Raise `ValueError` if `load_best_model_at_end` asks for a metric that is not measured."""

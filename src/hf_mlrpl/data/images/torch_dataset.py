@@ -209,6 +209,13 @@ class PartialLabelImages(torch.utils.data.Dataset):
         enough = [side for side in sides if side is not None]
         return max(enough) if self.draft and len(enough) == len(sides) else None
 
+    def stay_in_memory(self) -> bool:
+        """Whether all prepared images stay in the memory of this process; the first one tells how large they are."""
+        try:
+            return len(self) == 0 or bool(self._prepared(0)) and 0 in self._kept
+        except BadImageError:
+            return False
+
     def _keep(self, index: int, prepared: dict[View, Tensor]) -> None:
         """Keep what is prepared in memory, if there is room for all images in each of the worker processes."""
         worker = get_worker_info()

@@ -1,5 +1,6 @@
 """Distances between labels, and the nearest neighbours of images, from features of the images."""
 
+import importlib.util
 import math
 from typing import Any, Literal
 
@@ -9,14 +10,19 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from ...extras import optional_packages
 from ...labels import POSITIVE
 
+logger = logging.get_logger(__name__)
+
 Distance = Literal["cosine", "euclidean"]
 Search = Literal["auto", "exact", "approximate"]
 
-EXACT_ON_CPU = 250_000  # images up to which "auto" searches exactly on a CPU
+EXACT_WITH_FAISS = 30_000  # images up to which "auto" searches exactly on a CPU, where that takes less time
+EXACT_ON_CPU = 250_000  # the same without faiss
+CHECKED = 200  # images that are searched exactly, too, to tell how many neighbours an approximate search finds
 COMPARED = 4096  # images that are compared with as many others at a time: 64 MiB
 GATHERED = 2**26  # entries of features that are compared at a time, in float64: 512 MiB
 PROBED_LISTS = 32
@@ -63,9 +69,10 @@ def label_distances(features: Tensor, labels: Tensor, distance: Distance, show_p
 
 def is_approximate(search: Search, num_images: int) -> bool:
     """Whether `search` means the approximate one, for so many images on this machine."""
-    if search == "auto":
-        return num_images > EXACT_ON_CPU and PartialState().device.type == "cpu"
-    return search == "approximate"
+    if search != "auto":
+        return search == "approximate"
+    most = EXACT_WITH_FAISS if importlib.util.find_spec("faiss") else EXACT_ON_CPU
+    return num_images > most and PartialState().device.type == "cpu"
 
 
 def import_faiss() -> Any:
@@ -152,8 +159,11 @@ def _find_approximately(features: Tensor, count: int, show_progress: bool) -> Te
     index = faiss.index_factory(vectors.shape[1], f"IVF{num_cells},Flat", faiss.METRIC_INNER_PRODUCT)
     index.cp.max_points_per_centroid = 64
     index.cp.min_points_per_centroid = 1  # no warning for small sets
-    index.train(vectors)
-    index.add(vectors)
+    with tqdm(total=2, desc="Cells of similar images", disable=not show_progress, leave=False) as bar:
+        index.train(vectors)
+        bar.update()
+        index.add(vectors)
+        bar.update()
     index.nprobe = PROBED_LISTS
     result = torch.empty(len(vectors), count, dtype=torch.int64)
     bar = tqdm(total=len(vectors), desc="Nearest neighbours", disable=not show_progress, leave=False)
@@ -164,10 +174,25 @@ def _find_approximately(features: Tensor, count: int, show_progress: bool) -> Te
         others_first = (found == own).to(torch.uint8).argsort(dim=1, stable=True)
         result[first : first + QUERIES] = found.gather(1, others_first)[:, :count]
         bar.update(len(found))
+    logger.warning(
+        f"The approximate search found {recall(features, result):.1%} of the {count} nearest images, as "
+        f"{min(CHECKED, len(features))} images tell; `objective.search=exact` finds all."
+    )
     return result
 
 
-def with_distances(features: Tensor, neighbours: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
+def recall(features: Tensor, found: Tensor) -> float:
+    """Share of the nearest images that are among `found`, `(num_images, count)` rows, of some images in [0, 1]."""
+    rows = torch.linspace(0, len(features) - 1, min(CHECKED, len(features))).long()
+    similarities = features[rows] @ features.T
+    similarities[torch.arange(len(rows)), rows] = -math.inf  # not the image itself
+    nearest = similarities.topk(found.shape[1]).indices
+    return (nearest.unsqueeze(2) == found[rows].unsqueeze(1)).any(dim=2).double().mean().item()
+
+
+def with_distances(
+    features: Tensor, neighbours: Tensor, distance: Distance, show_progress: bool = False
+) -> tuple[Tensor, Tensor]:
     """Neighbours with their distances, nearest first, of equally near ones the first.
 
     Args:
@@ -181,7 +206,8 @@ def with_distances(features: Tensor, neighbours: Tensor, distance: Distance) -> 
     neighbours = neighbours.sort(dim=1).values
     apart = torch.empty(neighbours.shape)
     block = max(1, GATHERED // (neighbours.shape[1] * features.shape[1]))
-    for first in range(0, len(neighbours), block):
+    starts = range(0, len(neighbours), block)
+    for first in tqdm(starts, desc="Distances of neighbours", disable=not show_progress, leave=False):
         own = features[first : first + block].unsqueeze(1)
         near = features[neighbours[first : first + block].long()]  # (block, count, dim)
         apart[first : first + block] = distances(own, near, distance).squeeze(1)

@@ -70,7 +70,8 @@ class SoftExposureObjectiveConfig:
     num_neighbours: neighbours of an image.
     features_from: fixed network behind all distances: "model" is the backbone as it is before the first step; or the
         folder of a checkpoint, or the name of a timm model with its pretrained weights.
-    search: for neighbours, "exact" or "approximate"; "auto" is exact on GPUs, and on CPUs up to 250,000 images.
+    search: for neighbours, "exact" or "approximate"; "auto" is exact on GPUs, and on CPUs up to 30,000
+        images, or 250,000 without faiss; how many neighbours the approximate one finds is logged.
     """
 
     variant: Literal["NE", "wNE", "FE", "LS", "SE-L", "SE-I", "SE"] = "SE"
@@ -193,10 +194,9 @@ class SoftExposureObjective(Objective):
                 self.label_distances.copy_(label_distances(vectors, labels, distance, show))
             if self.config.sees_images:
                 found = self._nearest_images(features, vectors, show)
-                for buffer, value in zip(
-                    (self.neighbours, self.neighbour_distances), with_distances(vectors, found, distance), strict=True
-                ):
-                    buffer.copy_(value)
+                neighbours, apart = with_distances(vectors, found, distance, show)
+                self.neighbours.copy_(neighbours)
+                self.neighbour_distances.copy_(apart)
             self.made.fill_(True)
         share_buffers(self)
         return features.folder

@@ -23,6 +23,9 @@ class SsgrlObjective(Objective):
 
     config_class = SsgrlObjectiveConfig
 
+    def reached_beside_logits(self) -> tuple[str, ...]:
+        return ()
+
     def forward(
         self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:

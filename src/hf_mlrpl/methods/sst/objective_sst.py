@@ -192,6 +192,10 @@ class SstObjective(Objective):
         logs = {f"threshold_{name}": value for name, value in thresholds.items() if name in pseudo_labels}
         return sum_of_terms(terms, logits=logits, pseudo_labels=pseudo_labels, logs=logs)  # Eq. 11
 
+    def reached_beside_logits(self) -> tuple[str, ...]:
+        has_pairs = len(self.bank) > 1
+        return ("cooccurrence_head.",) if self.config.cooccurrence_weight and has_pairs else ()
+
     @property
     def needs_cooccurrence_head(self) -> bool:
         learned_votes = self.config.intra_weight and self.config.cooccurrence == "learned"

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ class ZeroShotClipForMultiLabelClassification(ClipPromptModel):
 
     config: ZeroShotClipConfig
     token_ids: Tensor
+    _length: int | None = None  # tokens of the longest text
 
     def __init__(self, config: ZeroShotClipConfig):
         super().__init__(config)
@@ -82,10 +84,11 @@ class ZeroShotClipForMultiLabelClassification(ClipPromptModel):
 
     def compute_label_vectors(self) -> Tensor:
         """Means of the unit vectors of the texts of each label, at unit length again, `(num_labels, embed_dim)`."""
-        if not self.has_prompts:
-            raise RuntimeError("There are no texts yet: call `set_priors()` or `set_labels(names)` of the model.")
-        length = int(self.token_ids.argmax(dim=1).max()) + 1  # nothing behind the end of a text matters
-        passes = self.token_ids[:, :length].split(PROMPTS_PER_PASS)
+        if self._length is None:  # read from the device once, not at every step
+            if not self.has_prompts:
+                raise RuntimeError("There are no texts yet: call `set_priors()` or `set_labels(names)` of the model.")
+            self._length = int(self.token_ids.argmax(dim=1).max()) + 1
+        passes = self.token_ids[:, : self._length].split(PROMPTS_PER_PASS)
         texts = torch.cat([self.text_features(token_ids) for token_ids in passes])
         texts = F.normalize(at_least_float32(texts), dim=-1).unflatten(0, (-1, len(self.config.templates)))
         return F.normalize(texts.mean(dim=1), dim=-1)
@@ -106,8 +109,12 @@ class ZeroShotClipForMultiLabelClassification(ClipPromptModel):
                     "Shorten the name of the label, or the text in `templates`."
                 )
             token_ids[row, : len(tokens)] = torch.tensor(tokens)
-        self.token_ids = token_ids.to(self.token_ids.device)
+        self.token_ids, self._length = token_ids.to(self.token_ids.device), None
         self.forget_label_vectors()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._length = None
 
     def _shape_of_tokens(self, num_labels: int) -> tuple[int, int]:
         return num_labels * len(self.config.templates), self.config.text_sizes["context_length"]
