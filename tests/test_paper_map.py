@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {method: page_of(method) for method, spec in METHODS.items() if spec.package == PACKAGE}
 UNIQUE_PAGES = dict.fromkeys(PAGES.values())
 PAGES_WITHOUT_METHOD = [ROOT / "model_cards" / "clip.md"]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "training" / "README.md", *UNIQUE_PAGES]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "training").glob("*.md")), *UNIQUE_PAGES]
 DOCUMENTS += PAGES_WITHOUT_METHOD
 DATA_NAMES = {  # as the pages call them
     "coco": "COCO 2014",

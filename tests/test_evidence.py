@@ -1,0 +1,15 @@
+"""The page with the evidence says what the results of the sweeps say."""
+
+import evidence
+
+
+def test_tables_are_those_of_the_results():
+    page = evidence.PAGE.read_text(encoding="utf-8")
+    assert len(evidence.BLOCK.findall(page)) >= 3
+    assert evidence.with_tables(page) == page, "run `python training/evidence.py`"
+
+
+def test_another_number_would_be_seen():
+    page = evidence.PAGE.read_text(encoding="utf-8")
+    assert "97.0 mAP" in page and "66.7 ± 3.1" in page
+    assert evidence.with_tables(page.replace("66.7 ± 3.1", "66.8 ± 3.1")) == page

@@ -1,0 +1,30 @@
+"""Writes the tables of EVIDENCE.md from the results of the sweeps: `python training/evidence.py`.
+
+A table stands between `<!-- table: SWEEP METRIC ... -->` and `<!-- end -->`.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from hf_mlrpl.cli.sweep import make_table, read_results
+from hf_mlrpl.cli.sweep_file import find_sweep, read_sweep
+
+PAGE = Path(__file__).with_name("EVIDENCE.md")
+BLOCK = re.compile(r"(<!-- table: (\w+) ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def with_tables(text: str) -> str:
+    """`text` with the tables that the results say now."""
+    return BLOCK.sub(lambda block: f"{block[1]}{_table(block[2], block[3].split())}\n{block[4]}", text)
+
+
+def _table(name: str, metrics: list[str]) -> str:
+    sweep = replace(read_sweep(find_sweep(name)), metrics=metrics)
+    results = read_results(find_sweep(name, ".jsonl"))
+    done = sum(run.key in results for run in sweep.runs)
+    return f"{done} of {len(sweep.runs)} runs:\n\n{make_table(sweep, results).to_markdown().strip()}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
