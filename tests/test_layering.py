@@ -16,7 +16,7 @@ LAYERS = [
     {"clip"},
     {"methods"},
     {"pipelines"},
-    {"demo"},
+    {"demo", "export"},
     {"trainer"},
     {"recipe"},
     {"auto"},

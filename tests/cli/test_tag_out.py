@@ -255,6 +255,17 @@ def test_data_sets_are_tagged(checkpoint, photos, tmp_path, capsys, kind):
     assert names[:2] == ([row["file"] for row in rows(plain)][:2] if kind == "paths in Parquet" else ["id 0", "id 1"])
 
 
+def test_a_data_set_of_the_hub_is_tagged(checkpoint, photos, tmp_path, monkeypatch):
+    asked = []
+    dataset = Dataset.from_dict({"image": [str(photos / "00.png")]}, Features({"image": ImageFeature()}))
+    monkeypatch.setattr("datasets.get_dataset_split_names", lambda *told, **options: asked.append(options) or ["test"])
+    monkeypatch.setattr("datasets.load_dataset", lambda *told, **options: asked.append((told, options)) or dataset)
+    assert tag(checkpoint, "user/photos@v1", "--token", "hf_x", "--out", tmp_path / "tags.parquet") == 0
+    options = {"revision": "v1", "token": "hf_x"}
+    assert asked == [options, (("user/photos",), {"split": "test", **options})]
+    assert [row["file"] for row in rows(tmp_path / "tags.parquet")] == [str(photos / "00.png")]
+
+
 def test_what_is_neither_a_file_nor_a_name_on_the_hub_is_an_error(checkpoint, photos, capsys):
     for source in (photos / "gone.jpg", "gone", "a/b/c"):
         assert main(["tag", checkpoint, str(source)]) == 2

@@ -12,7 +12,7 @@ TRACEBACK = "--traceback"
 MISTAKES = (ValueError, OSError, RuntimeError, ImportError)  # our messages for what a user can mend
 COMMANDS = (
     *("train", "evaluate", "tag", "demo", "push", "data", "review", "neighbours", "list", "sweep", "picture"),
-    *("convert", "doctor"),
+    *("convert", "export", "doctor"),
 )
 
 _EPILOG = """\

@@ -30,6 +30,7 @@ def tag_into_file(args: argparse.Namespace, tagger: "ImageTaggingPipeline", phot
     """Tag all photos, and say what came out."""
     import torch
 
+    from ..distributed import launched_processes
     from ..pipelines.bulk_tagging import tag_to_file
 
     begin = time.monotonic()
@@ -54,6 +55,9 @@ def tag_into_file(args: argparse.Namespace, tagger: "ImageTaggingPipeline", phot
         ) from error
     if result is not None:
         report(result, time.monotonic() - begin)
+        return
+    process, num_processes = launched_processes()
+    print(f"process {process + 1} of {num_processes} is ready, the last one writes {args.out}", file=sys.stderr)
 
 
 def report(result: "TaggedPhotos", seconds: float) -> None:

@@ -2,22 +2,17 @@
 
 import hashlib
 import os
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from ..columns import IMAGE_ID
-from ..tables.from_dataset import HUB_NAME, image_column_of, open_split, recognise
 from .photos import Source, image_files, is_url
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-_NAMES_PER_CHUNK = 100_000
 
 
 class Photo(NamedTuple):
@@ -85,7 +80,7 @@ def list_photos(
         elif path.exists() and not _is_dataset(path):
             parts.append(_Files(image_files(path)))
         elif path.exists() or _is_hub_name(source):
-            parts.append(_rows(source, open_split(source, split, token), image_column))
+            parts.append(_rows_of(source, split, image_column, token))
         else:
             raise FileNotFoundError(
                 f"There is no file or folder `{source}`. Photos, folders, Parquet files, http(s) addresses and data "
@@ -95,43 +90,44 @@ def list_photos(
 
 
 def _is_dataset(path: Path) -> bool:
+    from ..tables.from_dataset import recognise
+
     return path.suffix.lower() == ".parquet" or not recognise(path)
 
 
 def _is_hub_name(source: str) -> bool:
+    from ..tables.from_dataset import HUB_NAME
+
     name = source.partition("@")[0]
     return name.count("/") == 1 and bool(HUB_NAME.fullmatch(name)) and not Path(name).parent.exists()
 
 
 class _Files:
-    """Paths and addresses, in the memory of Arrow: a million Python objects would be copied to each worker."""
+    """Paths and addresses, as one text: a million Python objects would be copied to each worker."""
 
     def __init__(self, names: Iterable[str]):
-        rest, chunks = iter(names), []
-        while chunk := list(islice(rest, _NAMES_PER_CHUNK)):
-            chunks.append(pa.array([os.fsencode(name) for name in chunk], pa.large_binary()))
-        self._names = pa.chunked_array(chunks, pa.large_binary())
+        ends, text = array("q"), bytearray()
+        for name in names:
+            text += os.fsencode(name)
+            ends.append(len(text))
+        self._text, self._ends = text, np.asarray(ends)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._ends)
 
     def __getitem__(self, i: int) -> Photo:
-        name = self._names[i].as_py()
+        name = bytes(self._text[self._ends[i - 1] if i else 0 : self._ends[i]])
         return Photo(name.decode("utf-8", "backslashreplace"), os.fsdecode(name))
 
     def digest(self) -> bytes:
-        digest = hashlib.sha256()
-        for chunk in self._names.iterchunks():
-            for name in chunk:
-                digest.update(name.as_py() + b"\0")
-        return digest.digest()
+        return hashlib.sha256(self._text + self._ends.tobytes()).digest()
 
 
 class _Rows:
     """Rows of a data set, by their `image_id`, the path in them, or their number."""
 
-    def __init__(self, source: str, dataset: "Dataset", column: str):
-        self._source, self._dataset, self._column = source, dataset, column
+    def __init__(self, source: str, dataset: "Dataset", column: str, id_column: str):
+        self._source, self._dataset, self._column, self._id_column = source, dataset, column, id_column
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -140,27 +136,33 @@ class _Rows:
         row = self._dataset[i]
         image = row[self._column]
         path = image.get("path") if isinstance(image, dict) else None
-        return Photo(str(row.get(IMAGE_ID) or path or f"row {i}"), image)
+        return Photo(str(row.get(self._id_column) or path or f"row {i}"), image)
 
     def digest(self) -> bytes:
         return f"{self._source} {len(self)} {self._dataset.features}".encode()
 
 
-def _rows(source: str, dataset: "Dataset", image_column: str | None) -> _Rows | _Files:
+def _rows_of(source: str, split: str | None, image_column: str | None, token: str | None) -> _Rows | _Files:
     from datasets import Image
 
+    from ..columns import IMAGE_ID
+    from ..tables.from_dataset import image_column_of, open_split
+
+    dataset = open_split(source, split, token)
+    if not len(dataset):
+        raise ValueError(f"{source} has no rows, so there is nothing to tag.")
     column = image_column_of(dataset, source, image_column)
     if getattr(dataset.features[column], "dtype", "") == "string":
-        return _Files(_beside(source, dataset.with_format("arrow").select_columns([column]).iter(1000), column))
+        return _Files(_beside(source, dataset.select_columns([column]), column))
     if isinstance(dataset.features[column], Image):
         dataset = dataset.cast_column(column, Image(decode=False))
     used = [name for name in dict.fromkeys((column, IMAGE_ID)) if name in dataset.features]
-    return _Rows(source, dataset.select_columns(used), column)
+    return _Rows(source, dataset.select_columns(used), column, IMAGE_ID)
 
 
-def _beside(table: str, batches: Iterator[pa.Table], column: str) -> Iterator[str]:
+def _beside(table: str, dataset: "Dataset", column: str) -> Iterator[str]:
     """Paths in a table, which are relative to its folder."""
     folder = os.path.dirname(table)
-    for batch in batches:
-        for name in batch.column(column).to_pylist():
+    for rows in dataset.iter(1000):
+        for name in rows[column]:
             yield name if is_url(name) else os.path.join(folder, name or "")

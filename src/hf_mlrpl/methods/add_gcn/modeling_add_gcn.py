@@ -35,7 +35,7 @@ class DynamicGraphNetwork(nn.Module):
     def dynamic_graph(self, nodes: Tensor) -> Tensor:
         """The graph of each image: row i holds what label i receives from each label, `(batch_size, C, C)`."""
         image = self.image_weight(nodes.mean(dim=1))  # (B, D)
-        if len(image) == 1:  # one image has no variance: the stored one, also in training
+        if self.training and len(image) == 1:  # one image has no variance: the stored one
             norm = self.image_norm
             image = F.batch_norm(image, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         else:

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from ...losses import at_least_float32
 
 _CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**24}  # of a chunk (c, N, J): stays in the caches of a CPU, fills a GPU
+_EXPORTED_LABELS = 8  # of a chunk in an exported graph, 6 MB for each image of 448 px
 
 
 class _BilinearScores(torch.autograd.Function):
@@ -40,6 +41,8 @@ class _BilinearScores(torch.autograd.Function):
 
 
 def _chunks(image: Tensor, words: Tensor) -> tuple[Tensor, ...]:
+    if torch.compiler.is_exporting():  # for any batch size
+        return words.split(_EXPORTED_LABELS)
     elements = _CHUNK_ELEMENTS.get(image.device.type, 2**22)
     return words.split(max(1, elements // image.numel()))
 
