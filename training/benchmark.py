@@ -195,13 +195,16 @@ def main() -> None:
         title, measure = TABLES[table]
         found[table] = title, measure(args, timer, *([memory] if table == "scaling" else []))
     for table, (title, rows) in found.items():
-        numbers[table] = list(rows)
+        numbers[table] = []
+        for row in rows:  # written one by one: an interruption costs what comes next only
+            numbers[table].append(row)
+            print(", ".join(f"{name} {_cell(value)}" for name, value in row.items()), file=sys.stderr, flush=True)
+            if args.json:
+                args.json.write_text(json.dumps(numbers, indent=2) + "\n")
+            if args.markdown:
+                args.markdown.write_text("\n".join([*texts, as_markdown(title, numbers[table])]))
         texts.append(as_markdown(title, numbers[table]))
         print(texts[-1], flush=True)
-        if args.json:  # after each table: an interruption costs the next ones only
-            args.json.write_text(json.dumps(numbers, indent=2) + "\n")
-        if args.markdown:
-            args.markdown.write_text("\n".join(texts))
 
 
 if __name__ == "__main__":
