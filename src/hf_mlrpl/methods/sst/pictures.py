@@ -94,9 +94,11 @@ def similarities(
     rows = []
     for label in chosen:
         sources = objective.bank_rows[label, :-1]
-        nearest = cosines[label].masked_fill(sources.lt(0), -torch.inf).argsort(descending=True)
-        nearest = nearest[: min(top, int(sources.ge(0).sum()))]
-        neighbours = [(images[int(sources[slot])], float(cosines[label, slot])) for slot in nearest]
+        nearest: dict[int, float] = {}  # an image may be in the bank once for each epoch
+        for slot in cosines[label].argsort(descending=True).tolist():
+            if sources[slot] >= 0:
+                nearest.setdefault(int(sources[slot]), float(cosines[label, slot]))
+        neighbours = [(images[row], similarity) for row, similarity in list(nearest.items())[:top]]
         threshold = objective.config.cross_threshold.floor
         rows.append((model.config.label_names[label], float(means[label]), threshold, neighbours))
     return plot_neighbours(photo.image, rows, f"{photo.name}: similarity to the bank of each label")
