@@ -36,7 +36,7 @@ def plot_curves(panels: Mapping[str, Curves], x_label: str, y_scale: str = "line
             axes.plot(
                 *zip(*points, strict=True), color=colour, marker=shown, markersize=4, linewidth=1.4, label=_text(name)
             )
-        axes.set_yscale(y_scale)
+        axes.set_yscale(y_scale, **({"linthresh": 1} if y_scale == "symlog" else {}))
         _finish(axes, x_label, number)
         axes.legend(frameon=False, fontsize=8)
     return figure
