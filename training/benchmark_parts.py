@@ -111,9 +111,7 @@ def pseudo_labels(args: argparse.Namespace) -> Sides:
 def temperatures(args: argparse.Namespace) -> Sides:
     """Temperatures of Soft Exposure for a batch."""
     known = _labels(argparse.Namespace(**vars(args) | {"batch_size": NUM_REMEMBERED}))
-    objective = SoftExposureObjective(
-        SoftExposureObjectiveConfig(uncovered="absent"), SstConfig(num_labels=args.labels)
-    )
+    objective = SoftExposureObjective(SoftExposureObjectiveConfig(), SstConfig(num_labels=args.labels))
     objective.prepare(SimpleNamespace(labels=known.to("cpu", torch.int8)))
     objective.to(args.device)
     distances = torch.rand(args.labels, args.labels)

@@ -270,7 +270,7 @@ def test_without_any_annotated_label_images_say_absent_or_nothing(uncovered, exp
 
 
 def test_with_one_neighbour_se_i_is_close_to_ne_where_it_ignores_what_no_neighbour_shows():
-    """As the paper says of SE-I; as its equations stand, SE-I is close to FE instead."""
+    """As the text says of SE-I; as the equations stand, which give the paper's order of rows, it is close to FE."""
     torch.manual_seed(0)
     known = torch.rand(200, 40) < 0.1
     labels = torch.where(torch.rand(200, 40) < 0.1, 1, -1).mul(known).to(torch.int8)

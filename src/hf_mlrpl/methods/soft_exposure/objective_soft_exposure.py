@@ -84,7 +84,7 @@ class SoftExposureObjectiveConfig:
     temperature_fn: TemperatureFunction = "published"
     distance: Distance = "cosine"
     normalization: Normalization = "joint"
-    uncovered: Literal["absent", "ignore"] = "ignore"
+    uncovered: Literal["absent", "ignore"] = "absent"
     reduce: Reduce = "min"
     num_neighbours: int = number("[1, 1e6]", 10)
     features_from: str = "model"
