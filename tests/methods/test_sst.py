@@ -399,5 +399,5 @@ def test_processes_exchange_known_positives_only(monkeypatch):
     labels[:, :2] = 1
     objective.prepare(SimpleNamespace(labels=labels.to(torch.int8)))
     objective.remember(torch.randn(6, 40, 8), labels)
-    assert shapes == [(12, 8), (12,)]
+    assert shapes == [(12, 8), (12, 2)], "vectors; labels and images"
     assert objective.num_remembered.tolist() == [6, 6] + 38 * [0]

@@ -234,8 +234,8 @@ class SstObjective(Objective):
         size = len(labels) * self.most_positives
         images, columns = labels.eq(POSITIVE).nonzero_static(size=size).unbind(dim=1)  # -1 behind the last
         vectors = gather_rows(representations.detach()[images, columns].to(self.bank.dtype))  # (E, D)
-        sources = gather_rows(torch.full_like(images, -1) if rows is None else rows[images])
-        columns = gather_rows(columns)
+        sources = torch.full_like(images, -1) if rows is None else rows[images]
+        columns, sources = gather_rows(torch.stack([columns, sources], dim=1)).unbind(dim=1)
 
         mine = columns.unsqueeze(1) == torch.arange(len(self.bank), device=columns.device)  # (E, C)
         num_new = mine.sum(dim=0)
