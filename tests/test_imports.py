@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from tiny import tiny_model
 
 HEAVY = ("torch", "transformers", "datasets", "evaluate", "sklearn", "matplotlib", "timm", "numpy", "torchvision")
 TRAIN_SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
@@ -69,6 +71,25 @@ logits = model(batch["pixel_values"]).logits.detach().numpy()
 print(loss.isfinite().item(), "map" in multi_label_metrics(logits, batch["labels"].numpy()))
 """
     assert fresh(code).strip() == "True True"
+
+
+@pytest.mark.slow
+def test_tagging_and_publishing_do_with_the_core_install(tmp_path):
+    """Without any package of an extra; filelock is a dependency of huggingface_hub, too."""
+    Image.new("RGB", (40, 30), "green").save(tmp_path / "photo.png")
+    tiny_model("sst").save_pretrained(tmp_path / "run")
+    code = f"""
+import sys
+from hf_mlrpl.extras import EXTRAS
+for name in {{name for names in EXTRAS.values() for name in names}} - {{"filelock"}}:
+    sys.modules[name] = None  # importing it raises an ImportError
+from hf_mlrpl.cli.main import main
+tag = ["tag", "{tmp_path}/run", "{tmp_path}/photo.png"]
+done = [main([*tag, "--pictures", "{tmp_path}/out"]), main([*tag, "--out", "{tmp_path}/tags.parquet"])]
+print(done, main(["push", "{tmp_path}/run", "user/model", "--dry-run"]))
+"""
+    assert fresh(code).strip().endswith("[0, 0] 0")
+    assert (tmp_path / "tags.parquet").is_file() and (tmp_path / "out" / "photo_tags.png").is_file()
 
 
 @pytest.mark.parametrize(("users", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
