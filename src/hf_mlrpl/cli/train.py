@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .completed import save_completed_labels
 from .report import MAIN, REPORT, format_metrics, save_report
 
 if TYPE_CHECKING:
@@ -108,6 +107,7 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     from ..hub.facts import SELECTED_ON_TEST
     from ..recipe.description import describe_training
     from ..trainer.devices import describe_precision
+    from .completed import save_completed_labels
 
     logging.disable_progress_bar()  # of reading and writing weight files; training has its own
     started = time.perf_counter()
