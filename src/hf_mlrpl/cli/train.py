@@ -119,6 +119,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     on = ", ".join(filter(None, [describe_processes(), precision]))
     say(f"{recipe.method} on {recipe.data.config.name}, {on}, results in {output}")
 
+    if not arguments.num_train_epochs and arguments.max_steps < 1:
+        say("`training.num_train_epochs` is 0: nothing is trained, the model is measured as it is")
     if changed:
         say(f"going on with other settings: {', '.join(changed)}")
     splits = recipe.data.load()
