@@ -100,6 +100,17 @@ def test_folds_score_all_photos_of_the_run_by_others(folder, tmp_path, capsys):
     assert stored == {file: file.stat().st_mtime_ns for file in (tmp_path / "review.folds").iterdir()}
 
 
+def test_photos_of_which_only_present_labels_are_known(folder, tmp_path, capsys):
+    (tmp_path / "positives.csv").write_text(f"image,cat,dog\n{folder}/00.png,1,\n{folder}/01.png,,1\n")
+    assert review(folder, str(tmp_path / "positives.csv"), "--unseen", "--out", str(tmp_path / "review.csv")) == 0
+    assert "no suspects among labels with too few known present or absent photos: cat, dog" in capsys.readouterr().out
+    (tmp_path / "swapped.csv").write_text(f"image,dog,cat\n{folder}/00.png,1,\n{folder}/01.png,0,1\n")
+    command = [str(tmp_path / "swapped.csv"), "--unseen", "--out", str(tmp_path / "review.csv")]
+    assert review(folder, *command) == 2
+    assert """data.labels='["cat", "dog"]'""" in capsys.readouterr().err
+    assert review(folder, *command, 'labels=["cat", "dog"]') == 0
+
+
 def test_photos_that_a_model_was_trained_on_have_no_suspects(folder, tmp_path, capsys):
     other = tmp_path / "run"
     other.mkdir()

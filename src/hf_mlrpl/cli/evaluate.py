@@ -156,13 +156,18 @@ def take_labels_of(dataset, model, checkpoint: str) -> dict[str, list[int]]:
 def check_same_labels(names: list[str], dataset, checkpoint: str) -> None:
     """Raise `ValueError` unless the data have the labels of the checkpoint, in its order."""
     from ..data.columns import label_names
+    from ..settings import as_setting
 
     theirs = label_names(dataset)
     if theirs != names:
+        if set(theirs) == set(names):
+            raise ValueError(
+                f"The checkpoint {checkpoint} and the data have the same labels in another order. Give the data that "
+                f"of the checkpoint, in the same order: {as_setting('labels', names)}."
+            )
         only_model, only_data = sorted(set(names) - set(theirs)), sorted(set(theirs) - set(names))
         raise ValueError(
             f"The checkpoint {checkpoint} and the data have different labels: the checkpoint has {len(names)} "
             f"({', '.join(only_model[:5]) or 'none'} missing in the data), the data {len(theirs)} "
-            f"({', '.join(only_data[:5]) or 'none'} missing in the checkpoint). Evaluate on data with the same labels "
-            "in the same order."
+            f"({', '.join(only_data[:5]) or 'none'} missing in the checkpoint). Use data with the same labels."
         )

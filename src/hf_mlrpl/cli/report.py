@@ -101,7 +101,7 @@ def save_report(folder: Path, report: "LabelReport", metrics: dict[str, float], 
     content = {"part": part, "metrics": metrics, "labels": rows, "warnings": report.warnings}
     replace_text(folder / "report.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(LabelResult)])
+        writer = csv.DictWriter(file, [field.name for field in fields(LabelResult)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     if any(value is not None for value in report.average_precision):

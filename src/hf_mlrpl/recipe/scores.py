@@ -32,6 +32,7 @@ def score_images(recipe: "Recipe", model: "MultiLabelPreTrainedModel", dataset: 
     """
     with TemporaryDirectory() as scratch:
         trainer = recipe.build_trainer(scratch, model=model)
+        trainer.compute_metrics = None  # labels may be too few to measure anything
         images = recipe.data.images(dataset, model.config, training=False)
         scores = scores_of(logits_and_labels(trainer.predict(images))[0])
     scores[images.is_bad.numpy()] = np.nan

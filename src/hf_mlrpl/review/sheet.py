@@ -48,7 +48,8 @@ class Answer:
 def write_questions(file: Path, questions: Sequence[Question]) -> None:
     """Write the table, with an empty column for answers."""
     with open(file, "w", newline="", encoding="utf-8") as text:
-        writer = csv.DictWriter(text, [*(field.name for field in fields(Question)), ANSWER])
+        columns = [*(field.name for field in fields(Question)), ANSWER]
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         for question in questions:
             row = asdict(question) | {"known": WORDS[question.known], "score": f"{question.score:.4f}"}
