@@ -220,6 +220,18 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(cache, monkeypatch)
     assert [file.name for file in cache.rglob("*") if file.is_file() and file.name != ".lock"] == ["made_from.json"]
 
 
+def test_what_a_killed_process_left_behind_is_removed(cache):
+    """Killed in the middle of a file, a process has written the others, and a part of this one."""
+    images = images_of(noise(range(8)))
+    stored(images_of(noise(range(4))), Encoder())
+    (file,) = cache.rglob("*.safetensors")
+    file.with_name("half.unfinished").write_bytes(file.read_bytes()[:100])
+    encoder = Encoder()
+    features = stored(images, encoder)
+    assert encoder.seen == 4 and not list(cache.rglob("*.unfinished"))
+    assert all(torch.equal(features[row][FEATURES], expected(images, row)) for row in range(8))
+
+
 def test_a_damaged_file_is_an_error_with_its_name(cache):
     stored(images_of(noise(range(4))), Encoder())
     (file,) = cache.rglob("*.safetensors")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,16 @@ from uuid import uuid4
 
 import numpy as np
 import torch
-from huggingface_hub import cached_assets_path
+from huggingface_hub import cached_assets_path, constants
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 FEATURES = "features"  # in a batch, in the place of pixels
 PHOTOS = "photos"
+PLACE = ("hf-mlrpl", "stored_features")  # in the cache
 BYTES_PER_FILE = 2**26
+UNFINISHED = ".unfinished"
 UNREADABLE = bytes(16)
 
 
@@ -45,6 +46,11 @@ class StoredFeatures:
         )
 
 
+def stored_in() -> Path:
+    """The folder of all stored features; whoever deletes it has them made again."""
+    return Path(constants.HF_ASSETS_CACHE).joinpath(*PLACE)
+
+
 class FeatureFiles:
     """Features of photos, each found by a digest of its content, so that order and number of photos do not matter.
 
@@ -59,7 +65,7 @@ class FeatureFiles:
     def __init__(self, made_from: dict[str, Any]):
         self.made_from = made_from
         self.fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
-        self.folder = cached_assets_path("hf-mlrpl", namespace="stored_features", subfolder=self.fingerprint)
+        self.folder = cached_assets_path(*PLACE, subfolder=self.fingerprint)
 
     def find(self, photos: np.ndarray) -> "FoundFeatures":
         """The features of the photos with these digests, `(num_photos, 16)` uint8."""
@@ -76,7 +82,7 @@ class FeatureFiles:
         """Write a file in one piece, or not at all."""
         about = self.folder / "made_from.json"
         file = self.folder / f"{uuid4().hex}.safetensors"
-        unfinished = file.with_suffix(f".{os.getpid()}")
+        unfinished = file.with_suffix(UNFINISHED)
         try:
             if not about.is_file():
                 about.write_text(json.dumps(self.made_from, indent=2) + "\n")
@@ -88,6 +94,11 @@ class FeatureFiles:
                 f"{file} could not be written: {error}. Is the disk full? {ELSEWHERE} What is written stays, and the "
                 "next run goes on behind it."
             ) from error
+
+    def remove_unfinished(self) -> None:
+        """Delete what a process left behind that was killed while it wrote. No other one may be writing."""
+        for file in self.folder.glob(f"*{UNFINISHED}"):
+            file.unlink(missing_ok=True)
 
     def lack_of_room(self, needed: int, share: float = 1.0) -> str:
         """What says that the disk has fewer bytes than `needed` in this `share` of what is free, or ""."""

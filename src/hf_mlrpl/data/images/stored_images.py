@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .feature_files import FEATURES, FeatureFiles, FoundFeatures
+from .feature_files import FEATURES, FeatureFiles, FoundFeatures, stored_in
 from .storing import Storing, bytes_of_one, compute_missing, digests_of
 from .torch_dataset import PIXELS, PartialLabelImages
 from .views import MIRRORED, View, seeded, view_digest
@@ -82,7 +82,10 @@ class StoredImages(PartialLabelImages):
 
     def __str__(self) -> str:
         name = str(self._storing.dtype).removeprefix("torch.")
-        return f"features of {len(self.stored.views)} view(s) of each photo are stored in {name}"
+        views = "each photo and its mirror image" if len(self.stored.views) == 2 else "each photo"
+        if len(self.stored.views) > 2:
+            views = f"{len(self.stored.views)} views of each photo"
+        return f"every photo passes the frozen backbone once: features of {views}, in {name}, stay in {stored_in()}"
 
     def lack_of_room(self, share: float) -> str:
         """What says that the features which are not stored yet need more than a `share` of the free disk, or ""."""

@@ -87,6 +87,9 @@ def compute_missing(
     is_bad = torch.zeros(len(images), dtype=torch.bool)
     if total_over_processes(len(_rows_to_compute(photos, [each.find(photos) for each in files]))):
         with _alone(files[0].folder):
+            if PartialState().is_main_process:
+                files[0].remove_unfinished()
+            PartialState().wait_for_everyone()
             rows = _rows_to_compute(photos, [each.find(photos) for each in files])
             is_bad = sum_over_processes(_compute(images, photos, rows, views, files, storing).int()) > 0
     found = [each.find(photos) for each in files]
