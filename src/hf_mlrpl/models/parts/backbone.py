@@ -129,23 +129,29 @@ class Backbone(PartlyFrozen):
                 f"Let `model.trainable_backbone` name the last parts only. {advice}"
             )
         behind = nn.Sequential(*rest)
-        sample, was_training = torch.rand(1, 3, *self._image_size, device=_device(self)), self.training
-        self.eval()
-        try:
-            whole, features = self(sample), sample.contiguous(memory_format=torch.channels_last)
-            for _, part in trunk:
-                features = part(features)
-            is_chain = isinstance(features, Tensor) and torch.equal(whole, self._final(behind(features)))
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
-            is_chain = False
-        self.train(was_training)
-        self.keep_frozen_parts_in_evaluation_mode()
-        if not is_chain:
+        if not self._is_chain(trunk, behind):
             raise ValueError(
                 f"The features of {self.name} can be stored only where none of its parts is trained: it is no chain "
                 f"of {', '.join(self.parts())}. {advice}"
             )
         return trunk, behind
+
+    def _is_chain(self, trunk: list[tuple[str, nn.Module]], behind: nn.Sequential) -> bool:
+        """Whether `behind` makes of what the parts of `trunk` give, one after the other, what the network gives."""
+        noise = torch.rand(1, 3, *self._image_size, generator=torch.Generator().manual_seed(0))
+        features, was_training = noise.to(next(self.parameters()).device), self.training
+        self.eval()
+        try:
+            whole = self(features)
+            features = features.contiguous(memory_format=torch.channels_last)
+            for _, part in trunk:
+                features = part(features)
+            return torch.allclose(whole, self._final(behind(features)), rtol=1e-3)
+        except (RuntimeError, TypeError, IndexError, AttributeError):  # other shapes, or no tensors
+            return False
+        finally:
+            self.train(was_training)
+            self.keep_frozen_parts_in_evaluation_mode()
 
     def checkpoint_gradients(self, enable: bool) -> None:
         if not hasattr(self.network, "set_grad_checkpointing"):
@@ -229,10 +235,6 @@ def _links(parts: Iterable[tuple[str, nn.Module]], frozen: list[str]) -> Iterato
             yield from _links(((f"{name}.{key}", child) for key, child in part.named_children()), frozen)
         else:
             yield name, part
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device
 
 
 def keep_own_init(network: Any) -> None:
