@@ -66,7 +66,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     many.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
-        help="of the computation (default: bfloat16 on GPUs that have it, which changes the third digit of a score)",
+        help="of the computation (default: bfloat16 on GPUs that have it: faster, a little different)",
     )
     many.add_argument(
         "--draft", action="store_true", help="decode large JPEG photos smaller: faster, a little different"
