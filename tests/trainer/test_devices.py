@@ -107,6 +107,7 @@ def test_workers_are_chosen_where_nobody_says_how_many(device, fits, workers, ei
     arguments = SimpleNamespace(dataloader_num_workers=-1, world_size=1, device=torch.device(device))
     assert workers_for(images, arguments) == workers
     assert workers_for(None, arguments) == (7 if device == "cuda" else 1)
+    assert workers_for([{"labels": 1}], arguments) == 0, "items of others"
     arguments.dataloader_num_workers = 3
     assert workers_for(images, arguments) == 3
     arguments.dataloader_num_workers, arguments.world_size = -1, 8
@@ -114,6 +115,18 @@ def test_workers_are_chosen_where_nobody_says_how_many(device, fits, workers, ei
     monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none: "spawn")
     arguments.world_size = 1
     assert workers_for(images, arguments) == 0, "a script would have to guard its main part"
+
+
+def test_whatever_opens_images_has_the_number_that_was_chosen(tmp_path):
+    recipe = tiny_recipe(
+        "ssgrl",
+        data={"view": "flip"},
+        model={"trainable_backbone": [], "representation_dim": 96},
+        training={"store_features": True, "feature_dtype": "float32"},
+    )
+    trainer = make_trainer(recipe, tmp_path)
+    assert trainer.storing.num_workers == trainer.training_images.num_workers == trainer.args.dataloader_num_workers
+    assert trainer.args.dataloader_num_workers >= 0
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,14 @@ def workers_for(images: Any, args: MultiLabelTrainingArguments) -> int:
     start = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     if start != "fork":  # elsewhere a script without `if __name__ == "__main__"` would run again in each of them
         return 0
-    if spare < 1 or (isinstance(images, PartialLabelImages) and images.stay_in_memory()):
+    if spare < 1 or (images is not None and not _wait_for_files(images)):
         return 0
     return 1 if args.device.type == "cpu" else min(spare, MOST_WORKERS)
+
+
+def _wait_for_files(images: Any) -> bool:
+    """Whether `images` are opened at every epoch; those of others may be anything, and may not bear copies."""
+    return isinstance(images, PartialLabelImages) and not images.stay_in_memory()
 
 
 def cores_of_process(args: MultiLabelTrainingArguments) -> int:

@@ -138,11 +138,11 @@ class MultiLabelTrainer(PushingTrainer):
         model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
         objective = make_objective(self._given["objective"], model)
         images = self._images(self._given["train"], model.config, training_of=objective)
+        args.dataloader_num_workers = workers_for(images, args)
+        choose_threads(args)
         self.train_dataset, self.storing = stored_training_images(args, model, objective, images)
         check_batches(self.train_dataset, model, args)
         self.eval_dataset = self._images(self._given["eval"], model.config)
-        args.dataloader_num_workers = workers_for(self.train_dataset, args)
-        choose_threads(args)
         self.training_images: TrainingImages | None = None
         if isinstance(self.train_dataset, PartialLabelImages):
             check_views(objective.config, self.train_dataset.views)
