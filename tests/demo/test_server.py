@@ -133,6 +133,13 @@ def test_uploads_are_limited_lie_in_the_folder_and_run_no_scripts(served):
     assert headers["content-security-policy"].startswith("sandbox") and headers["x-content-type-options"] == "nosniff"
 
 
+def test_the_disk_is_not_filled(served, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_KEPT", 0)
+    upload(served[0], "a.png", b"some bytes")
+    answer = upload(served[0], "b.png", b"some bytes")
+    assert answer.status_code == 507 and "too many photos" in answer.text
+
+
 def test_the_command_serves_the_model_with_its_examples(tmp_path, monkeypatch, photo):
     tiny_model("sst").save_pretrained(tmp_path / "run")
     (tmp_path / "run" / "examples").mkdir()

@@ -5,6 +5,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ LOCAL = "127.0.0.1"
 MAX_WAITING = 32  # requests
 MAX_VISITORS = 100  # whose answers are kept in memory
 MAX_EXAMPLES = 12
+MAX_KEPT = 2_000_000_000  # bytes of all uploads together, which stay for an hour
 EXAMPLE_SIDE = 1024  # pixels
 # What Gradio's server offers beside what the page uses: fetching addresses for others, and converting videos.
 _REFUSED = ("/proxy=", "/file=http:", "/file=https:", "/process_recording", "/monitoring", "/stream/")
@@ -82,7 +84,7 @@ def launch_demo(
         pwa=False,
         footer_links=["api"],
         theme=gr.themes.Default(font="system-ui", font_mono="monospace"),  # no fonts from elsewhere
-        app_kwargs={"middleware": [Middleware(_Refusal)]},
+        app_kwargs={"middleware": [Middleware(_Refusal, uploads=Path(scratch.name))]},
         quiet=True,
         prevent_thread_lock=True,
     )
@@ -97,10 +99,11 @@ def launch_demo(
 
 
 class _Refusal:
-    """Answers 404 to paths of Gradio's server that the page does not need, and lets no uploaded file run scripts."""
+    """Answers 404 to paths of Gradio's server that the page does not need, takes no more files when their folder is
+    full, and lets none of them run scripts."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]]):
-        self.app = app
+    def __init__(self, app: Callable[..., Awaitable[None]], uploads: Path):
+        self.app, self.uploads = app, uploads
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         from starlette.responses import PlainTextResponse
@@ -108,8 +111,21 @@ class _Refusal:
         path = unquote(scope.get("path", "")).lower()
         if scope["type"] == "http" and any(part in path for part in _REFUSED):
             await PlainTextResponse("not found", 404)(scope, receive, send)
+        elif path.endswith("/upload") and _size_of(self.uploads) > MAX_KEPT:
+            await PlainTextResponse("There are too many photos here. Please try again in an hour.", 507)(
+                scope, receive, send
+            )
         else:
             await self.app(scope, receive, partial(_send_tame, send) if "/file" in path else send)
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes of all files, at least of those before one that is deleted meanwhile."""
+    total = 0
+    with suppress(FileNotFoundError):
+        for file in folder.rglob("*"):
+            total += file.stat().st_size
+    return total
 
 
 async def _send_tame(send: Any, message: dict[str, Any]) -> None:
