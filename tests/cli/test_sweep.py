@@ -143,6 +143,13 @@ def test_a_list_of_grids_is_tried_one_after_the_other(file):
     assert recipe.data.settings["protocol"] == "single_positive" and "proportion" not in recipe.data.settings
 
 
+def test_a_column_without_the_setting_of_the_axis_is_not_in_the_chart(file, tmp_path):
+    single = '{data.protocol: [single_positive], data.proportion: [""]}'
+    grids = f"grid:\n  - {{data.proportion: [0.5, 1.0]}}\n  - {single}"
+    file.write_text(file.read_text().replace("grid:\n  data.proportion: [0.5, 1.0]", grids))
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--table"]) == 0
+
+
 def test_one_proportion_makes_no_chart(file, started, tmp_path):
     file.write_text(file.read_text().replace("[0.5, 1.0]", "[0.5]"))
     assert main(["sweep", str(file), "--output", str(tmp_path / "out")]) == 0

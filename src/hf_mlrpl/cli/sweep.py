@@ -342,6 +342,8 @@ def _position(planned: Run, axis: str, part: tuple[str, float] | None) -> float 
     if part is not None and axis == f"data.{part[0]}":
         return part[1]
     value = dict(planned.cell).get(axis)
+    if value == "":  # the setting is taken out
+        return None
     if value is not None and not isinstance(value, int | float):
         raise ValueError(f"The x axis of the chart is {axis}, whose values must be numbers, got {value!r}.")
     return value
