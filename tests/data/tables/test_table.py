@@ -408,12 +408,12 @@ def test_a_column_of_zeros_and_ones_that_is_called_labels(photos):
     assert label_names(load_table(file, label_columns="labels")) == ["labels"]
 
 
-def test_lists_beside_columns_with_one_label_each(photos, caplog):
-    file = write(photos, "t.csv", "image,labels,positive,width\na.jpg,cat;dog,1,1\nsub/b.jpg,cat,0,0\n")
+def test_lists_beside_a_column_of_zeros_and_ones_that_is_called_positive(photos, caplog):
+    file = write(photos, "t.csv", "image,labels,positive,night\na.jpg,cat;dog,1,1\nsub/b.jpg,cat,0,0\n")
     refuses('lists names in `labels`, and `positive` may have one label each.*data.ignore=\'\\["positive"', file)
     dataset = load_table(file, ignore="positive", unlisted="absent")
     assert label_names(dataset) == ["cat", "dog"] and label_matrix(dataset).tolist() == [[1, 1], [1, -1]]
-    assert "not used: `width`" in warnings_of(caplog)[0]
+    assert "not used: `night`" in warnings_of(caplog)[0]
     assert label_names(load_table(file, label_columns="positive")) == ["positive"]
 
 

@@ -203,8 +203,9 @@ class _Finder:
         return positive, negative
 
     def _check_one_layout(self, lists: list[str], rest: list[str]) -> None:
-        """Refuse columns with one label each beside those that list names: they would be left out."""
-        labels = [name for name in rest if self.one_label[name] and self._filled(name) and not is_hardly_label(name)]
+        """Refuse a column with one label, called as one that lists names, beside others that do list names."""
+        called_so = [name for name in (*POSITIVE_COLUMNS, NEGATIVE_COLUMN) if name in rest]
+        labels = [name for name in called_so if self.one_label[name] and self._filled(name)]
         if labels:
             listing, single = (shorten([f"`{name}`" for name in names], 8) for names in (lists, labels))
             raise ValueError(
