@@ -151,6 +151,14 @@ def test_the_command_serves_the_model_with_its_examples(tmp_path, monkeypatch, p
     assert seen["name"] == str(tmp_path / "run")
 
 
+@pytest.mark.parametrize("address", [("--host", "no.host.invalid"), ("--port", "99999"), ("--port", None)])
+def test_an_address_that_cannot_be_is_said_before_a_model_is_loaded(address, served, capsys):
+    name, value = address
+    taken = served[0].rpartition(":")[2]
+    assert main(["demo", "user/model", name, value or taken]) == 2
+    assert "The page cannot be served at" in capsys.readouterr().err
+
+
 def test_without_gradio_there_is_a_way_to_get_it(monkeypatch, capsys):
     monkeypatch.setattr("hf_mlrpl.extras.find_spec", lambda name: None)
     assert main(["demo", "user/model"]) == 2

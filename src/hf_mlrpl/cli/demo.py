@@ -42,9 +42,10 @@ def run(arguments: argparse.Namespace) -> None:
     from ..extras import check_installed
 
     check_installed("gradio")  # before a model is downloaded
-    from ..demo.server import launch_demo, read_examples
+    from ..demo.server import check_address, launch_demo, read_examples
     from .tag import load_tagger
 
+    check_address(arguments.host, arguments.port)
     folder = find_checkpoint(arguments)
     examples = arguments.examples or (folder / "examples" if (folder / "examples").is_dir() else None)
     photos = [] if examples is None else read_examples(examples)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -59,9 +60,10 @@ def launch_demo(
 
     Raises:
         ImportError: without the extra `demo`.
-        OSError: if the port is taken.
+        OSError: if the port is taken, or the address is none of this machine.
     """
     check_installed("gradio")
+    check_address(host, port)
     scratch = tempfile.TemporaryDirectory(prefix="hf-mlrpl-demo-")
     os.environ["GRADIO_TEMP_DIR"] = scratch.name  # read when gradio is imported, and later
     import gradio as gr
@@ -134,6 +136,16 @@ async def _send_tame(send: Any, message: dict[str, Any]) -> None:
         rules = [(b"content-security-policy", b"sandbox; default-src 'none'"), (b"x-content-type-options", b"nosniff")]
         message = message | {"headers": [*message["headers"], *rules]}
     await send(message)
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Raise `OSError` where no page can be served, as on a port that is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port or 0), family=family).close()
+    except (OSError, OverflowError) as error:
+        place = host if port is None else f"{host}, port {port}"
+        raise OSError(f"The page cannot be served at {place} ({error}). Choose another --port or --host.") from error
 
 
 def read_examples(folder: Path) -> list[Image.Image]:
