@@ -11,7 +11,7 @@ from hf_mlrpl.data.columns import label_matrix
 from hf_mlrpl.hub.converter import Converter
 from hf_mlrpl.hub.shipped import facts_of_page, page_of, recipe_files
 from hf_mlrpl.recipe.document import Recipe
-from hf_mlrpl.registry import DATASETS, METHODS, REGISTRIES, VIEWS, Entry, MethodSpec, load, register
+from hf_mlrpl.registry import DATASETS, METHODS, REGISTRIES, VIEWS, Entry, MethodSpec, load, lookup, register
 
 ENTRY_POINTS = """\
 [hf_mlrpl.methods]
@@ -153,3 +153,10 @@ def test_wrong_kinds_and_lines_are_errors():
         register("method", "mine", MethodSpec("a:B", ""))
     with pytest.raises(TypeError, match="A line of methods must be of the type MethodSpec"):
         register("methods", "mine", Entry("a:B", ""))
+
+
+@pytest.mark.parametrize("name", ["x" * 10**6, [["y"] * 1000] * 1000, {"a": {"b": "c" * 10**6}}, 10**3000, None, []])
+def test_a_name_that_is_none_is_shown_in_part(name):
+    with pytest.raises(ValueError, match="Unknown method") as error:
+        lookup(METHODS, name, "method")
+    assert len(str(error.value)) < 800

@@ -29,6 +29,8 @@ def blamed_on(where: object, advice: str = "", *errors: type[Exception]) -> Iter
     try:
         yield
     except meant as error:
+        if isinstance(error, ValueError) and str(where).partition(": ")[0] in str(error):
+            raise  # it says so already
         raise ValueError(f"{where} cannot be used: {reason_of(error)}. {advice}".rstrip()) from error
 
 
@@ -36,7 +38,8 @@ def reason_of(error: Exception) -> str:
     """The kind of an error and what it says, in one short line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if type(error).__name__.startswith("StrictDataclass") and lines else "".join(lines[:1])
-    return f"{type(error).__name__}: {text}"[:300].rstrip(" .:")
+    kind = "" if text and type(error) in (ValueError, OSError) else f"{type(error).__name__}: "
+    return f"{kind}{text}"[:300].rstrip(" .:")
 
 
 def check_zip(file: Path) -> None:

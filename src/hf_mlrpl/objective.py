@@ -58,7 +58,8 @@ class Objective(nn.Module):
     Attributes:
         config_class: frozen dataclass with the settings; a recipe's section `objective` fills it. Where the objective
             compares views of an image, its `needed_views` names them, see `check_views`; where it looks at what it
-            stores of all images, its `needs_neighbours` is true, see `find_neighbours`.
+            stores of all images, its `needs_neighbours` is true, see `find_neighbours`. Where
+            it takes no label for absent that is not known to be, its `needs_negatives` is true.
         needs_pixels: whether it does more with `pixel_values` than give them to `encode`, so that features of a frozen
             backbone cannot be computed beforehand.
         pictures: targets of figures of its own by the kind of `hf-mlrpl picture`, functions of the objective and, for

@@ -377,9 +377,10 @@ def register(kind: str, name: str, line: MethodSpec | Entry) -> None:
 def lookup(entries: Mapping[str, T], name: str, kind: str) -> T:
     """The entry called `name`, or an error that lists what there is."""
     if not isinstance(name, str) or name not in entries:
-        from .settings import did_you_mean  # with YAML, which this module does without
+        from .settings import did_you_mean, shown  # with YAML, which this module does without
 
-        raise ValueError(f"Unknown {kind} {name!r}. {did_you_mean(name, entries)}")
+        text = name[:80] if isinstance(name, str) else ""
+        raise ValueError(f"Unknown {kind} {shown(name)}. {did_you_mean(text, entries)}")
     return entries[name]
 
 

@@ -258,7 +258,7 @@ def test_missing_weights_are_named(missing, fault, scpnet, tmp_path, capsys):
         ("prior_topk=3", "has no key `prior_topk`. Did you mean `prior_top_k`"),
         ("prior_top_k=many", "`model.prior_top_k` must be"),
         ("num_context=8", "`num_context` cannot be chosen: it is 4 in"),
-        ("scale=-1", "`scale` must be positive, got -1"),
+        ("scale=-1", "scale` must lie in (0, 1e4], got -1"),
         ("adjacency=null", "`adjacency` cannot be chosen: it is 'graph' in"),
         ("image_network=test_resnet", "`image_network` cannot be chosen: it is None in"),
         ("context_words=a photo of a", "`context_words` cannot be chosen: it is None in"),

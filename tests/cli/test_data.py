@@ -117,3 +117,16 @@ def test_only_tables_and_folders_are_written(photos, tmp_path, capsys):
     assert "`--write` must name a .parquet file or a new folder" in capsys.readouterr().err
     assert main(["data", SMALL, "--examples", "0", "--write", str(tmp_path / "scenes")]) == 0
     assert "random_known, proportion " in (tmp_path / "scenes" / "README.md").read_text()
+
+
+def test_a_picture_of_somebody_else_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["data", SMALL, "--examples", "2"]
+    for _ in range(2):  # its own picture is replaced
+        assert main(command) == 0
+    Image.new("RGB", (8, 8)).save("examples.png")
+    before = (tmp_path / "examples.png").read_bytes()
+    assert main(command) == 2
+    assert "examples.png that this command has not written. Name another one" in capsys.readouterr().err
+    assert (tmp_path / "examples.png").read_bytes() == before
+    assert main([*command, "--picture", "other.png"]) == 0 and (tmp_path / "other.png").is_file()

@@ -1,3 +1,4 @@
+import errno
 import json
 import re
 from zipfile import BadZipFile
@@ -169,6 +170,34 @@ def test_a_mistake_leaves_no_trace(tmp_path, capsys):
     assert [path.name for path in output.iterdir()] == ["checkpoint-9"]
 
 
+def test_what_a_run_leaves_that_failed_before_it_saved_blocks_none(tmp_path, monkeypatch, capsys):
+    recipe, output = write_recipe(tmp_path, "partial_bce", training={"max_steps": 1}), tmp_path / "run"
+    command = ["train", recipe, "--output", str(output)]
+
+    def fail_at_once(trainer, *arguments, **settings):
+        raise RuntimeError("the GPU is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MultiLabelTrainer, "training_step", fail_at_once)
+        assert "the GPU is gone" in fail(capsys, *command)
+    assert (output / "recipe.yaml").is_file()
+    assert main(command) == 0
+    (output / "notes.txt").touch()
+    assert "has the results of an earlier run" in fail(capsys, *command)
+
+
+def test_the_recipe_of_a_run_is_that_of_the_last_that_went_on(tmp_path, capsys):
+    training = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    recipe, output = write_recipe(tmp_path, "partial_bce", training=training), tmp_path / "run"
+    command = ["train", recipe, "--output", str(output)]
+    assert main(command) == 0
+    before = (output / "recipe.yaml").read_text()
+    for checkpoint in output.glob("checkpoint-*"):
+        (checkpoint / "optimizer.pt").write_bytes(b"damaged")
+    assert "can be resumed from" in fail(capsys, *command, "--resume", "training.logging_steps=2")
+    assert (output / "recipe.yaml").read_text() == before
+
+
 def test_an_output_that_cannot_be_written_is_refused(tmp_path, capsys):
     recipe, file = write_recipe(tmp_path), tmp_path / "file"
     file.touch()
@@ -294,6 +323,24 @@ def test_the_last_resort_is_one_line(error, monkeypatch, capsys):
     assert main(["train"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: an unexpected {type(error).__name__}") and "--traceback" in line
+
+
+@pytest.mark.parametrize("kind", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC])
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HOME"])
+def test_a_cache_that_cannot_be_written_names_its_variable(kind, variable, tmp_path, monkeypatch, capsys):
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    inside = tmp_path / ".cache/huggingface" if variable == "HOME" else tmp_path
+
+    def fail_at_once(*arguments):
+        raise OSError(kind, "no", str(inside / "datasets" / "x.lock"))
+
+    monkeypatch.setattr(train_command, "load_recipe", fail_at_once)
+    named = "HF_HOME" if variable == "HOME" else variable
+    assert f"set the variable {named} to a folder that can be written to" in fail(capsys, "train")
+    monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
+    assert "variable" not in fail(capsys, "train")
 
 
 def test_an_interruption_from_the_keyboard(monkeypatch, tmp_path, capsys):

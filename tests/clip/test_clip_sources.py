@@ -110,3 +110,70 @@ def test_a_damaged_config_is_an_error(content, tmp_path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError, match="config.json (is not valid JSON|must hold a JSON object)"):
         read_clip(str(tmp_path))
+
+
+# ---- configs that are not what they should be ----
+
+OPEN_CLIP = [
+    "",
+    "[]",
+    "3",
+    "[" * 5000,
+    '{"model_cfg": []}',
+    '{"model_cfg": null}',
+    '{"model_cfg": 3}',
+    '{"model_cfg": {"vision_cfg": [], "text_cfg": {}}}',
+    '{"model_cfg": {"vision_cfg": 3}}',
+    '{"model_cfg": {"vision_cfg": null}}',
+    '{"model_cfg": {"vision_cfg": {"head_width": 0}, "text_cfg": {"heads": 1}}}',
+    '{"model_cfg": {"vision_cfg": {"head_width": 0, "layers": 2, "width": 64}, "text_cfg": {"heads": 1}}}',
+    '{"model_cfg": {"vision_cfg": {"head_width": "x", "layers": 2}, "text_cfg": {"heads": 1}}}',
+    '{"model_cfg": {"vision_cfg": {"layers": 2, "width": "x"}, "text_cfg": {"heads": 1}}}',
+    '{"model_cfg": {"vision_cfg": {}, "text_cfg": {"heads": 0}}}',
+    '{"model_cfg": {"vision_cfg": {}, "text_cfg": {"heads": "x"}}}',
+    '{"model_cfg": {"vision_cfg": {}, "text_cfg": {"heads": []}}}',
+    '{"model_cfg": {"vision_cfg": {}, "text_cfg": {"heads": 1}}, "preprocess_cfg": []}',
+    '{"model_cfg": {"vision_cfg": {}, "text_cfg": {"heads": 1}}, "preprocess_cfg": {"mean": 3}}',
+    '{"model_cfg": {"vision_cfg": {}, "text_cfg": {"heads": 1}}, "preprocess_cfg": {"std": [0, 0, 0]}}',
+]
+
+
+@pytest.mark.parametrize("content", OPEN_CLIP, ids=range(len(OPEN_CLIP)))
+def test_a_broken_config_of_open_clip_is_named(content, tmp_path):
+    save_file(as_openai(tiny_towers(hidden_act="gelu")), tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(content)
+    with pytest.raises(ValueError, match=str(tmp_path)) as error:
+        read_clip(str(tmp_path))
+    assert len(str(error.value)) < 600
+
+
+CLIP = [
+    "",
+    "[]",
+    "null",
+    "[" * 5000,
+    "{}",
+    '{"model_type": ["clip"]}',
+    '{"model_type": "clip", "vision_config": 3}',
+    '{"model_type": "clip", "vision_config": {"num_hidden_layers": "x"}}',
+    '{"model_type": "clip", "vision_config": {"patch_size": 0}}',
+    '{"model_type": "clip", "text_config": {"num_attention_heads": 0}}',
+    '{"model_type": "clip", "projection_dim": -1}',
+    '{"model_type": "clip", "projection_dim": "x"}',
+    '{"model_type": "mlrpl-clip", "backbone": 3}',
+    '{"model_type": "mlrpl-clip", "backbone": "resnet_clip"}',
+    '{"model_type": "mlrpl-clip", "vision_sizes": []}',
+    '{"model_type": "mlrpl-clip", "vision_sizes": {"layers": 3}}',
+    '{"model_type": "mlrpl-clip", "text_sizes": {"heads": 0}}',
+    '{"model_type": "mlrpl-clip", "image_size": 7}',
+    '{"model_type": "mlrpl-clip", "embed_dim": 0}',
+]
+
+
+@pytest.mark.parametrize("content", CLIP, ids=range(len(CLIP)))
+def test_a_broken_config_of_towers_is_named(content, tmp_path):
+    tiny_towers().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=str(tmp_path)) as error:
+        read_clip(str(tmp_path))
+    assert len(str(error.value)) < 900

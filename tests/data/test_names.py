@@ -98,3 +98,19 @@ def test_chosen_labels():
     assert chosen.tolist() == [[0, UNLISTED, 1], [UNLISTED, UNLISTED, 1]] and left_out == {"dog": 1}
     with pytest.raises(ValueError, match="t.csv has no label 'Dog'. Did you mean 'dog'"):
         choose(labels, ["cat", "dog", "bird"], ["Dog"], "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("new.csv", "dgo,dog\ncta,cat\ndgo,cat\n"),
+        ("new.txt", "dgo dog\ndgo cat\n"),
+        ("new.json", '{"dgo": "dog", "dgo": "cat"}'),
+        ("new.yaml", "dgo: dog\ndgo: cat\n"),
+        ("new.json", "[" * 100_000),
+    ],
+)
+def test_a_name_gets_one_new_name(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=name):
+        new_names(tmp_path / name, ["dgo", "cat"])

@@ -73,3 +73,105 @@ def test_others_may_read_what_is_saved(tmp_path):
     tiny_model("scpnet").save_pretrained(tmp_path)
     modes = {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
     assert len(modes) == 1, "the same for all files"
+
+
+# ---- files that are not what they should be ----
+
+CONFIGS = [
+    {"image_size": "big"},
+    {"image_size": 0},
+    {"image_size": [1, 2, 3]},
+    {"image_size": []},
+    {"image_size": None},
+    {"image_size": 10**400},
+    {"thresholds": "high"},
+    {"thresholds": [2.0]},
+    {"thresholds": {}},
+    {"resize": 3},
+    {"resize": None},
+    {"dtype": "foo"},
+    {"id2label": ["a", "b"]},
+    {"id2label": {"0": "a", "2": "b"}},
+    {"id2label": {"0": "a", "1": "a"}},
+    {"id2label": {"0": "a", "1": None}},
+    {"id2label": {"x": "a"}},
+    {"id2label": 3},
+    {"model_type": ["mlrpl-ssgrl"]},
+    {"model_type": None},
+    {"model_type": "foo"},
+    {"backbone": "no_such_network"},
+    {"backbone": None},
+    {"backbone": []},
+    {"output_dim": 0},
+    {"attention_dim": "x"},
+    {"feature_pool": -1},
+    {"trainable_backbone": ["nowhere"]},
+    {"trainable_backbone": 3},
+    {"image_mean": []},
+    {"image_std": None},
+]
+
+
+@pytest.mark.parametrize("settings", CONFIGS, ids=lambda settings: str(settings)[:40])
+def test_a_broken_config_is_named(settings, checkpoint, capsys):
+    file = checkpoint / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    assert tag(checkpoint) == 2
+    error = capsys.readouterr().err.rpartition("error: ")[2]
+    assert "model" in error and "unexpected" not in error and len(error) < 700
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", "3", "{}", '"text"', "[" * 5000, '{"model_type": 3}', "\0"]
+)
+def test_a_config_that_is_none_is_named(content, checkpoint, capsys):
+    (checkpoint / "config.json").write_text(content)
+    assert tag(checkpoint) == 2
+    error = capsys.readouterr().err
+    assert "model" in error and "unexpected" not in error
+
+
+PROCESSORS = [
+    {"resample": 99},
+    {"size": {"height": 3}},
+    {"size": {"height": 16, "width": 16}},
+    {"size": "large"},
+    {"size": {"height": -1, "width": 2}},
+    {"do_resize": False},
+    {"image_mean": [0.5]},
+    {"image_mean": "x"},
+    {"rescale_factor": "x"},
+    {"rescale_factor": float("nan")},
+    {"crop_size": {"height": 3, "width": 3}, "do_center_crop": True},
+]
+
+
+@pytest.mark.parametrize("settings", PROCESSORS, ids=lambda settings: str(settings)[:40])
+def test_a_broken_image_processor_is_named(settings, checkpoint, capsys):
+    file = checkpoint / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    assert tag(checkpoint) == 2
+    assert "preprocessor_config.json cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", "[" * 5000])
+def test_an_image_processor_that_is_none_is_named(content, checkpoint, capsys):
+    (checkpoint / "preprocessor_config.json").write_text(content)
+    assert tag(checkpoint) == 2
+    assert "preprocessor_config.json cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"weight_map": 3}', '{"weight_map": {"a": "b"}}'])
+def test_a_broken_list_of_weights_is_named(content, checkpoint, capsys):
+    (checkpoint / "model.safetensors").unlink()
+    (checkpoint / "model.safetensors.index.json").write_text(content)
+    assert tag(checkpoint) == 2
+    error = capsys.readouterr().err
+    assert str(checkpoint) in error and "unexpected" not in error
+
+
+@pytest.mark.parametrize("arguments", [["{}", ""], ["{}", "  "], ["", "photo.png"], [" ", "photo.png"]])
+def test_an_empty_name_is_no_folder(arguments, checkpoint, monkeypatch, capsys):
+    monkeypatch.chdir(checkpoint.parent)
+    assert main(["tag", *(text.format(checkpoint) for text in arguments)]) == 2
+    assert "has an empty name" in capsys.readouterr().err

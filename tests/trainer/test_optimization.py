@@ -51,7 +51,7 @@ def test_a_factor_for_a_part_that_is_not_trained_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("factor", [0, -1.0, "ten"])
 def test_a_factor_that_is_no_factor_is_an_error(factor, tmp_path):
-    with pytest.raises(ValueError, match=f"`lr_factors.classifier` must .*, got {factor!r}"):
+    with pytest.raises(ValueError, match=f"lr_factors.classifier` must .*, got {factor!r}"):
         tiny_recipe(training={"lr_factors": {"classifier": factor}}).build_arguments(tmp_path)
 
 

@@ -1,8 +1,11 @@
 """Checkpoints named on the command line."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..faults import UNEXPECTED, reason_of
 
 if TYPE_CHECKING:
     from ..models.modeling_utils import MultiLabelPreTrainedModel
@@ -48,11 +51,25 @@ def load_model(folder: Path, name: str | None = None) -> "MultiLabelPreTrainedMo
             model.load_state_dict(read_weights(folder))
     except SafetensorError as error:
         raise ValueError(f"The weights of {name} are damaged ({error}). Copy or train them again.") from error
+    except json.JSONDecodeError as error:  # config.json has been read by now
+        raise ValueError(
+            f"The list of weights of {name}, *.safetensors.index.json, is no valid JSON: {error}."
+        ) from error
+    except ValueError as error:
+        if name in str(error) or str(folder) in str(error):
+            raise
+        raise ValueError(f"Checkpoint `{name}` cannot be used: {error}") from error
+    except UNEXPECTED as error:
+        raise ValueError(
+            f"Checkpoint `{name}` cannot be used: {reason_of(error)}. Its config.json (or the list of its weights, "
+            "*.safetensors.index.json) is damaged or of another model."
+        ) from error
     return model
 
 
 def check_checkpoint(folder: Path, name: str) -> None:
     """Raise unless `folder` holds a config of ours."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     from ..clip.configuration_clip import ClipConfig
@@ -64,9 +81,9 @@ def check_checkpoint(folder: Path, name: str) -> None:
         raise FileNotFoundError(f"`{name}` holds no checkpoint: there is no config.json. {hint}")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"Checkpoint `{name}` cannot be read: {reason}") from error
+    except (OSError, ValueError, StrictDataclassError, *UNEXPECTED) as error:
+        reason = str(error).strip().splitlines()[0] if type(error) in (OSError, ValueError) else reason_of(error)
+        raise ValueError(f"Checkpoint `{name}` cannot be read: config.json: {reason}") from error
     if not isinstance(config, MultiLabelConfig):
         raise ValueError(
             f"Checkpoint `{name}` is a model of the type {config.model_type!r}, not of hf-mlrpl. Use one that "

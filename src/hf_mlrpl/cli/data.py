@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from ..recipe.document import Recipe
 
+PICTURE, _OURS = "examples.png", "hf-mlrpl data"
+
 _EPILOG = """\
 examples:
   hf-mlrpl data                                           the data of the built-in example
@@ -53,7 +55,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as path=photos/labels.csv")
     parser.add_argument("--split", choices=("train", "test"), default="train", help="default: train")
-    parser.add_argument("--picture", metavar="FILE", default="examples.png", help="default: examples.png")
+    parser.add_argument("--picture", metavar="FILE", help=f"default: {PICTURE}")
     parser.add_argument("--write", metavar="OUT", help="a .parquet file, or a new folder with photos and a card")
     parser.add_argument("--examples", type=int, default=12, metavar="N", help="images in the picture (default: 12)")
     parser.set_defaults(run=run)
@@ -63,6 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..data.label_kinds import kind_of_labels
     from ..recipe.data_part import Splits
 
+    picture = _picture(arguments.picture) if arguments.examples > 0 else Path(PICTURE)
     data = find_recipe_of_data(arguments.source, arguments.overrides).data
     if arguments.split == "train":
         splits = data.load()
@@ -79,9 +82,30 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"\nwritten: {arguments.write}")
     if arguments.examples > 0:
         skip = data.config.on_bad_image == "skip"
-        count = save_examples(dataset, Path(arguments.picture), arguments.examples, skip)
-        print(f"\n{count} examples: {arguments.picture}")
+        count = save_examples(dataset, picture, arguments.examples, skip)
+        print(f"\n{count} examples: {picture}")
     print(f"\nkind of labels: {kind_of_labels(splits.known_labels)}")
+
+
+def _picture(name: str | None) -> Path:
+    """Where the picture goes: to a file that is named, or to `PICTURE`, unless that is a picture of somebody else."""
+    import PIL.Image
+
+    if name is not None:
+        return Path(name)
+    path = Path(PICTURE)
+    if path.exists():
+        try:
+            with PIL.Image.open(path) as image:
+                is_ours = image.info.get("Software") == _OURS
+        except OSError:
+            is_ours = False
+        if not is_ours:
+            raise FileExistsError(
+                f"There is a file {path} that this command has not written. Name another one with `--picture FILE`, "
+                "or leave the picture out with `--examples 0`."
+            )
+    return path
 
 
 def find_recipe_of_data(source: str | None, overrides: list[str]) -> "Recipe":
@@ -90,6 +114,8 @@ def find_recipe_of_data(source: str | None, overrides: list[str]) -> "Recipe":
     from ..registry import DATASETS, lookup
     from ..settings import parse_settings
 
+    if source is not None and not source.strip():
+        raise ValueError("The data set has an empty name. Was a variable of the command line empty?")
     if source is not None and "=" in source and not Path(source).is_file():
         overrides, source = [source, *overrides], None
     if source in DATASETS:
@@ -154,7 +180,7 @@ def save_examples(dataset: "Dataset", path: Path, count: int, skip: bool) -> int
     full = label_matrix(shown, FULL_LABELS) if FULL_LABELS in shown.column_names else None
     figure = plot_examples(images, label_matrix(shown), label_names(dataset), full_labels=full)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={"Software": _OURS} if path.suffix.lower() == ".png" else None)
     return len(images)
 
 

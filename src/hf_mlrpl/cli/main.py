@@ -1,6 +1,7 @@
 """The command `hf-mlrpl`. Heavy imports happen inside the command that runs."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -87,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except Exception as error:
         if isinstance(error, MISTAKES) and not isinstance(error, RecursionError | NotImplementedError):
-            print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
+            print(f"error: {str(error) or type(error).__name__}{_hint(error)}", file=sys.stderr)
             return 2
         reason = " ".join(str(error).split())[:300]
         print(
@@ -98,6 +99,21 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     finally:
         label_logger.setLevel(level)
+
+
+def _hint(error: Exception) -> str:
+    """The variable that moves a cache of Hugging Face that cannot be written to."""
+    file = str(getattr(error, "filename", None) or "")
+    if getattr(error, "errno", None) not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC) or not file:
+        return ""
+    home = os.environ.get("HF_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "huggingface")
+    caches = {name: os.environ[name] for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE") if os.environ.get(name)}
+    caches["HF_HOME"] = home
+    for name, folder in caches.items():
+        inside = os.path.abspath(file) + os.sep
+        if inside.startswith(os.path.abspath(folder) + os.sep) or os.path.abspath(folder).startswith(inside):
+            return f". That is the cache of Hugging Face: set the variable {name} to a folder that can be written to"
+    return ""
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 Key = tuple[str, str, str]  # row, column, metric
 _SEED = ("training.seed",)
+_WITHOUT_EFFECT = ("training.allow_no_negatives=true",)  # on the numbers of a run
 _GRID = dict | list | None
 _KINDS = {
     **{"title": str, "source": str, "needs": str, "shared": list, "x": str, "average": str, "metrics": list},
@@ -58,7 +59,7 @@ class Run:
     @property
     def key(self) -> str:
         """Everything that changes the outcome of the run; it identifies the run in the results."""
-        return " ".join([self.recipe, *self.settings])
+        return " ".join([self.recipe, *(setting for setting in self.settings if setting not in _WITHOUT_EFFECT)])
 
     @property
     def folder(self) -> str:
@@ -135,9 +136,10 @@ def find_sweep(name: str, suffix: str = ".yaml") -> Path:
 
 def read_sweep(path: Path) -> Sweep:
     """A sweep file, checked as far as possible without its recipes."""
+    from ..data.files import read_utf8
     from ..settings import check_values, parse_yaml
 
-    content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    content = parse_yaml(read_utf8(path, "Save it as UTF-8."), str(path))
     if not isinstance(content, dict) or not content.get("runs"):
         raise ValueError(f"{path} must have a list `runs`, see `hf-mlrpl sweep --help`.")
     check_values(content, _KINDS, "sweep")

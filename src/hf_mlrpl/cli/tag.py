@@ -3,8 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..faults import blamed_on
 from .checkpoint import add_checkpoint_arguments, find_checkpoint, load_model
 
 if TYPE_CHECKING:
@@ -133,6 +134,9 @@ def show_tags(args: argparse.Namespace, tagger: "ImageTaggingPipeline", photos: 
     reader.report()
 
 
+_WITHOUT_IT = "Without that file the one that belongs to the model is made."
+
+
 def load_tagger(
     folder: Path, device: str | None = None, labels: list[str] | None = None, name: str | None = None
 ) -> "ImageTaggingPipeline":
@@ -149,8 +153,21 @@ def load_tagger(
     model = load_model(folder, name)
     processor = None  # made from the config, where there is none
     if (folder / "preprocessor_config.json").is_file():
-        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+        with blamed_on(folder / "preprocessor_config.json", _WITHOUT_IT, OSError, ValueError, RuntimeError):
+            processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+            _try_out(processor, model.config)
     return ImageTaggingPipeline(model=model, image_processor=processor, device=device, labels=labels)
+
+
+def _try_out(processor: Any, config: Any) -> None:
+    """Raise `ValueError` unless `processor` makes finite pixels in the size of the model."""
+    import torch
+
+    blank = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    pixels = torch.as_tensor(processor(images=[blank], return_tensors="pt")["pixel_values"])
+    expected = (1, 3, *config.height_and_width)
+    if tuple(pixels.shape) != expected or not pixels.isfinite().all():
+        raise ValueError(f"it makes pixels of the shape {tuple(pixels.shape)}, and the model needs {expected}")
 
 
 def _check_device(device: str | None) -> None:

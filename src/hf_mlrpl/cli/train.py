@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 LOG_NAME = "log.json"  # what was logged, as a list: `hf-mlrpl picture curves` draws it
 LOCK_NAME = ".lock"  # of the folder of a run, held by the process that writes to it
+_BEGINNING = (
+    LOCK_NAME,
+    f"{LOCK_NAME}.owner",
+    "recipe.yaml",
+    "facts.json",
+    "runs",
+)  # what a run leaves that ends before it saves
 
 _DESCRIPTION = """\
 Train a method from a recipe. Without arguments: SST on scenes of handwritten digits, with 10 % of the labels known.
@@ -133,7 +140,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     if trainer.storing is not None:
         say(trainer.train_dataset)
     facts = describe_training(recipe, splits.summary, trainer.model.config)
-    lock = _begin_output(output, recipe, facts, resume=resume, is_main=is_main)
+    lock = _begin_output(output, resume=resume, is_main=is_main)
+    trainer.add_callback(_save_when_training_begins(output, recipe, facts))
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_averaged_weights_to_model()
     metrics: dict[str, float] = {}
@@ -175,7 +183,7 @@ def _check_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bo
 
     if resume and overwrite:
         raise ValueError("--resume goes on with a run and --overwrite replaces it: give one of them.")
-    is_used = output.is_dir() and any(not file.name.startswith(LOCK_NAME) for file in output.iterdir())
+    is_used = output.is_dir() and any(file.name not in _BEGINNING for file in output.iterdir())
     if is_used and not (resume or overwrite):
         raise ValueError(
             f"The output folder {output} has the results of an earlier run. Add --resume to go on with it, "
@@ -189,9 +197,7 @@ def _check_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bo
     return changed
 
 
-def _begin_output(
-    output: Path, recipe: "Recipe", facts: "TrainingFacts", *, resume: bool, is_main: bool
-) -> "FileLock":
+def _begin_output(output: Path, *, resume: bool, is_main: bool) -> "FileLock":
     """Make the folder that of this run. Called when everything else is ready, so that a mistake leaves no trace.
 
     Returns:
@@ -212,12 +218,24 @@ def _begin_output(
         if not resume:
             for checkpoint in checkpoint_folders(output):
                 shutil.rmtree(checkpoint)
-            for result in ("metrics.json", "model.safetensors", "attention.png"):
+            for result in ("recipe.yaml", "facts.json", "metrics.json", "model.safetensors", "attention.png"):
                 (output / result).unlink(missing_ok=True)
-        recipe.save(output / "recipe.yaml")
-        facts.save(output)
     PartialState().wait_for_everyone()
     return lock
+
+
+def _save_when_training_begins(output: Path, recipe: "Recipe", facts: "TrainingFacts") -> Any:
+    """A callback of the trainer that saves recipe and facts once the checkpoint to resume is loaded: what is written
+    down about a run is that of the one that really goes on."""
+    from transformers import TrainerCallback
+
+    class _Begin(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            if state.is_world_process_zero:
+                recipe.save(output / "recipe.yaml")
+                facts.save(output)
+
+    return _Begin()
 
 
 def _take(lock: "FileLock") -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
 
+from ..data.columns import check_unique
 from ..data.images.training_images import TrainingImages
 from ..distributed import state_digest
 from ..labels import shorten
@@ -290,6 +291,7 @@ class ClipPromptModel(ClipPreTrainedModel):
             ValueError: for names that make no prompts, see `tokenize_labels`; and for names that are new to a model
                 whose labels have contexts of their own. The model is then as it was.
         """
+        check_unique(names, "every label must be named once")
         config = self.config
         old_rows = {spoken(name).lower(): row for row, name in enumerate(config.label_names)}
         rows = [old_rows.get(spoken(name).lower()) for name in names]

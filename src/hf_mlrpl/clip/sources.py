@@ -10,6 +10,7 @@ from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from torch import Tensor
 from transformers import CLIPConfig
 
+from ..faults import blamed_on
 from .configuration_clip import HEAD_DIM, VIT, ClipConfig
 from .tensor_files import read_tensors
 from .tokenizer import TOKENIZER_NAME
@@ -52,9 +53,11 @@ def read_clip(source: str) -> ClipSource:
     if not folder.is_dir():
         folder = _download(source, [CONFIG, OPEN_CLIP_CONFIG, PREPROCESSING, TOKENIZER_NAME])
     if (folder / OPEN_CLIP_CONFIG).is_file():  # first, for such repositories may have a config.json of timm, too
-        weights = _read_open_clip(folder, source)
+        with blamed_on(f"{source}: {OPEN_CLIP_CONFIG}", "Is it that of open_clip?", ValueError):
+            weights = _read_open_clip(folder, source)
     elif (folder / CONFIG).is_file():
-        weights = _read_ours_or_transformers(folder, source)
+        with blamed_on(f"{source}: {CONFIG}", "Is it that of a CLIP model?", StrictDataclassError, ValueError):
+            weights = _read_ours_or_transformers(folder, source)
     else:
         raise FileNotFoundError(f"{source} has no {CONFIG}, so it is no folder with a CLIP model.")
     tokenizer = folder / TOKENIZER_NAME
@@ -113,6 +116,10 @@ def _read_open_clip(folder: Path, source: str) -> ClipWeights:
         if other:
             raise ValueError(f"{source} is no plain CLIP: its `{tower}` sets {', '.join(other)}.")
     head_dim = vision.get("head_width", HEAD_DIM)
+    if not isinstance(head_dim, int) or head_dim < 1:
+        raise ValueError(
+            f"{source}: `head_width` of {OPEN_CLIP_CONFIG} must be a whole number above 0, got {head_dim!r}."
+        )
     heads = {"text": text["heads"]} if "heads" in text else {}
     if isinstance(vision.get("layers"), int):
         heads["vision"] = vision.get("width", 0) // head_dim
@@ -158,7 +165,7 @@ def _download(name: str, patterns: list[str]) -> Path:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold a JSON object.")

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..faults import check_zip
 from .torchscript import UNREADABLE, is_torchscript, read_torchscript
 
 
@@ -24,6 +25,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
+    check_zip(file)
     if is_torchscript(file):
         return read_torchscript(file)
     try:
@@ -66,7 +68,9 @@ def state_dict_in(content: Any, file: Path) -> dict[str, Tensor]:
     """The tensors of a state dict, or of a training checkpoint that has one; without the prefix of DDP."""
     if isinstance(content, dict):
         content = content.get("state_dict", content)
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise ValueError(f"{file} holds no state dict: names with a tensor each, or a `state_dict` of them.")
     if content and all(name.startswith("module.") for name in content):
         return {name.removeprefix("module."): tensor for name, tensor in content.items()}

@@ -1,21 +1,25 @@
 """Reading and writing files, and checks of those that a data set names."""
 
+import json
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ..labels import shorten
-from ..settings import as_setting
+from ..settings import as_setting, shown
 
 logger = logging.getLogger(__name__)
 
 ODD_PATH = re.compile(r"^[/\\]|\.[/\\]|[/\\]{2}|:")
 MISSING = ("error", "skip")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+UNREAD_SUFFIXES = tuple(".heic .heif .jxl .jp2 .psd .svg .raw .dng .cr2 .cr3 .nef .arw .orf .rw2".split())
 MOST_FOLDERS = 200  # that are searched for a photo which is not where it should be
 
 
@@ -101,7 +105,15 @@ def _file_names(folder: str) -> set[str]:
     if not os.path.isdir(folder or "."):
         return set()
     with os.scandir(folder or ".") as entries:
-        return {entry.name for entry in entries if entry.is_file()}
+        return {entry.name for entry in entries if is_file(entry)}
+
+
+def is_file(entry: os.DirEntry) -> bool:
+    """Whether it is a file; a link that leads to itself is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def read_lines(file: Path) -> list[str]:
@@ -123,6 +135,46 @@ def read_utf8(file: Path, advice: str = "") -> str:
         return file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text: {error}. {advice}".rstrip()) from error
+
+
+class _RepeatedKey(ValueError):
+    pass
+
+
+def parse_json(text: str, where: object, advice: str = "") -> Any:
+    """Parse JSON in which every object has each of its keys once.
+
+    Raises:
+        ValueError: for text that is no such JSON, is nested too deeply, or has a number of thousands of digits.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) != len(pairs):
+            key, count = Counter(key for key, _ in pairs).most_common(1)[0]
+            raise _RepeatedKey(
+                f"{where}: an object must have every key once, but these are repeated: {shown(key)} ({count} times)."
+            )
+        return content
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except _RepeatedKey:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not valid JSON: {error}. {advice}".rstrip()) from error
+
+
+def describe_unread(counts: Mapping[str, int]) -> str:
+    """A sentence about photos that are left out because of their format, nothing where there are none.
+
+    Args:
+        counts: number of files by suffix.
+    """
+    if not counts:
+        return ""
+    found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
+    return f"Files of these formats are left out: {found}. Save them as JPEG or PNG to use them."
 
 
 def packaged_label_names(dataset: str) -> list[str]:

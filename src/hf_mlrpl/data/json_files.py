@@ -154,7 +154,7 @@ class _Scanner:
         if self.ended:
             try:  # whose errors say where
                 json.loads(self.file.read_bytes())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{self.file} is not valid JSON, perhaps an incomplete download: {error}.") from error
             raise ValueError(f"{self.file} cannot be read as JSON near byte {self.stream.tell() - len(self.text)}.")
         block = self.stream.read(BLOCK)

@@ -1,7 +1,6 @@
 """Label names: read from settings, joined where one label has several spellings, chosen."""
 
 import csv
-import json
 import re
 import unicodedata
 from collections import defaultdict
@@ -13,7 +12,7 @@ import numpy as np
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN, shorten
 from ..settings import as_setting, did_you_mean, parse_yaml
 from .columns import check_unique
-from .files import read_lines, read_utf8
+from .files import parse_json, read_lines, read_utf8
 
 UNLISTED = 2  # in a matrix of labels: the data say neither that it is present, nor that it is absent
 LOWERCASE, EXACT = "lowercase", "exact"
@@ -81,11 +80,11 @@ def _read_mapping(rename: Mapping[str, str] | str | Path) -> Mapping[str, str]:
         )
     text = read_utf8(file)
     if file.suffix.lower() in (".json", ".yaml", ".yml"):
-        content = json.loads(text) if file.suffix.lower() == ".json" else parse_yaml(text, str(file))
+        content = parse_json(text, file) if file.suffix.lower() == ".json" else parse_yaml(text, str(file))
         if not isinstance(content, dict):
             raise ValueError(f"{file} must be one mapping of names to names, got a {type(content).__name__}.")
         return content
-    mapping = {}
+    mapping: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             delimiter = next((d for d in "\t,;" if d in line), " ")
@@ -94,7 +93,11 @@ def _read_mapping(rename: Mapping[str, str] | str | Path) -> Mapping[str, str]:
                 raise ValueError(
                     f"{file}, line {number}: expected two names with a comma or tab between, got {line!r}."
                 )
-            mapping[cells[0]] = cells[1]
+            if mapping.setdefault(cells[0], cells[1]) != cells[1]:
+                raise ValueError(
+                    f"{file}, line {number} renames {cells[0]!r} to {cells[1]!r}, but a line before to "
+                    f"{mapping[cells[0]]!r}. Keep one."
+                )
     return mapping
 
 

@@ -21,6 +21,8 @@ def checkpoint_folder(checkpoint: str | Path, *, revision: str | None = None, to
         OSError: if there is no such folder or repository, or the Hub cannot be reached and the cache lacks it.
         ValueError: if a revision is asked for that there cannot be.
     """
+    if not str(checkpoint).strip():
+        raise ValueError("The checkpoint has an empty name. Was a variable of the command line empty?")
     folder = Path(checkpoint)
     if folder.is_dir():
         if revision is not None:

@@ -31,6 +31,10 @@ class AslObjectiveConfig:
     likely_per_image: int = 5
     detach_focus: bool = True
 
+    @property
+    def needs_negatives(self) -> bool:
+        return self.unknown == "ignore"
+
 
 class AslObjective(Objective):
     """Asymmetric loss, a mean over images of the sum over labels."""

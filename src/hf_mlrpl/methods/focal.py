@@ -32,6 +32,10 @@ class FocalObjectiveConfig:
     likely_per_image: int = 5
     detach_focus: bool = False
 
+    @property
+    def needs_negatives(self) -> bool:
+        return self.unknown == "ignore"
+
 
 class FocalObjective(Objective):
     """Mean of the focal loss over the labels that count."""

@@ -1,6 +1,7 @@
 """LogicMix (Chong et al., https://arxiv.org/abs/2405.15860): means of images, with the logical OR of their labels."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class LogicMixObjectiveConfig:
     mixed_gamma_negative: float = number("[0, 100]", 0.0)
     mixed_clip: float = number("[0, 1)", 0.0)
     detach_focus: bool = True
+
+    needs_negatives: ClassVar[bool] = True
 
     def __post_init__(self):
         if not 1 <= self.min_images <= self.max_images:

@@ -5,6 +5,7 @@ Empirical Risk Minimization", ICLR 2018; the rules for partners and for unknown 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ class MixupObjectiveConfig:
     share: float = number("[0, 1]", 0.5)
     beta: float | None = number("(0, 1e6]", None)
     reduction: Reduction = "micro"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 def with_mixtures(batch: Tensor, share: float) -> Tensor:

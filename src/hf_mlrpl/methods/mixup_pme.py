@@ -1,6 +1,7 @@
 """MixUp-PME (Dong et al., CVPR Workshops 2022, https://arxiv.org/abs/2204.08954): MixUp with partial labels."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class MixupPmeObjectiveConfig:
     gamma_negative: float = number("[0, 100]", 0.0)
     clip: float = number("[0, 1)", 0.0)
     detach_focus: bool = True
+
+    needs_negatives: ClassVar[bool] = True
 
 
 def mix_targets(labels: Tensor, partner_labels: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:

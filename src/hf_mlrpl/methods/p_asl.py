@@ -50,6 +50,10 @@ class PAslObjectiveConfig:
         if self.prior is not None and self.unknown != "select":
             raise ValueError(f"`prior` needs `unknown: select`, got {self.unknown!r}. Leave one of them out.")
 
+    @property
+    def needs_negatives(self) -> bool:
+        return self.unknown in ("ignore", "ignore_normalized")
+
 
 def selected_weights(logits: Tensor, labels: Tensor, config: PAslObjectiveConfig, prior: Tensor | None) -> Tensor:
     """Weight of every entry, `(batch_size, num_labels)`, from what is done with unknown labels.

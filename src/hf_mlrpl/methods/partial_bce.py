@@ -1,7 +1,7 @@
 """Learning a Deep ConvNet for Multi-label Classification with Partial Labels (Durand et al., CVPR 2019)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -26,6 +26,8 @@ class PartialBceObjectiveConfig:
     gamma: float = number("[-100, 100]", 1.0)
     proportion: float | None = number("(0, 1]", None)
     denominator: Literal["labels", "known"] = "labels"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 class PartialBceObjective(Objective):

@@ -34,6 +34,10 @@ class AnObjectiveConfig:
     smoothing: float = number("[0, 1]", 0.0)
     expected_positives: float | None = None
 
+    @property
+    def needs_negatives(self) -> bool:
+        return self.loss == "bce" and self.unknown_weight == 0 and not self.expected_positives
+
 
 @dataclass(frozen=True, kw_only=True)
 class WanObjectiveConfig(AnObjectiveConfig):

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,8 @@ class SpaObjectiveConfig:
     negative_slope: float = number("(0, 1e6]", 3.0)
     negative_shift: float = number("[-1e3, 1e3]", 1.0)
     argument: Literal["logit", "probability"] = "logit"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 def spa_losses(x: Tensor, positive: Tensor, config: SpaObjectiveConfig) -> Tensor:

@@ -1,13 +1,14 @@
 """The settings that all models share."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ..ranges import check_ranges, number
-from ..settings import check_keys, field_types
+from ..settings import check_keys, field_types, shown
 
 TAGGING_TASK = "image-tagging"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,6 +21,22 @@ class _InstalledTasks(dict[str, dict]):
 
     def __contains__(self, task: object) -> bool:
         return False
+
+
+def _check_names(id2label: Any) -> None:
+    """Raise `ValueError` unless `id2label` maps 0, 1, 2, ... to different names."""
+    if id2label is None:
+        return
+    numbers = [str(number) for number in id2label] if isinstance(id2label, Mapping) else ["?"]
+    if sorted(numbers) != sorted(map(str, range(len(numbers)))):
+        raise ValueError(
+            f"`id2label` must map 0, 1, 2, ... to the names of the labels, without gaps, got {shown(id2label)}."
+        )
+    names = list(id2label.values())
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError(f"`id2label` must name every label with a text, got {shown(id2label)}.")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"`id2label` names {shown(twice[0])} twice; every label needs a name of its own.")
 
 
 @strict
@@ -62,6 +79,7 @@ class MultiLabelConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         for key in ("auto_map", "custom_pipelines"):  # the way to this class, for those who have not imported it
             kwargs.pop(key, None)
+        _check_names(self.id2label)
         kwargs.setdefault("problem_type", "multi_label_classification")
         super().__post_init__(**kwargs)
 

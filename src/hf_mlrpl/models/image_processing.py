@@ -34,11 +34,16 @@ class _Defaults:
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        mean, std = self.image_mean, self.image_std
-        if not (all(map(math.isfinite, (*mean, *std))) and min(std) > 0):  # type: ignore[call-overload]
+        if self.resample not in pil_torch_interpolation_mapping:
             raise ValueError(
-                "`image_mean` and `image_std` of an image processor (preprocessor_config.json) must be finite, and "
-                f"`image_std` above 0, got {mean} and {std}."
+                "`resample` of an image processor (preprocessor_config.json) must be one of "
+                f"{', '.join(str(int(known)) for known in pil_torch_interpolation_mapping)}, got {self.resample!r}."
+            )
+        mean, std = self.image_mean, self.image_std
+        if not (len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0):  # type: ignore
+            raise ValueError(
+                "`image_mean` and `image_std` of an image processor (preprocessor_config.json) must be three finite "
+                f"numbers, and `image_std` above 0, got {mean} and {std}."
             )
 
 

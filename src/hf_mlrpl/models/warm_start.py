@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.initialization import no_init_weights
 
+from ..faults import blamed_on
 from ..hub.download import checkpoint_folder, hub_name
 from ..hub.errors import explained
 from ..labels import shorten
+from ..settings import shown
 
 if TYPE_CHECKING:
     from .modeling_utils import MultiLabelPreTrainedModel
@@ -93,7 +95,8 @@ def start_from(model: "MultiLabelPreTrainedModel", folder: Path, source: str) ->
         ValueError: if the sizes of the two do not fit.
     """
     config, tensors = _read(folder / "config.json"), read_weights(folder)
-    kind, names = config["model_type"], list(config["id2label"].values())
+    with blamed_on(folder / "config.json", "It must name the labels of a tagger as `id2label`."):
+        kind, names = config["model_type"], list(config["id2label"].values())
     is_same_network = kind in (model.config.model_type, model.config.earlier_model_type)
     taken = "" if is_same_network else model.encoder_weights
     own, axes, buffers = model.state_dict(), label_axes(model), dict(model.named_buffers())
@@ -190,9 +193,12 @@ def _explain(source: str, wrong: list[str], theirs: Mapping[str, Any], ours: Map
 
 def _read(config: Path) -> dict[str, Any]:
     try:
-        return json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{config} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{config} must hold a JSON object, got {shown(content)}.")
+    return content
 
 
 def _parts(names: list[str]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..data.files import replace_text
+from ..data.files import read_utf8, replace_text
 from ..data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
 from ..hub.privacy import refuse_tokens
 from ..hub.shipped import find_recipe, recipe_files
@@ -52,7 +52,7 @@ class Recipe:
             overrides: texts `section.key=value`, where values are YAML; `section.key=` takes a setting out.
         """
         file = _find(path)
-        content = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+        content = parse_yaml(read_utf8(file, "Save the recipe as UTF-8."), str(file))
         if not isinstance(content, dict):
             raise ValueError(f"{file} must be a mapping with the keys method, {', '.join(SECTIONS)}.")
         for override in overrides or []:
@@ -74,7 +74,9 @@ class Recipe:
         sections = {section: content.get(section) or {} for section in SECTIONS}
         for section, values in sections.items():
             if not isinstance(values, dict):
-                raise ValueError(f"Recipe section `{section}` must be a mapping of keys to values, got {values!r}.")
+                raise ValueError(
+                    f"Recipe section `{section}` must be a mapping of keys to values, got {shown(values)}."
+                )
         recipe = cls(
             method=method,
             data=DataPart(sections["data"]),

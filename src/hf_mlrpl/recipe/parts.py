@@ -10,6 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from ..ranges import check_ranges
 from ..registry import METHODS, load, lookup
 from ..settings import check_values, field_types, from_mapping
+from ..trainer.argument_checks import RANGES
 
 if TYPE_CHECKING:
     from ..data.images.torch_dataset import PartialLabelImages
@@ -94,7 +95,8 @@ class TrainingPart:
     def __init__(self, settings: Mapping[str, Any]):
         self.settings = dict(settings)
         self._arguments_class = load(".trainer.training_args:MultiLabelTrainingArguments")
-        check_values(settings, field_types(self._arguments_class), "training")
+        checked = check_values(settings, field_types(self._arguments_class), "training")
+        check_ranges(self._arguments_class, checked, "training.", RANGES)
 
     def arguments(self, output: str | Path, *, has_validation: bool = True) -> "MultiLabelTrainingArguments":
         """Arguments of a run whose results go to `output`."""

@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sized
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.views import View
+from ..data.label_kinds import kind_of_labels
 from ..data.tables.from_dataset import in_our_columns
-from ..labels import check_labels, describe_difference
+from ..labels import NEGATIVE, check_labels, describe_difference
 from ..models.configuration_utils import MultiLabelConfig
 from ..models.image_processing import evaluation_view
+from ..objective import Objective
 from ..registry import VIEWS, load, lookup
 
 if TYPE_CHECKING:
@@ -78,6 +81,22 @@ def check_labels_of_images(images: PartialLabelImages, config: MultiLabelConfig,
     check_labels(images.labels)
     if is_training and not images.labels.any():
         raise ValueError("All training labels are unknown: there is nothing to learn from. Check the data.")
+
+
+def check_negatives(labels: Any, objective: Objective) -> None:
+    """Raise `ValueError` if no label is known to be absent, and `objective` would find every label on every image.
+
+    Args:
+        labels: `(num_images, num_labels)` in {-1, 0, +1}.
+    """
+    if not getattr(objective.config, "needs_negatives", False) or (labels == NEGATIVE).any():
+        return
+    kind = kind_of_labels(np.asarray(labels))
+    raise ValueError(
+        f"{type(objective).__name__} learns from labels that are known to be absent, and the training images have "
+        f"none: it would find every label on every image. The labels are {kind} To train all the same, as a "
+        "comparison: `training.allow_no_negatives=true`."
+    )
 
 
 def check_batches(images: Any, model: Any, args: "MultiLabelTrainingArguments") -> None:

@@ -47,7 +47,7 @@ from .devices import (
 )
 from .ema import WeightEma
 from .evaluation import compute_metrics, evaluation_loss, logits_and_labels, metrics_of_labels
-from .images import DEFAULT_VIEW, check_batches, check_labels_of_images, prepare_images
+from .images import DEFAULT_VIEW, check_batches, check_labels_of_images, check_negatives, prepare_images
 from .inputs import checked_arguments, make_objective, selecting_part
 from .logs import RunningMeans, use_concise_logs
 from .optimization import make_optimizer, make_schedule
@@ -142,6 +142,8 @@ class MultiLabelTrainer(PushingTrainer):
         choose_threads(args)
         self.train_dataset, self.storing = stored_training_images(args, model, objective, images)
         check_batches(self.train_dataset, model, args)
+        if isinstance(self.train_dataset, PartialLabelImages) and not args.allow_no_negatives:
+            check_negatives(self.train_dataset.labels, objective)
         self.eval_dataset = self._images(self._given["eval"], model.config)
         self.training_images: TrainingImages | None = None
         if isinstance(self.train_dataset, PartialLabelImages):

@@ -23,7 +23,7 @@ MAY_CHANGE = frozenset(
     save_strategy save_steps save_total_limit eval_strategy eval_steps eval_delay per_device_eval_batch_size
     eval_accumulation_steps dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory choose_thresholds
     ddp_find_unused_parameters ddp_broadcast_buffers cudnn_benchmark
-    push_to_hub hub_model_id hub_strategy hub_private_repo hub_revision hub_always_push
+    allow_no_negatives push_to_hub hub_model_id hub_strategy hub_private_repo hub_revision hub_always_push
     """.split()
 )
 MAY_GROW = frozenset(["num_train_epochs", "max_steps"])  # where the learning rate does not depend on them
@@ -63,6 +63,9 @@ class MultiLabelTrainingArguments(TrainingArguments):
     )
     decay_exempt: str = _field("none", "biases_and_norms: no weight decay for biases and one-dimensional weights.")
     ema_decay: float | None = _field(None, "Evaluate and save a moving average of the weights with this decay.")
+    allow_no_negatives: bool = _field(
+        False, "Train a method that learns from labels known to be absent on data without any, to compare with it."
+    )
     hub_license: str | None = _field(None, "License of pushed weights, as the Hub calls it, such as apache-2.0.")
     choose_thresholds: bool = _field(False, "After training: per label the threshold with the best validation F1.")
 

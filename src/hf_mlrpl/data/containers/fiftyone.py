@@ -1,6 +1,5 @@
 """Exports of FiftyOne: labels.json, samples.json and CSV."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...labels import shorten
 from ...settings import as_setting
-from ..files import read_utf8
+from ..files import parse_json, read_utf8
 from ..rows import Choices, LabelRows, Photo, load_rows, split_photos
 from ..tables.layouts import TableSettings
 from ..tables.table import read_tables
@@ -74,7 +73,7 @@ def read_fiftyone(path: Path, field: str | None = None) -> dict[str, LabelRows]:
     folders = folders_near(file.parent)
     if file.suffix.lower() == ".csv":
         return _read_csv(file, field, folders)
-    content = json.loads(read_utf8(file))
+    content = parse_json(read_utf8(file), file)
     if "samples" in content:
         photos, names = list(_samples(file, content["samples"], field)), None
     else:

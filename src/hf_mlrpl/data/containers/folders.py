@@ -2,11 +2,12 @@
 
 import filecmp
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import UNREAD_SUFFIXES, describe_unread
 from ..rows import Choices, LabelRows, Photo, load_rows, split_photos
 from .places import SPLIT_WORD, is_photo
 
@@ -70,10 +71,15 @@ def read_folders(path: Path) -> dict[str, LabelRows]:
 
 def _photos(folder: Path, split: str) -> Iterator[Photo]:
     by_name: dict[str, list[Path]] = defaultdict(list)
+    unread: Counter[str] = Counter()
     for label in sorted(child for child in folder.iterdir() if child.is_dir()):
         for file in sorted(label.rglob("*")):
-            if is_photo(file.name):
+            if file.suffix.lower() in UNREAD_SUFFIXES:
+                unread[file.suffix.lower()] += 1
+            elif is_photo(file.name):
                 by_name[file.relative_to(label).as_posix()].append(file)
+    if unread:
+        logger.warning("%s: %s", folder, describe_unread(unread))
     different = 0
     for name, files in by_name.items():
         groups = _equal(files)

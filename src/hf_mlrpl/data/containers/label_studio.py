@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from ...labels import shorten
 from ...settings import as_setting
-from ..files import read_utf8
+from ..files import parse_json, read_utf8
 from ..rows import Choices, LabelRows, Photo, load_rows, split_photos
 from ..tables.table_files import read_table
 from .places import base_name, best_names, ends_of, folders_near, is_photo, one_file, why_no_file
@@ -108,7 +108,7 @@ def _path_in_project(image: str) -> str:
 def _annotations(file: Path, field: str | None) -> Iterator[tuple[str, set[str] | None]]:
     """The photo of each annotation and the names in it; `None` for a task without one."""
     if file.suffix.lower() == ".json":
-        tasks = json.loads(read_utf8(file))
+        tasks = parse_json(read_utf8(file), file)
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise ValueError(f"{file} must be a list of tasks of Label Studio.")
         if any("annotations" in task for task in tasks):

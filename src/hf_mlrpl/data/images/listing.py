@@ -75,6 +75,8 @@ def list_photos(
     parts: list[_Files | _Rows] = []
     for source in sources:
         path = Path(source)
+        if not str(source).strip():
+            raise ValueError("A photo has an empty name. Was a variable of the command line empty?")
         if is_url(source) or (path.is_file() and path.suffix.lower() != ".parquet"):
             parts.append(_Files([source]))
         elif path.exists() and not _is_dataset(path):

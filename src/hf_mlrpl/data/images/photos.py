@@ -3,11 +3,13 @@
 import hashlib
 import http.client
 import io
+import logging
 import os
 import struct
 import urllib.request
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,10 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
+
+from ..files import UNREAD_SUFFIXES, describe_unread, is_file
+
+logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = tuple(
     ".avif .bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split()  # compared in lower case
@@ -123,23 +129,30 @@ def image_files(folder: str | os.PathLike) -> Iterator[str]:
     """The paths of `find_images` one after the other, for folders of a million images."""
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"Folder `{folder}` does not exist or is not a folder.")
-    is_empty = True
-    for file in _images_below(os.fspath(folder)):
+    is_empty, others = True, Counter[str]()
+    for file in _images_below(os.fspath(folder), others):
         is_empty = False
         yield file
+    unread = describe_unread(others)
     if is_empty:
-        raise FileNotFoundError(f"Folder `{folder}` holds no image. Looked for {' '.join(IMAGE_SUFFIXES)}.")
+        looked_for = f"Looked for {' '.join(IMAGE_SUFFIXES)}."
+        raise FileNotFoundError(f"Folder `{folder}` holds no image. {looked_for} {unread}".rstrip())
+    if unread:
+        logger.warning("%s: %s", folder, unread)
 
 
-def _images_below(folder: str) -> Iterator[str]:
+def _images_below(folder: str, others: Counter[str]) -> Iterator[str]:
     """Links to folders are not followed, which may lead round in circles."""
     with os.scandir(folder) as entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in visible:
         if entry.is_dir(follow_symlinks=False):
-            yield from _images_below(entry.path)
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
-            yield entry.path
+            yield from _images_below(entry.path, others)
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+            if is_file(entry):
+                yield entry.path
+        elif entry.name.lower().endswith(UNREAD_SUFFIXES):
+            others[os.path.splitext(entry.name)[1].lower()] += 1
 
 
 def is_url(source: object) -> bool:

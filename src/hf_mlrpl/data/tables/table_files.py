@@ -1,7 +1,6 @@
 """Tables of CSV, TSV, JSON, JSON Lines and Parquet files; every row keeps the number a user sees."""
 
 import csv
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...labels import shorten
+from ...settings import shown
 from ..columns import check_unique
-from ..files import read_utf8
+from ..files import parse_json, read_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -188,13 +188,13 @@ def _read_jsonl(file: Path) -> Table:
     rows, numbers = [], []
     for number, line in enumerate(read_utf8(file, "JSON Lines are always UTF-8.").split("\n"), start=1):
         if line.strip():
-            rows.append(_parse_json(line, f"{file}, line {number}", "Every line is one row."))
+            rows.append(parse_json(line, f"{file}, line {number}", "Every line is one row."))
             numbers.append(number)
     return _table_of_rows(file, rows, numbers, "line")
 
 
 def _read_json(file: Path) -> Table:
-    content = _parse_json(read_utf8(file, "JSON is always UTF-8."), str(file), "Is it complete?")
+    content = parse_json(read_utf8(file, "JSON is always UTF-8."), str(file), "Is it complete?")
     if isinstance(content, dict) and content and all(isinstance(value, list) for value in content.values()):
         if all(Path(name).suffix for name in content):  # {"a.jpg": ["dog", "cat"]}
             content = [{"image": name, "labels": names} for name, names in content.items()]
@@ -202,20 +202,6 @@ def _read_json(file: Path) -> Table:
         got = f"an object with the keys {shorten(list(content), 8)}" if isinstance(content, dict) else repr(content)
         raise ValueError(f'{file} must be a list of objects such as {{"image": "a.jpg", "dog": 1}}, got {got}.')
     return _table_of_rows(file, content, list(range(1, len(content) + 1)), "entry")
-
-
-def _parse_json(text: str, where: str, advice: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, where))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is not valid JSON: {error}. {advice}") from error
-
-
-def _object(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        check_unique([key for key, _ in pairs], f"{where}: an object must have every key once")
-    return content
 
 
 def _table_of_rows(file: Path, rows: list[Any], numbers: list[int], unit: str) -> Table:
@@ -236,7 +222,15 @@ def _read_parquet(file: Path) -> Table:
 
     try:
         content = pq.read_table(file)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} is no Parquet file, or a damaged one: {error}.") from error
-    columns = {name: Column.of_arrow(content.column(name)) for name in content.column_names}
+    columns = {}
+    for name in content.column_names:
+        try:
+            columns[name] = Column.of_arrow(content.column(name))
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            raise ValueError(
+                f"{file}: the column {shown(name)} of the type {content.column(name).type} has a value that cannot be "
+                f"read ({error}). Leave the column out of the file."
+            ) from error
     return Table(str(file), columns, range(1, content.num_rows + 1))

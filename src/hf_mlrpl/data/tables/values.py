@@ -59,7 +59,7 @@ def canonical(value: Any) -> str:
     text = value.strip().casefold() if isinstance(value, str) else value
     try:
         number = float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return str(text)
     if math.isnan(number):
         return EMPTY

@@ -1,7 +1,7 @@
 """The strategies of curriculum labeling: how a model says of which unknown labels it is sure."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,8 @@ class CurriculumObjectiveConfig:
     alpha: float = number("[-1e6, 1e6]", -4.45)
     beta: float = number("[-1e6, 1e6]", 5.45)
     gamma: float = number("[-100, 100]", 1.0)
+
+    needs_negatives: ClassVar[bool] = True
 
     def __post_init__(self):
         epochs = list(self.relabel_after)

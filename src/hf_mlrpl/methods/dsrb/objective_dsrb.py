@@ -1,7 +1,7 @@
 """Objective of DSRB: SARB whose prototypes come from another quadrant of the image than the label."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -60,6 +60,8 @@ class DsrbObjectiveConfig:
     unknown_in_similarity: UnknownInSimilarity = "ignore"
     similarity_reduction: Literal["mean", "sum"] = "mean"
     reduction: Reduction = "micro"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 def random_turns(shape: torch.Size, device: torch.device) -> Tensor:

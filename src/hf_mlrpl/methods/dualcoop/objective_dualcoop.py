@@ -1,7 +1,7 @@
 """Objective of DualCoOp: an asymmetric loss over the known labels."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -35,6 +35,8 @@ class DualCoOpObjectiveConfig:
     loss_weight: float = number("(0, 1e6]", 1.0)
     balance: Literal["none", "known"] = "none"
     short_batches: ShortBatches = "published"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 def dual_prompt_loss(logits: Tensor, labels: Tensor, config: DualCoOpObjectiveConfig) -> Tensor:

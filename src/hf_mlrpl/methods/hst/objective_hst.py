@@ -1,7 +1,7 @@
 """Objective of HST: labels are completed from co-occurrence and from prototypes, above thresholds that are learned."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +67,8 @@ class HstObjectiveConfig:
     pair_sampling: PairSampling = "published"
     unknown_in_similarity: UnknownInSimilarity = "ignore"
     reduction: Reduction = "micro"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 def excess(evidence: Tensor, threshold: Tensor) -> Tensor:

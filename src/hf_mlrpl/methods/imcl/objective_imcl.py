@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -53,6 +54,8 @@ class ImclObjectiveConfig:
     first_item_ends: bool = False
     weight_penalty: float = 0.0
     reduction: Reduction = "micro"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 def activation(logits: Tensor, absent_share: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Objective of SARB: unknown labels are blended with images that show them, and become soft positives."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -61,6 +61,8 @@ class SarbObjectiveConfig:
     unknown_in_similarity: UnknownInSimilarity = "ignore"
     similarity_reduction: Literal["mean", "sum"] = "mean"
     reduction: Reduction = "micro"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 def random_prototypes(num_prototypes: int, count: int, device: torch.device) -> Tensor:

@@ -91,6 +91,10 @@ class SoftExposureObjectiveConfig:
     search: Search = "auto"
 
     @property
+    def needs_negatives(self) -> bool:
+        return self.variant in ("NE", "wNE") or (self.variant == "FE" and self.unknown_as == "positive")
+
+    @property
     def sees_labels(self) -> bool:
         """Whether distances between labels are needed."""
         return self.variant in ("SE", "SE-L")

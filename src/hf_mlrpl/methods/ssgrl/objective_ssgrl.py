@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,6 +17,8 @@ class SsgrlObjectiveConfig:
     """
 
     reduction: Reduction = "micro"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 class SsgrlObjective(Objective):

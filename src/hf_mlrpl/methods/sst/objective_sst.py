@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +71,8 @@ class SstObjectiveConfig:
     pair_sampling: PairSampling = "published"
     unknown_in_similarity: UnknownInSimilarity = "ignore"
     reduction: Reduction = "micro"
+
+    needs_negatives: ClassVar[bool] = True
 
 
 def intra_image_pseudo_labels(

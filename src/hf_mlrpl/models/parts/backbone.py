@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from ...data.images.feature_files import StoredFeatures
+from ...faults import UNEXPECTED, check_zip, reason_of
 from ...settings import closest
 from ..configuration_utils import MultiLabelConfig
 from .partly_frozen import LESS_MEMORY, PartlyFrozen
@@ -286,10 +287,14 @@ def _names_in_file(name: str) -> tuple[str, ...]:
 def _read_weights(file: str) -> dict[str, Tensor]:
     if not Path(file).is_file():
         raise FileNotFoundError(f"There is no file {file} with weights for the backbone.")
+    check_zip(Path(file))
     try:
-        return load_state_dict(file, use_ema=False, weights_only=True)
-    except (RuntimeError, SafetensorError, UnpicklingError, EOFError) as error:
-        raise ValueError(f"{file} holds no weights that can be read: {error}") from error
+        state = load_state_dict(file, use_ema=False, weights_only=True)
+    except (RuntimeError, ValueError, SafetensorError, UnpicklingError, *UNEXPECTED) as error:
+        raise ValueError(f"{file} holds no weights that can be read: {reason_of(error)}.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{file} holds no weights by their names, but a {type(state).__name__} of something else.")
+    return state
 
 
 def _create(config: MultiLabelConfig) -> Any:
