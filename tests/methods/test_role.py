@@ -58,7 +58,7 @@ def test_value_of_a_small_problem():
 
 def test_table_is_trained_like_a_parameter_with_adam():
     objective, reference = make(), torch.nn.Parameter(make().estimates.clone())
-    optimizer = torch.optim.Adam([reference], lr=0.1)
+    optimizer = torch.optim.Adam([reference], lr=0.1, fused=True)
     labels = tiny_images().labels
     for step in range(4):
         index = torch.arange(6 * step, 6 * step + 6) % 20
@@ -97,7 +97,7 @@ def test_an_image_that_is_twice_in_a_batch_counts_twice():
     objective, reference = make(), torch.nn.Parameter(make().estimates.clone())
     index, logits = torch.tensor([3, 3, 1]), torch.randn(3, 5)
     labels = tiny_images().labels[index]
-    optimizer = torch.optim.Adam([reference], lr=0.1)
+    optimizer = torch.optim.Adam([reference], lr=0.1, fused=True)
     role_loss(reference[index], logits, labels, 1.5).backward()
     optimizer.step()
     objective.learn(index, logits, labels)

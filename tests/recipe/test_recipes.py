@@ -21,7 +21,8 @@ def test_every_shipped_recipe_is_valid(name, tmp_path):
     recipe = Recipe.load(name)
     assert recipe.name == name.replace("/", "-") and recipe.method == name.split("/")[0]
     arguments = recipe.build_arguments(tmp_path)
-    assert arguments.learning_rate > 0 and arguments.num_train_epochs >= 1
+    assert arguments.learning_rate > 0
+    assert arguments.num_train_epochs >= 1 or recipe.method == "zero_shot_clip"  # which trains nothing
     assert recipe.objective.build(recipe.model.config(["cat", "dog"])) is not None
 
 
