@@ -152,7 +152,8 @@ def test_loss_is_a_mean_over_images(method, logits):
     torch.testing.assert_close(run(method, logits, LABELS).loss, torch.stack(alone).mean())
 
 
-REMEMBERING = [case for case in CASES if case[0] in ("curriculum", "role")] + [("large_loss", {})]  # which is LL-Cp
+REMEMBERING = [case for case in CASES if case[0] in ("curriculum", "curriculum_graph", "role")]
+REMEMBERING += [("large_loss", {})]  # which is LL-Cp
 
 
 @pytest.mark.parametrize(("method", "changes"), CASES, ids=IDS)

@@ -161,7 +161,6 @@ METHODS.update(
             ".methods.ssgrl.objective_ssgrl:SsgrlObjective",
             "CLIP as it is, asked with texts; nothing is trained (ICML 2021)",
             model=".methods.zero_shot_clip.modeling_zero_shot_clip:ZeroShotClipForMultiLabelClassification",
-            trains_any_model=True,
         ),
         "ssgrl": MethodSpec(
             ".methods.ssgrl.objective_ssgrl:SsgrlObjective",

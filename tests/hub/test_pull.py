@@ -1,5 +1,6 @@
 """What was pushed is what others get, by every way to it."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def test_logits_thresholds_and_tags_are_equal_in_a_fresh_cache(pushed, model, ph
     pixels = torch.linspace(-2, 2, 3 * 32 * 32).view(1, 3, 32, 32)
     pulled = AutoModelForImageClassification.from_pretrained(NAME)
     with torch.no_grad():
-        assert torch.equal(pulled(pixels).logits, model(pixels).logits)
+        # In memory of its own: at the odd addresses of a mapped file some processors add in another order.
+        assert torch.equal(copy.deepcopy(pulled)(pixels).logits, model(pixels).logits)
     assert pulled.config.thresholds == model.config.thresholds
     expected = ImageTaggingPipeline(model=model, device="cpu")(photo)
     assert 0 < len(expected) < 5

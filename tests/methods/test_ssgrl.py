@@ -107,7 +107,7 @@ def test_attention_maps_lie_between_0_and_1_and_can_be_drawn():
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 80, 3), np.uint8))
     tags = tagger(photo, threshold=0.0, attention_maps=True)
     maps = np.stack([tag["attention_map"] for tag in tags])
-    assert maps.shape == (5, 4, 8) and 0 <= maps.min() and maps.max() <= 1
+    assert maps.shape == (5, 16, 32) and 0 <= maps.min() and maps.max() <= 1
     assert isinstance(plot_tags([photo], [tags]), Figure)
 
 

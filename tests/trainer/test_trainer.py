@@ -272,7 +272,7 @@ def test_the_average_follows_its_formula(tmp_path):
 
 @pytest.mark.parametrize("decay", [1.0, 0.0, -0.5, 2])
 def test_a_decay_outside_its_range_is_an_error(decay, tmp_path):
-    with pytest.raises(ValueError, match=r"`ema_decay` must lie in \(0, 1\)"):
+    with pytest.raises(ValueError, match=r"ema_decay` must lie in \(0, 1\)"):
         tiny_recipe(training={"ema_decay": decay}).build_arguments(tmp_path)
 
 

@@ -126,7 +126,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     on = ", ".join(filter(None, [describe_processes(), precision]))
     say(f"{recipe.method} on {recipe.data.config.name}, {on}, results in {output}")
 
-    if not arguments.num_train_epochs and arguments.max_steps < 1:
+    only_measures = not arguments.num_train_epochs and arguments.max_steps < 1
+    if only_measures:
         say("`training.num_train_epochs` is 0: nothing is trained, the model is measured as it is")
     if changed:
         say(f"going on with other settings: {', '.join(changed)}")
@@ -142,6 +143,8 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
     facts = describe_training(recipe, splits.summary, trainer.model.config)
     lock = _begin_output(output, resume=resume, is_main=is_main)
     trainer.add_callback(_save_when_training_begins(output, recipe, facts))
+    if only_measures and is_main:
+        _save_plan(output, recipe, facts)
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_averaged_weights_to_model()
     metrics: dict[str, float] = {}
@@ -232,10 +235,14 @@ def _save_when_training_begins(output: Path, recipe: "Recipe", facts: "TrainingF
     class _Begin(TrainerCallback):
         def on_train_begin(self, args, state, control, **kwargs):
             if state.is_world_process_zero:
-                recipe.save(output / "recipe.yaml")
-                facts.save(output)
+                _save_plan(output, recipe, facts)
 
     return _Begin()
+
+
+def _save_plan(output: Path, recipe: "Recipe", facts: "TrainingFacts") -> None:
+    recipe.save(output / "recipe.yaml")
+    facts.save(output)
 
 
 def _take(lock: "FileLock") -> None:

@@ -51,11 +51,20 @@ class ImclForMultiLabelClassification(BaselineForMultiLabelClassification):
 
     @torch.no_grad()
     def fill_priors(self, labels: np.ndarray | None, images: TrainingImages | None) -> None:
-        """The class graph from the known training labels."""
+        """The class graph from the known training labels; what a warm start gave stays as it was learned."""
         if self.config.class_graph == "identity":
             return
         if labels is None:
             raise ValueError("The class graph comes from the training labels: `set_priors` needs `labels`.")
-        graph = cooccurrence_graph(labels, names=self.config.label_names)
-        self.class_graph.weight.copy_(graph / graph.sum(dim=0))
-        self.class_graph.pattern.copy_(graph.gt(0))
+        graph = cooccurrence_graph(labels, names=self.config.label_names).to(self.class_graph.weight)
+        is_learned = self._learned_entries()
+        self.class_graph.weight.copy_((graph / graph.sum(dim=0)).where(~is_learned, self.class_graph.weight))
+        self.class_graph.pattern.copy_(graph.gt(0) | is_learned)
+
+    def _learned_entries(self) -> Tensor:
+        """`(num_labels, num_labels)`: between which labels the graph is that of the tagger training started from."""
+        start = self.warm_start
+        has_graph = start is not None and "class_graph.weight" in (*start.loaded, *start.by_label)
+        kept = start.kept_labels if start is not None and has_graph else []
+        is_kept = torch.tensor([name in kept for name in self.config.label_names])
+        return (is_kept[:, None] & is_kept).to(self.class_graph.weight.device)

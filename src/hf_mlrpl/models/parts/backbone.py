@@ -148,7 +148,7 @@ class Backbone(PartlyFrozen):
             for _, part in trunk:
                 features = part(features)
             return torch.allclose(whole, self._final(behind(features)), rtol=1e-3)
-        except (RuntimeError, TypeError, IndexError, AttributeError):  # other shapes, or no tensors
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):  # other shapes, or no tensors
             return False
         finally:
             self.train(was_training)
