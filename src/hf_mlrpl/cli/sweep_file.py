@@ -123,7 +123,7 @@ def find_sweep(name: str, suffix: str = ".yaml") -> Path:
     from ..hub.shipped import sweep_files
     from ..settings import did_you_mean
 
-    if Path(name).is_file():
+    if Path(name).exists() and not Path(name).is_dir():
         return Path(name)
     shipped = sweep_files(suffix)
     if name not in shipped:
