@@ -236,6 +236,17 @@ def test_a_run_is_not_resumed_with_other_settings(run, capsys, overrides, messag
     assert "cannot be resumed with other settings" in error and message in error
 
 
+def test_a_run_without_its_recipe_is_not_resumed(run, tmp_path, capsys):
+    import shutil
+
+    output, recipe, _ = run
+    again = shutil.copytree(output, tmp_path / "run")
+    (again / "checkpoint-1").mkdir(exist_ok=True)
+    (again / "recipe.yaml").unlink()
+    error = fail(capsys, "train", recipe, "--output", str(again), "--resume")
+    assert f"{again / 'recipe.yaml'} is missing" in error and "--overwrite" in error
+
+
 @pytest.mark.slow
 def test_a_longer_training_is_resumed(tmp_path):
     recipe, output = write_recipe(tmp_path, training={"num_train_epochs": 1}), tmp_path / "run"

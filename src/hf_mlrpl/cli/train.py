@@ -266,8 +266,14 @@ def _take(lock: "FileLock") -> None:
 def _check_same_recipe(recipe: "Recipe", saved: Path) -> list[str]:
     """Settings that a resumed run changes, all of which may; raises for those that may not."""
     from ..recipe.document import Recipe
+    from ..trainer.checkpoints import checkpoint_folders
     from ..trainer.training_args import MAY_CHANGE, MAY_GROW
 
+    if not saved.is_file() and checkpoint_folders(saved.parent):
+        raise FileNotFoundError(
+            f"{saved} is missing, so nobody can tell whether these are the settings of the run. Bring it back, or "
+            "start afresh with --overwrite."
+        )
     differences = recipe.differences(Recipe.load(saved)) if saved.is_file() else {}
     allowed = MAY_CHANGE
     if recipe.training.settings.get("lr_schedule", "step") == "step":  # which does not depend on the end
