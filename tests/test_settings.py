@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from hf_mlrpl.settings import check_value, from_mapping, parse_yaml
+from hf_mlrpl.settings import check_once, check_value, from_mapping, parse_settings, parse_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,3 +132,23 @@ def test_messages_show_a_part_of_what_is_long(value):
     with pytest.raises(ValueError) as error:
         check_value(value, bool, "data.stratify")
     assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["a.b=1", "a.b=2"], ["a.b=1", "a.b=1"], ["a.b=1", "a.b="], ["a.b=1", "x=2", "a={}"], ["a.b.c=1", "a.b=3"]],
+)
+def test_no_setting_undoes_another(texts):
+    with pytest.raises(ValueError, match=f"'{texts[0]}' is undone by '{texts[-1]}'"):
+        check_once(texts)
+
+
+@pytest.mark.parametrize("texts", [["a.b=1", "a.bc=2"], ["a={}", "a.b=1"], ["a=", "b="], []])
+def test_settings_that_go_together_stay(texts):
+    check_once(texts)
+
+
+@pytest.mark.parametrize("texts", [["path=a", "path=b"], ["data.path=a", "path=b"], ["path=a", "data.path="]])
+def test_a_setting_of_a_section_stands_once(texts):
+    with pytest.raises(ValueError, match="is undone by"):
+        parse_settings(texts, "data")

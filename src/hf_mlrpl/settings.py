@@ -89,12 +89,24 @@ def parse_yaml(text: str, where: str) -> Any:
 def parse_settings(texts: Iterable[str], section: str) -> dict[str, Any]:
     """Texts `key=value`, where values are YAML; keys may have the name of the section in front."""
     settings = {}
+    texts = [text.removeprefix(f"{section}.") for text in texts]
+    check_once(texts)
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator:
             raise ValueError(f"A setting must look like key=value, got {text!r}.")
-        settings[key.removeprefix(f"{section}.")] = parse_yaml(value, text)
+        settings[key] = parse_yaml(value, text)
     return settings
+
+
+def check_once(texts: Sequence[str]) -> None:
+    """Raise `ValueError` if one of the texts `key=value` is undone by a later one, of the same key or of the section
+    that it is in."""
+    keys = [text.partition("=")[0] for text in texts]
+    for i, key in enumerate(keys):
+        for later in range(i + 1, len(keys)):
+            if f"{key}.".startswith(f"{keys[later]}."):
+                raise ValueError(f"The setting {texts[i]!r} is undone by {texts[later]!r} behind it. Leave one out.")
 
 
 def closest(name: object, known: Iterable[str], count: int = 1) -> list[str]:

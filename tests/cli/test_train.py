@@ -3,6 +3,7 @@ import json
 import re
 from zipfile import BadZipFile
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,7 +14,10 @@ from tiny import tiny_content, without_clock, write_recipe
 from hf_mlrpl import MultiLabelPreTrainedModel, SstForMultiLabelClassification
 from hf_mlrpl.cli import train as train_command
 from hf_mlrpl.cli.main import main, parse_arguments
+from hf_mlrpl.cli.train import _check_data
+from hf_mlrpl.data.columns import make_dataset
 from hf_mlrpl.hub.facts import TrainingFacts
+from hf_mlrpl.recipe.data_part import Splits
 from hf_mlrpl.recipe.document import Recipe
 from hf_mlrpl.trainer.trainer import MultiLabelTrainer
 
@@ -236,6 +240,17 @@ def test_a_run_is_not_resumed_with_other_settings(run, capsys, overrides, messag
     assert "cannot be resumed with other settings" in error and message in error
 
 
+def test_a_run_without_its_recipe_is_not_resumed(run, tmp_path, capsys):
+    import shutil
+
+    output, recipe, _ = run
+    again = shutil.copytree(output, tmp_path / "run")
+    (again / "checkpoint-1").mkdir(exist_ok=True)
+    (again / "recipe.yaml").unlink()
+    error = fail(capsys, "train", recipe, "--output", str(again), "--resume")
+    assert f"{again / 'recipe.yaml'} is missing" in error and "--overwrite" in error
+
+
 @pytest.mark.slow
 def test_a_longer_training_is_resumed(tmp_path):
     recipe, output = write_recipe(tmp_path, training={"num_train_epochs": 1}), tmp_path / "run"
@@ -419,3 +434,25 @@ def test_a_disk_that_is_full_at_the_end_is_a_clear_error(tmp_path, monkeypatch, 
     message = fail(capsys, "train", recipe, "--output", str(tmp_path / "run"))
     assert "The weights could not be written" in message and "No space left on device" in message
     assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[1, 0], [0, 1]], "present in some and absent in others"),
+        ([[1, -1], [1, -1]], "present in some and absent in others"),
+        ([[1, -1], [1, 0]], "present in some and absent in others"),
+        ([[-1, 0], [-1, -1]], "is known to be present"),
+        ([[0, 0], [0, 0]], "is known to be present"),
+    ],
+)
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_images_that_cannot_be_measured_are_found_before_the_training(part, labels, message):
+    def images(labels):
+        matrix = np.array(labels, dtype=np.int8)
+        return make_dataset([Image.new("RGB", (1, 1))] * 2, ["a", "b"], matrix, ["boat", "car"])
+
+    fine = images([[1, 0], [-1, 1]])
+    _check_data(Splits(fine, **{part: fine}), lambda text: None)
+    with pytest.raises(ValueError, match=f"No label of the {part} images .*{message}"):
+        _check_data(Splits(fine, **{part: images(labels)}), lambda text: None)

@@ -166,3 +166,9 @@ def test_labels_of_0_and_1_are_warned_of_once(caplog):
     caplog.clear()
     tiny_model("partial_bce").eval()(pixel_values, labels=torch.tensor([[1, -1, 0, 0, 0], [0, 1, 0, 0, 0]]))
     assert "no -1" not in caplog.text
+
+
+def test_a_pooling_larger_than_the_feature_map_is_an_error():
+    model = tiny_model("partial_bce", feature_pool=9).eval()
+    with pytest.raises(ValueError, match="`feature_pool` must not be larger than the feature map, got 9 for one of"):
+        model(torch.zeros(1, 3, *model.config.height_and_width))

@@ -109,6 +109,7 @@ CONFIGS = [
     {"trainable_backbone": 3},
     {"image_mean": []},
     {"image_std": None},
+    {"thresholds": [0.5]},
 ]
 
 
@@ -142,6 +143,10 @@ PROCESSORS = [
     {"image_mean": "x"},
     {"rescale_factor": "x"},
     {"rescale_factor": float("nan")},
+    {"rescale_factor": -1},
+    {"rescale_factor": 0},
+    {"rescale_factor": 1e300},
+    {"image_std": [1e-300, 1, 1]},
     {"crop_size": {"height": 3, "width": 3}, "do_center_crop": True},
 ]
 
@@ -175,3 +180,24 @@ def test_an_empty_name_is_no_folder(arguments, checkpoint, monkeypatch, capsys):
     monkeypatch.chdir(checkpoint.parent)
     assert main(["tag", *(text.format(checkpoint) for text in arguments)]) == 2
     assert "has an empty name" in capsys.readouterr().err
+
+
+REPEATED = [
+    ("config.json", '"thresholds": 0.99'),
+    ("config.json", '"backbone": "test_resnet"'),
+    ("config.json", '"id2label": {"0": "a"}'),
+    ("config.json", '"new": {"a": 1, "a": 2}'),
+    ("preprocessor_config.json", '"image_mean": [0.1, 0.1, 0.1]'),
+    ("preprocessor_config.json", '"resample": 0'),
+]
+
+
+@pytest.mark.parametrize(("name", "setting"), REPEATED)
+def test_a_setting_of_a_checkpoint_stands_once(name, setting, checkpoint, capsys):
+    file = checkpoint / name
+    file.write_text(f"{file.read_text().rstrip().removesuffix('}')}, {setting}}}")
+    assert tag(checkpoint) == 2
+    assert f"{name}: an object must have every key once" in capsys.readouterr().err
+    if name == "config.json":
+        with pytest.raises(ValueError, match="every key once"):
+            type(tiny_model("ssgrl")).from_pretrained(checkpoint)

@@ -419,3 +419,22 @@ def test_a_part_can_be_used_alone():
 def test_an_image_size_is_a_side_or_height_and_width(tmp_path, size):
     with pytest.raises(ValueError, match="`.*image_size` must (be a side or|lie in)"):
         Recipe.load(write_recipe(tmp_path), [f"model.image_size={size}"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["training.seed=1", "training.seed=2"], ["training.seed=1", "training={}"], ["data.seed=1", "data.seed="]],
+)
+def test_no_override_undoes_another(overrides):
+    with pytest.raises(ValueError, match="is undone by"):
+        Recipe.load("sst/digit_scenes_10", overrides)
+
+
+def test_training_images_select_nothing():
+    with pytest.raises(ValueError, match="`data.validation` must not be train"):
+        Recipe.load("sst/digit_scenes_10", ["data.validation=train"])
+
+
+def test_whole_numbers_reach_the_trainer_as_floats(tmp_path):
+    beta = Recipe.load("sst/digit_scenes_10", ["training.adam_beta2=0"]).build_arguments(tmp_path).adam_beta2
+    assert (beta, type(beta)) == (0.0, float)

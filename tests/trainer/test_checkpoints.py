@@ -78,7 +78,13 @@ def test_a_checkpoint_without_a_whole_trainer_state_is_never_taken(run, damage):
 
 
 @pytest.mark.parametrize(
-    "content", ["{}", "[]", "null", '{"global_step": 5, "log_history": []}', '{"global_step": 6}']
+    "content",
+    [
+        *("{}", "[]", "null", "[" * 100_000),
+        '{"global_step": 5, "log_history": []}',
+        '{"global_step": 6, "log_history": []}',
+        '{"global_step": 6}',
+    ],
 )
 def test_another_trainer_state_is_a_damaged_one(run, content):
     (run / "checkpoint-6" / "trainer_state.json").write_text(content)
@@ -97,6 +103,23 @@ def test_a_checkpoint_with_a_damaged_file_is_passed_over_and_named(run, damage, 
         assert f"checkpoint-6 is passed over: {name} is" in caplog.text
         (run / "checkpoint-6" / name).write_bytes(original)
     assert latest_checkpoint(run) == str(run / "checkpoint-6")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "[]", "null", "[" * 100_000, '{"files": {}, "data": {}}', '{"files": {"a": 1}}', '{"data": {}}']
+    + [f'{{"files": {{"config.json": "x"}}, "data": {data}}}' for data in ("[]", "null", "3")],
+)
+def test_checksums_that_are_none_verify_nothing(run, content):
+    (run / "checkpoint-6" / CHECKSUMS_NAME).write_text(content)
+    assert faults_of_checkpoint(run / "checkpoint-6") == [f"{CHECKSUMS_NAME} is missing or damaged"]
+    assert latest_checkpoint(run) == str(run / "checkpoint-5")
+
+
+@pytest.mark.parametrize("training", [{"max_steps": 5}, {"max_steps": 1}, {"num_train_epochs": 1}])
+def test_what_was_learned_is_not_taken_back(run, training):
+    with pytest.raises(ValueError, match="The checkpoint is of step 6, and this training ends after"):
+        make_trainer(tiny_recipe(training=training), run).train(resume_from_checkpoint=True)
 
 
 def test_a_damaged_checkpoint_is_not_resumed_on_request_either(run):

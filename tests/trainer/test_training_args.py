@@ -96,3 +96,18 @@ def test_a_metric_that_is_not_measured_is_refused_before_the_training(metric, tm
         MultiLabelTrainingArguments(str(tmp_path), metric_for_best_model=metric, **arguments).check_metric()
     for fine in ("map", "eval_map", "loss", "cf1_top3", "eval_photos_map"):
         MultiLabelTrainingArguments(str(tmp_path), metric_for_best_model=fine, **arguments).check_metric()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"log_level": "loud"}, "log_level"),
+        ({"log_level_replica": 3}, "log_level_replica"),
+        ({"accelerator_config": {"split": True}}, "accelerator_config"),
+        ({"accelerator_config": {3: True}}, "accelerator_config"),
+        ({"hub_strategy": {}}, ""),
+    ],
+)
+def test_what_transformers_does_not_check_is_an_error_all_the_same(settings, name, tmp_path):
+    with pytest.raises(ValueError, match=name):
+        MultiLabelTrainingArguments(str(tmp_path), **settings)

@@ -73,6 +73,7 @@ def check_checkpoint(folder: Path, name: str) -> None:
     from transformers import AutoConfig
 
     from ..clip.configuration_clip import ClipConfig
+    from ..data.files import read_json
     from ..models.configuration_utils import MultiLabelConfig
 
     if not (folder / "config.json").is_file():
@@ -81,6 +82,7 @@ def check_checkpoint(folder: Path, name: str) -> None:
         raise FileNotFoundError(f"`{name}` holds no checkpoint: there is no config.json. {hint}")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        read_json(folder / "config.json")  # once more: transformers takes the last of repeated keys
     except (OSError, ValueError, StrictDataclassError, *UNEXPECTED) as error:
         reason = str(error).strip().splitlines()[0] if type(error) in (OSError, ValueError) else reason_of(error)
         raise ValueError(f"Checkpoint `{name}` cannot be read: config.json: {reason}") from error

@@ -115,11 +115,10 @@ def load_parts(recipe: "Recipe") -> Photos:
 
 
 def _overridden(content: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    from ..recipe.document import apply_override
+    from ..recipe.document import apply_overrides
 
     content = {**content, "data": dict(content["data"])}
-    for override in overrides:
-        apply_override(content, override)
+    apply_overrides(content, overrides)
     return content
 
 

@@ -147,6 +147,7 @@ def load_tagger(
     """
     from transformers import AutoImageProcessor
 
+    from ..data.files import read_json
     from ..pipelines.image_tagging import ImageTaggingPipeline
 
     _check_device(device)
@@ -155,6 +156,7 @@ def load_tagger(
     if (folder / "preprocessor_config.json").is_file():
         with blamed_on(folder / "preprocessor_config.json", _WITHOUT_IT, OSError, ValueError, RuntimeError):
             processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+            read_json(folder / "preprocessor_config.json")  # once more: transformers takes the last of repeated keys
             _try_out(processor, model.config)
     return ImageTaggingPipeline(model=model, image_processor=processor, device=device, labels=labels)
 
@@ -166,7 +168,9 @@ def _try_out(processor: Any, config: Any) -> None:
     blank = torch.zeros(3, 8, 8, dtype=torch.uint8)
     pixels = torch.as_tensor(processor(images=[blank], return_tensors="pt")["pixel_values"])
     expected = (1, 3, *config.height_and_width)
-    if tuple(pixels.shape) != expected or not pixels.isfinite().all():
+    if not pixels.isfinite().all():
+        raise ValueError("it makes pixels that are infinite or NaN")
+    if tuple(pixels.shape) != expected:
         raise ValueError(f"it makes pixels of the shape {tuple(pixels.shape)}, and the model needs {expected}")
 
 

@@ -266,8 +266,14 @@ def _take(lock: "FileLock") -> None:
 def _check_same_recipe(recipe: "Recipe", saved: Path) -> list[str]:
     """Settings that a resumed run changes, all of which may; raises for those that may not."""
     from ..recipe.document import Recipe
+    from ..trainer.checkpoints import checkpoint_folders
     from ..trainer.training_args import MAY_CHANGE, MAY_GROW
 
+    if not saved.is_file() and checkpoint_folders(saved.parent):
+        raise FileNotFoundError(
+            f"{saved} is missing, so nobody can tell whether these are the settings of the run. Bring it back, or "
+            "start afresh with --overwrite."
+        )
     differences = recipe.differences(Recipe.load(saved)) if saved.is_file() else {}
     allowed = MAY_CHANGE
     if recipe.training.settings.get("lr_schedule", "step") == "step":  # which does not depend on the end
@@ -284,7 +290,7 @@ def _check_same_recipe(recipe: "Recipe", saved: Path) -> list[str]:
 def _check_data(splits: "Splits", say: Callable[..., None]) -> None:
     """Say what there is; raises now, not after the training, if nothing could be learned or measured."""
     from ..data.columns import label_matrix
-    from ..labels import POSITIVE
+    from ..labels import NEGATIVE, POSITIVE
 
     say(str(splits.summary).splitlines()[0])
     for message in splits.summary.warnings:
@@ -292,10 +298,20 @@ def _check_data(splits: "Splits", say: Callable[..., None]) -> None:
     if not splits.known_labels.any():
         raise ValueError("All training labels are unknown: there is nothing to learn from. Check `data`.")
     for name, dataset in (("validation", splits.validation), ("test", splits.test)):
-        if dataset is not None and not (label_matrix(dataset) == POSITIVE).any():
+        if dataset is None:
+            continue
+        labels = label_matrix(dataset)
+        present, absent = (labels == POSITIVE).any(axis=0), (labels == NEGATIVE).any(axis=0)
+        if not present.any():
             raise ValueError(
                 f"No label of the {name} images is known to be present, so there is nothing to measure. Give them "
                 "labels, or leave them out."
+            )
+        if not (present & absent).any():
+            raise ValueError(
+                f"No label of the {name} images is known to be present in some and absent in others, so no average "
+                "precision is defined. If what is not listed is absent, say so (`data.unlisted=absent`); or leave "
+                "these images out."
             )
     if splits.measured[1] is None:
         say("There are neither test images nor a validation part (`data.validation`): nothing will be measured.")

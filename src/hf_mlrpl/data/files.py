@@ -165,6 +165,11 @@ def parse_json(text: str, where: object, advice: str = "") -> Any:
         raise ValueError(f"{where} is not valid JSON: {error}. {advice}".rstrip()) from error
 
 
+def read_json(file: Path) -> Any:
+    """The content of a JSON file, see `parse_json`."""
+    return parse_json(read_utf8(file), file)
+
+
 def describe_unread(counts: Mapping[str, int]) -> str:
     """A sentence about photos that are left out because of their format, nothing where there are none.
 

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from ..data.files import read_json
 from ..ranges import check_ranges, number
 from ..settings import check_keys, field_types, shown
 
@@ -91,6 +93,11 @@ class MultiLabelConfig(PreTrainedConfig):
         return content, kwargs
 
     @classmethod
+    def _dict_from_json_file(cls, json_file):
+        read_json(Path(json_file))  # transformers takes the last of repeated keys
+        return super()._dict_from_json_file(json_file)
+
+    @classmethod
     def register_for_auto_class(cls, auto_class="AutoConfig"):
         """Nothing: where the code of a repository imports this class, a later save must not copy its modules."""
 
@@ -140,6 +147,13 @@ class MultiLabelConfig(PreTrainedConfig):
             raise ValueError(
                 f"`resize_to` must be at least `image_size`, {side}, which is cut out of it, and goes with `resize: "
                 f"stretch`; got {self.resize_to} and {self.resize}."
+            )
+
+    def validate_thresholds(self):
+        if not isinstance(self.thresholds, int | float) and self.num_labels not in (0, len(self.thresholds)):
+            raise ValueError(
+                f"`thresholds` must be one number, or one for each of the {self.num_labels} labels, got "
+                f"{len(self.thresholds)}."
             )
 
     def validate_channels(self):

@@ -39,6 +39,11 @@ class _Defaults:
                 "`resample` of an image processor (preprocessor_config.json) must be one of "
                 f"{', '.join(str(int(known)) for known in pil_torch_interpolation_mapping)}, got {self.resample!r}."
             )
+        if not 0 < self.rescale_factor <= 1:
+            raise ValueError(
+                "`rescale_factor` of an image processor (preprocessor_config.json) must lie in (0, 1], got "
+                f"{self.rescale_factor}."
+            )
         mean, std = self.image_mean, self.image_std
         if not (len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0):  # type: ignore
             raise ValueError(

@@ -88,6 +88,11 @@ class DataConfig:
             read_hierarchy(self.hierarchy)
         if not isinstance(self.validation, str) and not 0 <= self.validation < 1:
             raise ValueError(f"`data.validation` must lie in [0, 1), got {self.validation}. Ten percent is 0.1.")
+        if self.validation == "train":
+            raise ValueError(
+                "`data.validation` must not be train: a model has seen these images, and what they select suits them "
+                "alone. Hold out a part of them, `data.validation=0.1`."
+            )
         if (self.validation == "test") != self.selects_on_test:
             raise ValueError(
                 f"`data.validation` is {self.validation} and `data.model_selection` {self.model_selection}: the test "

@@ -1,5 +1,6 @@
 """Recipes: a method, its data and its settings in one YAML file, checked before anything is loaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ..hub.privacy import refuse_tokens
 from ..hub.shipped import find_recipe, recipe_files
 from ..objective import Objective, check_views
 from ..registry import METHODS, lookup
-from ..settings import check_keys, closest, parse_yaml, shown
+from ..settings import check_keys, check_once, closest, parse_yaml, shown
 from .data_part import DataPart, Splits
 from .parts import ModelPart, ObjectivePart, TrainingPart
 
@@ -55,8 +56,7 @@ class Recipe:
         content = parse_yaml(read_utf8(file, "Save the recipe as UTF-8."), str(file))
         if not isinstance(content, dict):
             raise ValueError(f"{file} must be a mapping with the keys method, {', '.join(SECTIONS)}.")
-        for override in overrides or []:
-            apply_override(content, override)
+        apply_overrides(content, overrides or [])
         shipped = find_recipe(f"{file.parent.name}/{file.stem}")
         is_shipped = shipped is not None and shipped.samefile(file)
         return cls.from_dict(content, name=f"{file.parent.name}-{file.stem}" if is_shipped else file.stem)
@@ -177,8 +177,14 @@ def _find(path: str | Path) -> Path:
     return found
 
 
-def apply_override(content: dict[str, Any], override: str) -> None:
-    """Change `content` by a text `section.key=value`, or `section.key=`, which takes the setting out."""
+def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Change `content` by texts `section.key=value`, or `section.key=`, which takes the setting out."""
+    check_once(overrides)
+    for override in overrides:
+        _apply_override(content, override)
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     parts = key.split(".")
     if not separator or not all(parts):

@@ -1,8 +1,10 @@
 """Checks of training arguments that transformers leaves out: ranges, and settings that mean nothing here."""
 
+from dataclasses import fields
 from typing import Any
 
 from ..ranges import check_ranges, interval
+from ..settings import check_keys, shown
 
 RANGES = {  # of arguments whose range is not the default one
     name: interval(text)
@@ -56,12 +58,15 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {  # what a setting must stay,
     "deepspeed": ((None,), "one process per device, with DDP, is what there is"),
     "parallelism_config": ((None,), "one process per device, with DDP, is what there is"),
 }
+_LOG_LEVELS = ("passive", "debug", "detail", "info", "warning", "error", "critical")
 _OF_TRANSFORMERS = {"lr_scheduler_type": "linear", "lr_scheduler_kwargs": None, "warmup_steps": 0}
 
 
 def check_arguments(args: Any) -> None:
     """Raise `ValueError` for numbers with which the Trainer would train nothing, fail late or do something else, and
     for settings that mean nothing, or something else, here."""
+    from transformers.trainer_pt_utils import AcceleratorConfig  # which imports torch
+
     check_ranges(type(args), vars(args), ranges=RANGES)
     if args.max_steps == 0:
         raise ValueError("`max_steps` must be at least 1, or -1 for all epochs, got 0.")
@@ -69,6 +74,13 @@ def check_arguments(args: Any) -> None:
         value = getattr(args, name)
         if value not in allowed:
             raise ValueError(f"`{name}` must stay {allowed[0]!r} here, got {value!r}: {reason}.")
+    for name in ("log_level", "log_level_replica"):
+        if getattr(args, name) not in _LOG_LEVELS:
+            raise ValueError(f"`{name}` must be one of {', '.join(_LOG_LEVELS)}, got {shown(getattr(args, name))}.")
+    if isinstance(args.accelerator_config, dict):
+        check_keys(
+            args.accelerator_config, (field.name for field in fields(AcceleratorConfig)), "`accelerator_config`"
+        )
     if args.lr_schedule != "transformers":
         for name, default in _OF_TRANSFORMERS.items():
             if getattr(args, name) != default:

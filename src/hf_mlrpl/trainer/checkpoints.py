@@ -13,6 +13,7 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 CHECKSUMS_NAME = "checksums.json"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def write_checksums(folder: str | Path, data: dict[str, str]) -> None:
@@ -36,13 +37,16 @@ def faults_of_checkpoint(folder: str | Path) -> list[str]:
     if not _has_trainer_state(folder):
         return ["trainer_state.json is missing or damaged"]
     try:
-        sums = json.loads((folder / CHECKSUMS_NAME).read_text())["files"]
+        content = json.loads((folder / CHECKSUMS_NAME).read_text())
+        sums = content["files"]
+        if not sums or not isinstance(content["data"], dict):
+            raise ValueError("it names nothing")
         return [
             f"{name} is {'damaged' if (folder / name).is_file() else 'missing'}"
             for name, expected in sums.items()
             if not (folder / name).is_file() or _sha256(folder / name) != expected
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except _UNREADABLE:
         return [f"{CHECKSUMS_NAME} is missing or damaged"]
 
 
@@ -84,8 +88,12 @@ def checkpoint_folders(output_dir: str | Path) -> list[Path]:
 def _has_trainer_state(folder: Path) -> bool:
     try:
         state = json.loads((folder / "trainer_state.json").read_text())
-        return folder.name == f"checkpoint-{state['global_step']}" and isinstance(state["log_history"], list)
-    except (OSError, ValueError, KeyError, TypeError):
+        is_whole = all(
+            isinstance(state[key], int | float) for key in ("max_steps", "logging_steps", "train_batch_size")
+        )
+        of_this_step = folder.name == f"checkpoint-{state['global_step']}"
+        return is_whole and of_this_step and isinstance(state["log_history"], list)
+    except _UNREADABLE:
         return False
 
 
@@ -115,6 +123,8 @@ def _is_half_written(folder: Path) -> bool:
         json.loads((folder / "trainer_state.json").read_text())
     except (OSError, ValueError):
         return True
+    except RecursionError:
+        return False
     return False
 
 

@@ -397,7 +397,12 @@ class MultiLabelTrainer(PushingTrainer):
     def _init_training_state(self, max_steps: int, steps_per_epoch: int, num_epochs: int, *args: Any):
         """Epochs and steps to skip; the Trainer would go one step further than a run that ended in mid-epoch."""
         position = super()._init_training_state(max_steps, steps_per_epoch, num_epochs, *args)
-        return (num_epochs, 0) if self.state.global_step >= max_steps else position
+        if self.state.global_step > max_steps:
+            raise ValueError(
+                f"The checkpoint is of step {self.state.global_step}, and this training ends after {max_steps}: what "
+                "was learned since cannot be taken back. Raise `num_train_epochs` or `max_steps`, or start afresh."
+            )
+        return (num_epochs, 0) if self.state.global_step == max_steps else position
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"

@@ -130,7 +130,12 @@ class MultiLabelTrainingArguments(TrainingArguments):
             self.use_cpu = True  # without it transformers refuses bf16 on machines without a GPU
         if not self.use_cpu:
             self.copy_without_waiting()
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except (KeyError, TypeError, AttributeError) as error:  # what it does not check itself
+            raise ValueError(
+                f"transformers refuses these training arguments: {type(error).__name__}: {error}"
+            ) from error
 
     def copy_without_waiting(self) -> None:
         """Let batches travel to a GPU while it computes, unless `accelerator_config` says otherwise."""

@@ -85,6 +85,11 @@ class Backbone(PartlyFrozen):
         if self._channels_are_last:
             features = features.permute(0, 3, 1, 2)
         features = features.contiguous(memory_format=torch.channels_last)
+        if self.feature_pool > min(features.shape[-2:]):
+            raise ValueError(
+                f"`feature_pool` must not be larger than the feature map, got {self.feature_pool} for one of "
+                f"{tuple(features.shape[-2:])}. Lower it, or choose a larger `image_size`."
+            )
         return F.avg_pool2d(features, self.feature_pool) if self.feature_pool > 1 else features
 
     # ---- what can be computed once ----
