@@ -10,9 +10,12 @@ from interruptions import Interruption, StopAt
 from safetensors.torch import load_file
 from tiny import make_trainer, tiny_recipe
 
+from hf_mlrpl.cli import train as train_command
 from hf_mlrpl.trainer.checkpoints import (
     CHECKSUMS_NAME,
+    checkpoint_folders,
     faults_of_checkpoint,
+    foreign_checkpoints,
     latest_checkpoint,
     remove_old_checkpoints,
     write_checksums,
@@ -240,3 +243,20 @@ def test_persistent_workers_are_refused(tmp_path):
     recipe = tiny_recipe(training={"dataloader_num_workers": 2, "dataloader_persistent_workers": True})
     with pytest.raises(ValueError, match="`dataloader_persistent_workers` must stay False"):
         recipe.build_arguments(tmp_path)
+
+
+def test_what_is_only_called_like_a_checkpoint_is_never_one(tmp_path):
+    for name, file in (("checkpoint-3", "trainer_state.json"), ("checkpoint-12", "thesis.txt")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
+    (tmp_path / "checkpoint-7").write_text("a file")
+    (tmp_path / "checkpoint-9").symlink_to(tmp_path / "checkpoint-3")
+    (tmp_path / "checkpoint-10").mkdir()  # a run that was killed at once
+    assert [path.name for path in checkpoint_folders(tmp_path)] == ["checkpoint-3", "checkpoint-10"]
+    assert {path.name for path in foreign_checkpoints(tmp_path)} == {"checkpoint-7", "checkpoint-9", "checkpoint-12"}
+    remove_old_checkpoints(tmp_path, 1, None)
+    assert (tmp_path / "checkpoint-12" / "thesis.txt").exists()
+    recipe = tiny_recipe()
+    for options in ({"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}):
+        with pytest.raises(ValueError, match=r"checkpoint-\d+ is called like a checkpoint .* no run wrote it"):
+            train_command._check_output(tmp_path, recipe, **options)

@@ -184,6 +184,8 @@ def _check_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bo
     """Refuse to mix two runs in one folder, or to train what cannot be written; returns what a resumed run changes."""
     import os
 
+    from ..trainer.checkpoints import foreign_checkpoints
+
     if resume and overwrite:
         raise ValueError("--resume goes on with a run and --overwrite replaces it: give one of them.")
     is_used = output.is_dir() and any(file.name not in _BEGINNING for file in output.iterdir())
@@ -191,6 +193,12 @@ def _check_output(output: Path, recipe: "Recipe", *, resume: bool, overwrite: bo
         raise ValueError(
             f"The output folder {output} has the results of an earlier run. Add --resume to go on with it, "
             "--overwrite to start afresh, or --output for another folder."
+        )
+    foreign = foreign_checkpoints(output)
+    if foreign:
+        raise ValueError(
+            f"{foreign[0]} is called like a checkpoint of a run, but no run wrote it, and this one would write into "
+            "it. Move it, or name another folder with --output."
         )
     changed = _check_same_recipe(recipe, output / "recipe.yaml") if resume else []
     parent = next(folder for folder in (output, *output.absolute().parents) if folder.exists())

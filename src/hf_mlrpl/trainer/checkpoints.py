@@ -13,6 +13,7 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 CHECKSUMS_NAME = "checksums.json"
+_OF_A_CHECKPOINT = ("config.json", "model.safetensors", "optimizer.pt", "trainer_state.json", CHECKSUMS_NAME)
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
@@ -80,9 +81,25 @@ def _sha256(file: Path) -> str:
 
 
 def checkpoint_folders(output_dir: str | Path) -> list[Path]:
-    """The folders `checkpoint-<step>` of a run, the oldest first."""
-    found = [path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    """The folders `checkpoint-<step>` that a run wrote, the oldest first."""
+    found = [path for path in _named_like_checkpoints(output_dir) if _is_of_a_run(path)]
     return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def foreign_checkpoints(output_dir: str | Path) -> list[Path]:
+    """What is called as a checkpoint of a run, and is none: a file, a link, or a folder with other files."""
+    return sorted(path for path in _named_like_checkpoints(output_dir) if not _is_of_a_run(path))
+
+
+def _named_like_checkpoints(output_dir: str | Path) -> list[Path]:
+    return [path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+
+
+def _is_of_a_run(path: Path) -> bool:
+    if path.is_symlink() or not path.is_dir():
+        return False
+    names = {file.name for file in path.iterdir()}
+    return not names or not names.isdisjoint(_OF_A_CHECKPOINT)
 
 
 def _has_trainer_state(folder: Path) -> bool:
