@@ -60,6 +60,13 @@ def launched_processes() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
+def launch_name() -> str:
+    """What the processes of one launch have in common: their parent, or on several machines what they are told."""
+    if os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE")) == os.environ.get("WORLD_SIZE"):
+        return f"children of {os.getppid()}"
+    return " ".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"))
+
+
 def own_device() -> torch.device:
     """The GPU of this process, those of a machine dealt out to its processes; the CPU where there is none."""
     if not torch.cuda.is_available():
