@@ -61,10 +61,13 @@ def launched_processes() -> tuple[int, int]:
 
 
 def launch_name() -> str:
-    """What the processes of one launch have in common: their parent, or on several machines what they are told."""
-    if os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE")) == os.environ.get("WORLD_SIZE"):
-        return f"children of {os.getppid()}"
-    return " ".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"))
+    """What the processes of one launch have in common: what they are told, and, where `torchrun` or `accelerate
+    launch` started all of them on one machine, their parent."""
+    told = " ".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"))
+    is_elastic = "TORCHELASTIC_RUN_ID" in os.environ
+    if is_elastic and os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        return f"{told} below {os.getppid()}"
+    return told
 
 
 def own_device() -> torch.device:

@@ -146,7 +146,8 @@ def test_processes_share_the_photos_and_the_last_one_writes(checkpoint, photos, 
 def test_a_process_that_comes_late_finds_its_mates_unfinished(checkpoint, photos, tmp_path, monkeypatch):
     """Also where it has no photos of its own, and where an earlier launch had got further."""
     out = tmp_path / "tags.parquet"
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}.items():
+        monkeypatch.setenv(name, value)
     for parent, ranks in {1: "1", 2: "01"}.items():
         monkeypatch.setattr("os.getppid", lambda parent=parent: parent)
         for rank in ranks:
@@ -300,6 +301,12 @@ def test_what_is_neither_a_file_nor_a_name_on_the_hub_is_an_error(checkpoint, ph
     for source in (photos / "gone.jpg", "gone", "a/b/c"):
         assert main(["tag", checkpoint, str(source)]) == 2
         assert "no file or folder" in capsys.readouterr().err
+
+
+def test_a_damaged_parquet_file_is_named(checkpoint, tmp_path, capsys):
+    (tmp_path / "d.parquet").write_bytes(b"junk")
+    assert main(["tag", checkpoint, str(tmp_path / "d.parquet")]) == 2
+    assert f"error: {tmp_path / 'd.parquet'} cannot be used" in capsys.readouterr().err
 
 
 def test_names_that_are_no_text_are_shown(tmp_path):
