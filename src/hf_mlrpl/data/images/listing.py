@@ -129,7 +129,7 @@ class _Files:
         return Photo(name.decode("utf-8", "backslashreplace"), os.fsdecode(name))
 
     def digest(self) -> bytes:
-        sizes = array("q", (_size_of(photo.source) for photo in self))
+        sizes = array("q", (_size_of(self[i].source) for i in range(len(self))))
         return hashlib.sha256(self._text + self._ends.tobytes() + sizes.tobytes()).digest()
 
 
