@@ -41,6 +41,7 @@ class Hub:
         self.gated: set[str] = set()
         self.commits: dict[str, dict[str, Tree]] = {}  # repository: commit: files
         self.branches: dict[str, dict[str, str]] = {}  # repository: branch or tag: commit
+        self.tags: dict[str, set[str]] = {}  # repository: which of these are tags
         self.messages: list[str] = []
         self.stored: dict[str, bytes] = {}  # large files by their digest
         self._failures: list[tuple[re.Pattern, int]] = []
@@ -194,8 +195,10 @@ class _Handler(BaseHTTPRequestHandler):
         revision = rest[1] if len(rest) > 1 else "main"
         if rest[:1] == ["refs"]:
             refs = self.hub.branches.get(name, {})
-            branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": c} for n, c in refs.items()]
-            self._json({"branches": branches, "tags": [], "converts": []})
+            tags = self.hub.tags.get(name, set())
+            listed = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": c} for n, c in refs.items()]
+            kinds = {"branches": [each for each in listed if each["name"] not in tags], "converts": []}
+            self._json(kinds | {"tags": [each for each in listed if each["name"] in tags]})
             return
         found = self.hub.tree(name, revision)
         if found is None:
@@ -289,6 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json({"error": "Tag already exists"}, 409)
             else:
                 self.hub.branches.setdefault(name, {})[tag] = found[0]
+                self.hub.tags.setdefault(name, set()).add(tag)
                 self._json({})
 
     # ---- answers ----

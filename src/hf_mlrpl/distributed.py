@@ -60,6 +60,16 @@ def launched_processes() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
+def launch_name() -> str:
+    """What the processes of one launch have in common: what they are told, and, where `torchrun` or `accelerate
+    launch` started all of them on one machine, their parent."""
+    told = " ".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"))
+    is_elastic = "TORCHELASTIC_RUN_ID" in os.environ
+    if is_elastic and os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        return f"{told} below {os.getppid()}"
+    return told
+
+
 def own_device() -> torch.device:
     """The GPU of this process, those of a machine dealt out to its processes; the CPU where there is none."""
     if not torch.cuda.is_available():

@@ -143,6 +143,20 @@ def test_processes_share_the_photos_and_the_last_one_writes(checkpoint, photos, 
     assert rows(shared) == rows(whole)
 
 
+def test_a_process_that_comes_late_finds_its_mates_unfinished(checkpoint, photos, tmp_path, monkeypatch):
+    """Also where it has no photos of its own, and where an earlier launch had got further."""
+    out = tmp_path / "tags.parquet"
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}.items():
+        monkeypatch.setenv(name, value)
+    for parent, ranks in {1: "1", 2: "01"}.items():
+        monkeypatch.setattr("os.getppid", lambda parent=parent: parent)
+        for rank in ranks:
+            assert not out.exists()
+            monkeypatch.setenv("RANK", rank)
+            assert tag(checkpoint, photos, "--out", out) == 0
+    assert len(rows(out)) == NUM_PHOTOS
+
+
 def test_other_processes_go_on_with_what_some_have_begun(checkpoint, photos, tmp_path, monkeypatch):
     whole, resumed = tmp_path / "whole.parquet", tmp_path / "resumed.parquet"
     tag(checkpoint, photos, "--out", whole)
@@ -178,6 +192,21 @@ def test_an_unfinished_run_with_other_settings_is_not_gone_on_with(
     assert tag(checkpoint, photos, "--out", out, *options, "--overwrite") == 0
 
 
+@pytest.mark.parametrize("kind", ["a folder", "photos in Parquet"])
+def test_an_unfinished_run_with_other_content_is_not_gone_on_with(
+    checkpoint, photos, tmp_path, monkeypatch, capsys, kind
+):
+    """Under the same names and in the same number."""
+    out = tmp_path / "tags.parquet"
+    source = photos if kind == "a folder" else stored(photos, kind, tmp_path)
+    killed(monkeypatch, 1, checkpoint, source, "--out", out)
+    Image.new("RGB", (40, 30)).save(photos / "00.png")
+    if kind == "photos in Parquet":
+        stored(photos, kind, tmp_path)
+    assert tag(checkpoint, source, "--out", out) == 2
+    assert "a run with other photos" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -186,6 +215,8 @@ def test_an_unfinished_run_with_other_settings_is_not_gone_on_with(
         (["--out", "tags.csv", "--pictures", "there"], "give one of them"),
         (["--overwrite"], "is for `--out FILE`"),
         (["--workers", "2"], "is for `--out FILE`"),
+        (["--split", "train"], "`--split` is for data sets"),
+        (["--out", "tags.csv", "--image-column", "a"], "`--image-column` is for data sets"),
         (["--out", "tags.csv", "--threshold", "50"], "Fifty percent is 0.5"),
         (["--out", "tags.csv", "--top-k", "0"], "`top_k` must be"),
         (["--out", "tags.csv", "--workers", "-1"], "`--workers` must be at least 0"),
@@ -270,6 +301,12 @@ def test_what_is_neither_a_file_nor_a_name_on_the_hub_is_an_error(checkpoint, ph
     for source in (photos / "gone.jpg", "gone", "a/b/c"):
         assert main(["tag", checkpoint, str(source)]) == 2
         assert "no file or folder" in capsys.readouterr().err
+
+
+def test_a_damaged_parquet_file_is_named(checkpoint, tmp_path, capsys):
+    (tmp_path / "d.parquet").write_bytes(b"junk")
+    assert main(["tag", checkpoint, str(tmp_path / "d.parquet")]) == 2
+    assert f"error: {tmp_path / 'd.parquet'} cannot be used" in capsys.readouterr().err
 
 
 def test_names_that_are_no_text_are_shown(tmp_path):

@@ -159,6 +159,12 @@ def test_an_address_that_cannot_be_is_said_before_a_model_is_loaded(address, ser
     assert "The page cannot be served at" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("address, message", [(("--host", ""), "`--host` is empty"), (("--port", "0"), "at least 1")])
+def test_an_empty_host_does_not_let_all_machines_in(address, message, capsys):
+    assert main(["demo", "user/model", *address]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_without_gradio_there_is_a_way_to_get_it(monkeypatch, capsys):
     monkeypatch.setattr("hf_mlrpl.extras.find_spec", lambda name: None)
     assert main(["demo", "user/model"]) == 2

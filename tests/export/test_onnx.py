@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import onnx
 import pytest
+from PIL import Image
 from tiny import MODELS, NETWORKS, tiny_model
 from tiny_clip import TINY_VIT
 
@@ -102,17 +103,19 @@ def test_int8_is_smaller_and_nearly_the_same(exported, photos, tmp_path):
 
 
 @pytest.mark.parametrize("method", VITS)  # one stretches a photo, one crops it
-def test_onnxruntime_and_pillow_are_enough(method, exported, photos, capsys):
+def test_onnxruntime_and_pillow_are_enough(method, exported, photos, tmp_path, capsys):
     _, folder, file, _ = exported(method)
-    assert main(["tag", str(folder), *photos[:3], "--json"]) == 0
+    with Image.open(photos[2]) as photo:
+        photo.putalpha(Image.linear_gradient("L").resize(photo.size))
+        photo.save(tmp_path / "transparent.png")
+    files = [*photos[:2], str(tmp_path / "transparent.png")]
+    assert main(["tag", str(folder), *files, "--json"]) == 0
     expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     code = (
         "import runpy, sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'hf_mlrpl', 'timm')));"
         f"runpy.run_path({str(SCRIPT)!r})"
     )
-    output = subprocess.run(
-        [sys.executable, "-c", code, file, *photos[:3]], capture_output=True, text=True, check=True
-    )
+    output = subprocess.run([sys.executable, "-c", code, file, *files], capture_output=True, text=True, check=True)
     found = dict(line.split(" ", 1) for line in output.stdout.splitlines())
     assert len(expected) == 3 and all(row["tags"] for row in expected)
     for row in expected:

@@ -95,6 +95,11 @@ def test_a_model_alone_has_a_card_too(model, tmp_path):
     assert "not been measured" in written.text
 
 
+def test_the_table_of_results_has_one_line_below_its_head(model, tmp_path):
+    table = card(tmp_path, model).text.partition("| metric | value |\n")[2].splitlines()
+    assert table[0] == "|---|---|" and table[1].startswith("| mAP | 81.2 |")
+
+
 def test_what_the_author_wrote_survives_and_the_rest_is_new(model, tmp_path):
     first = card(tmp_path, model)
     first.data.license, first.data.language, first.data["thumbnail"] = "mit", "de", "cat.png"

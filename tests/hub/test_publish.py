@@ -138,6 +138,23 @@ def test_private_branches_and_tags(online, run):
     assert set(online.tree(NAME, "second")[1]) == set(online.tree(NAME, "v1")[1]) == CLEAN
 
 
+def test_a_tag_that_is_there_is_told_before_anything_goes_up(online, run, capsys):
+    push(run, "--tag", "v1")
+    asked = "--license", "mit", "--tag", "v1"
+    assert f"{NAME} has a tag v1 already. Give another one; nothing was uploaded" in fail(
+        capsys, "push", run, NAME, *asked
+    )
+    assert len(online.messages) == 1
+
+
+def test_a_copy_of_what_is_on_the_hub_keeps_recipe_and_metrics(online, run):
+    push(run)
+    assert main(["push", NAME, "alice/copy"]) == 0
+    copied, first = online.main("alice/copy"), online.main(NAME)
+    for name in ("recipe.yaml", "metrics.json", "facts.json"):
+        assert yaml.safe_load(copied[name]) == yaml.safe_load(first[name])
+
+
 def test_a_public_repository_is_not_taken_for_a_private_one(online, run, capsys):
     push(run)
     assert "is there already, and public" in fail(capsys, "push", run, NAME, "--private")
@@ -184,6 +201,10 @@ def test_what_the_hub_refuses_is_explained(online, run, capsys, monkeypatch, tok
     monkeypatch.setenv("HF_TOKEN", token)
     assert message in fail(capsys, "push", run, repository)
     assert online.names() == []
+
+
+def test_a_dry_run_refuses_what_is_no_name(online, run, capsys):
+    assert "'a/b/c' is no name of a repository" in fail(capsys, "push", run, "a/b/c", "--dry-run")
 
 
 def test_no_network_is_explained(online, run, capsys, monkeypatch):

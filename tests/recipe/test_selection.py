@@ -61,10 +61,10 @@ def test_test_images_select_only_where_the_recipe_says_so_twice(settings):
 
 
 def test_test_images_by_another_name_select_nothing(monkeypatch):
-    part = tiny_recipe(data={"validation": "train"}).data
+    part = tiny_recipe(data={"validation": "other"}).data
     real = part.load_split
-    monkeypatch.setattr(part, "load_split", lambda split: real("test" if split == "train" else split))
-    with pytest.raises(ValueError, match="images of `data.validation: train` are test images"):
+    monkeypatch.setattr(part, "load_split", lambda split: real("test" if split == "other" else split))
+    with pytest.raises(ValueError, match="images of `data.validation: other` are test images"):
         part.load()
 
 

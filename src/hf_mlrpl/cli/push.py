@@ -47,22 +47,27 @@ def run(arguments: argparse.Namespace) -> None:
     from tempfile import TemporaryDirectory
 
     from huggingface_hub import ModelCard
+    from huggingface_hub.utils import validate_repo_id
 
     from ..demo.space import check_space_folder, write_space
     from ..hub.cards import CARD_NAME, UNKNOWN_LICENSE
     from ..hub.download import checkpoint_folder
+    from ..hub.errors import explained
     from ..hub.publish import Destination, listed_files, upload, write_folder
 
+    with explained(arguments.repository, writing=True):
+        validate_repo_id(arguments.repository)
     if arguments.space is not None:
         check_space_folder(arguments.space)
-    model = load_model(checkpoint_folder(arguments.checkpoint))
+    trained = checkpoint_folder(arguments.checkpoint)
+    model = load_model(trained)
     with TemporaryDirectory(prefix="hf-mlrpl-") as scratch:
         folder = Path(scratch)
         write_folder(
             folder,
             model,
             arguments.repository,
-            run=arguments.checkpoint,
+            run=trained,
             license=arguments.license,
             pictures=arguments.pictures,
         )

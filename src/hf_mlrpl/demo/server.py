@@ -139,7 +139,12 @@ async def _send_tame(send: Any, message: dict[str, Any]) -> None:
 
 
 def check_address(host: str, port: int | None) -> None:
-    """Raise `OSError` where no page can be served, as on a port that is taken."""
+    """Raise `OSError` where no page can be served, as on a port that is taken; `ValueError` for no host, which would
+    let all machines in, or the port 0."""
+    if not host.strip():
+        raise ValueError("`--host` is empty. Was a variable empty? 0.0.0.0 lets other machines in.")
+    if port == 0:
+        raise ValueError("`--port` must be at least 1. Leave it out, and the first free one from 7860 on is taken.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port or 0), family=family).close()

@@ -121,7 +121,7 @@ def describe_model(model: MultiLabelPreTrainedModel, processor: Any) -> dict[str
 
 
 def describe_preprocessing(processor: Any) -> dict[str, Any]:
-    """What happens to an upright RGB image, in this order.
+    """What happens to an upright RGB image of 8 bits, transparent parts on white, in this order.
 
     `resize`: `[height, width]`, or the length of the shorter side; `resample`: "bicubic" or "bilinear", with
     antialiasing, as Pillow does; `crop`: `[height, width]` of the centre, or null; then pixels are divided by 255,

@@ -11,7 +11,12 @@ session = onnxruntime.InferenceSession(sys.argv[1])
 metadata = session.get_modelmeta().custom_metadata_map
 labels, thresholds, how = (json.loads(metadata[name]) for name in ("labels", "thresholds", "preprocessing"))
 for file in sys.argv[2:]:
-    image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(file))
+    if image.mode[0] in "IF":  # grey values of more than 8 bits
+        raise SystemExit(f"{file} has 16 or more bits in a pixel: save it with 8 bits first")
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = image.convert("RGB")
     height, width = (
         how["resize"]
         if isinstance(how["resize"], list)

@@ -243,9 +243,7 @@ def _results(facts: TrainingFacts, metrics: dict[str, float]) -> str:
         return ""
     of = "test images" if facts.measured == "test" else f"images of the {facts.measured} part"
     selected = f" {SELECTED_ON_TEST}." if facts.selected_on == "test" else ""
-    head = (
-        f"## Results\n\nIn percent, on the {of}, over their known labels.{selected}\n\n| metric | value |\n|---|---|"
-    )
+    head = f"## Results\n\nIn percent, on the {of}, over their known labels.{selected}\n\n| metric | value |"
     return "\n".join([head, "|---|---|", *rows])
 
 

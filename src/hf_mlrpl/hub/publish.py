@@ -124,6 +124,7 @@ def upload(folder: Path, destination: Destination) -> str:
 
     Raises:
         OSError: if the Hub cannot be reached, or refuses.
+        ValueError: if the repository has the tag already.
     """
     revision, token = destination.revision, destination.token
     name = create_repository(destination.repo_id, private=destination.private, token=token)
@@ -131,6 +132,8 @@ def upload(folder: Path, destination: Destination) -> str:
     with explained(name, writing=True):
         if revision is not None and not revision.startswith("refs/"):
             api.create_branch(name, branch=revision, exist_ok=True)
+        if destination.tag is not None and destination.tag in [tag.name for tag in api.list_repo_refs(name).tags]:
+            raise ValueError(f"{name} has a tag {destination.tag} already. Give another one; nothing was uploaded.")
         there = api.list_repo_files(name, revision=revision)
         if CARD_NAME in there:
             earlier = Path(api.hf_hub_download(name, CARD_NAME, revision=revision)).read_text(encoding="utf-8")

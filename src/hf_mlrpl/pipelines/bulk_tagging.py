@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..data.images.listing import PhotoList
 from ..data.images.photos import BadImageError
-from ..distributed import launched_processes, state_digest
+from ..distributed import launch_name, launched_processes, state_digest
 from .bulk_batches import Batch, OpenedPhotos, Scorer, make_loader
 from .image_tagging import ImageTaggingPipeline, Thresholds
 from .tag_files import check_suffix, write_tags
@@ -96,7 +96,8 @@ def tag_to_file(
         "dtype": scorer.dtype,
         "draft": draft,
     }
-    with Journal(folder, settings, process) as journal:
+    launch = launch_name()
+    with Journal(folder, settings, process, launch) as journal:
         rows = _own_rows(total, process, num_processes)
         done = done_rows(folder, total)[rows]
         opened = OpenedPhotos(photos, tagger.image_processor, draft)
@@ -107,7 +108,7 @@ def tag_to_file(
                     raise BadImageError(next(iter(batch["faults"].values()))[1])
                 journal.write(_columns(batch, thresholds.numpy(), top_k))
                 bar.update(len(batch["rows"]))
-    finished = claim(folder, total)
+    finished = claim(folder, total, num_processes, launch)
     if finished is None:
         return None
     result = TaggedPhotos(file, total)

@@ -36,9 +36,10 @@ class Journal:
         folder: made where there is none.
         settings: all that results depend on. A folder that was begun with others is an error.
         process: number of this process.
+        launch: what all processes of this launch, and no others, have in common.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], process: int = 0):
+    def __init__(self, folder: Path, settings: Mapping[str, Any], process: int = 0, launch: str = ""):
         self.folder = folder
         finishing = _finishing(folder)
         if finishing.exists() and not folder.exists():
@@ -53,6 +54,7 @@ class Journal:
         replace_text(folder / f"settings-{process}.json", json.dumps(settings, ensure_ascii=False))
         number = sum(1 for _ in folder.glob(f"tags-{process}-*.arrows"))
         self._writer = pa.ipc.new_stream(str(folder / f"tags-{process}-{number}.arrows"), SCHEMA)
+        replace_text(folder / f"arrived-{process}", launch)  # last: from now on the folder may be claimed
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         for file in self.folder.glob("settings-*.json"):
@@ -96,11 +98,12 @@ def in_order(folder: Path, total: int) -> Iterator[pa.Table]:
         yield table
 
 
-def claim(folder: Path, total: int) -> Path | None:
+def claim(folder: Path, total: int, num_processes: int = 1, launch: str = "") -> Path | None:
     """The folder of a finished run, renamed, for the one process that shall put its results together; `None` for all
-    others, and as long as some process is not done."""
+    others, and as long as some process is not done, or has not begun: it would find a file that exists already."""
     try:
-        if not done_rows(folder, total).all():
+        arrived = [_text_of(folder / f"arrived-{process}") for process in range(num_processes)]
+        if any(each != launch for each in arrived) or not done_rows(folder, total).all():
             return None
         return folder.rename(_finishing(folder))
     except FileNotFoundError:  # another process was faster
@@ -112,6 +115,10 @@ def remove(folder: Path) -> None:
     for path in (folder, _finishing(folder)):
         if path.exists():
             shutil.rmtree(path)
+
+
+def _text_of(file: Path) -> str | None:
+    return file.read_text(encoding="utf-8") if file.exists() else None
 
 
 def _finishing(folder: Path) -> Path:

@@ -45,7 +45,8 @@ class PhotoList(Sequence[Photo]):
         return (photo.name for photo in self)
 
     def digest(self) -> str:
-        """SHA-256 of the names of all files, and of what identifies the data sets."""
+        """SHA-256 of the names and sizes of all files, and of what identifies the data sets; their dates may differ,
+        for other machines have copies."""
         digest = hashlib.sha256()
         for part in self._parts:
             digest.update(part.digest())
@@ -70,9 +71,11 @@ def list_photos(
 
     Raises:
         FileNotFoundError: for a source that does not exist, or a folder without images.
-        ValueError: for a data set with several splits, or none or several columns that may have images.
+        ValueError: for a data set with several splits, or none or several columns that may have images; for a split or
+            a column without a data set.
     """
     parts: list[_Files | _Rows] = []
+    has_dataset = False
     for source in sources:
         path = Path(source)
         if not str(source).strip():
@@ -83,11 +86,15 @@ def list_photos(
             parts.append(_Files(image_files(path)))
         elif path.exists() or _is_hub_name(source):
             parts.append(_rows_of(source, split, image_column, token))
+            has_dataset = True
         else:
             raise FileNotFoundError(
                 f"There is no file or folder `{source}`. Photos, folders, Parquet files, http(s) addresses and data "
                 "sets of the Hub (user/data) can be tagged."
             )
+    for option, value in {"split": split, "image-column": image_column}.items():
+        if value is not None and not has_dataset:
+            raise ValueError(f"`--{option}` is for data sets, but {' and '.join(sources[:3])} is none. Leave it out.")
     return PhotoList(parts)
 
 
@@ -122,7 +129,16 @@ class _Files:
         return Photo(name.decode("utf-8", "backslashreplace"), os.fsdecode(name))
 
     def digest(self) -> bytes:
-        return hashlib.sha256(self._text + self._ends.tobytes()).digest()
+        sizes = array("q", (_size_of(self[i].source) for i in range(len(self))))
+        return hashlib.sha256(self._text + self._ends.tobytes() + sizes.tobytes()).digest()
+
+
+def _size_of(file: str) -> int:
+    """Bytes of a file; -1 of one that is missing, and of an address."""
+    try:
+        return os.stat(file).st_size
+    except (OSError, ValueError):
+        return -1
 
 
 class _Rows:
@@ -141,7 +157,7 @@ class _Rows:
         return Photo(str(row.get(self._id_column) or path or f"row {i}"), image)
 
     def digest(self) -> bytes:
-        return f"{self._source} {len(self)} {self._dataset.features}".encode()
+        return f"{self._source} {len(self)} {self._dataset.features} {self._dataset._fingerprint}".encode()
 
 
 def _rows_of(source: str, split: str | None, image_column: str | None, token: str | None) -> _Rows | _Files:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...faults import blamed_on
 from ...labels import describe_difference
 from ...settings import as_setting, did_you_mean
 from ..columns import (
@@ -223,7 +224,8 @@ def _open_path(path: Path) -> "dict[str, Dataset]":
             f"{path} must be a folder or a .parquet file. `load_table` reads tables that name image files."
         )
     if path.is_file():
-        found = datasets.Dataset.from_parquet(str(path))
+        with blamed_on(path, "Copy or write it again.", ValueError, datasets.exceptions.DatasetsError):
+            found = datasets.Dataset.from_parquet(str(path))
     elif any((path / name).is_file() for name in SAVED_DATASET):
         found = datasets.load_from_disk(str(path))
     elif any((path / "data").glob("*.parquet")):
