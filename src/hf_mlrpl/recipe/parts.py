@@ -95,12 +95,16 @@ class TrainingPart:
     def __init__(self, settings: Mapping[str, Any]):
         self.settings = dict(settings)
         self._arguments_class = load(".trainer.training_args:MultiLabelTrainingArguments")
-        self._checked = check_values(settings, field_types(self._arguments_class), "training")
-        check_ranges(self._arguments_class, self._checked, "training.", RANGES)
+        check_ranges(self._arguments_class, self._values, "training.", RANGES)
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        """The settings as their types want them."""
+        return check_values(self.settings, field_types(self._arguments_class), "training")
 
     def arguments(self, output: str | Path, *, has_validation: bool = True) -> "MultiLabelTrainingArguments":
         """Arguments of a run whose results go to `output`."""
-        settings = {**self._checked, "output_dir": str(output)}
+        settings = {**self._values, "output_dir": str(output)}
         if not has_validation:
             settings.setdefault("eval_strategy", "no")
             needs = {"eval_strategy": "no", "choose_thresholds": False, "load_best_model_at_end": False}
@@ -111,11 +115,11 @@ class TrainingPart:
 
     def arguments_alone(self, output: str | Path) -> "MultiLabelTrainingArguments":
         """Arguments of a run of which only the model counts, without validation images."""
-        return self._arguments_class(**{**self._checked, **_ALONE, "output_dir": str(output)})
+        return self._arguments_class(**{**self._values, **_ALONE, "output_dir": str(output)})
 
     def arguments_to_measure(self, output: str | Path) -> "MultiLabelTrainingArguments":
         """Arguments of a trainer that measures a finished model."""
-        return self._arguments_class(**{**self._checked, **_ONLY_MEASURED, "output_dir": str(output)})
+        return self._arguments_class(**{**self._values, **_ONLY_MEASURED, "output_dir": str(output)})
 
 
 def _network(method: str, name: str) -> Any:

@@ -133,7 +133,7 @@ class _Files:
         return hashlib.sha256(self._text + self._ends.tobytes() + sizes.tobytes()).digest()
 
 
-def _size_of(file: str) -> int:
+def _size_of(file: Any) -> int:
     """Bytes of a file; -1 of one that is missing, and of an address."""
     try:
         return os.stat(file).st_size
