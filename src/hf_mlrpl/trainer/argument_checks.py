@@ -95,8 +95,8 @@ def check_sizes(args: Any) -> None:
     """Raise `ValueError` for settings whose ranges depend on others."""
     if args.one_cycle_epochs is not None and args.one_cycle_epochs < args.num_train_epochs:
         raise ValueError(
-            f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {args.one_cycle_epochs} and "
-            f"{args.num_train_epochs}: training would go on after the cycle."
+            f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {args.one_cycle_epochs:g} and "
+            f"{args.num_train_epochs:g}: training would go on after the cycle."
         )
     if args.warmup_epochs and not (args.lr_schedule == "cosine" and args.warmup_epochs < args.num_train_epochs):
         raise ValueError(
