@@ -143,6 +143,12 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.sst.modeling_sst import SstForMultiLabelClassification as SstForMultiLabelClassification
     from .methods.sst.objective_sst import SstObjective as SstObjective
     from .methods.sst.objective_sst import SstObjectiveConfig as SstObjectiveConfig
+    from .methods.tai_dpt.configuration_tai_dpt import TaiDptConfig as TaiDptConfig
+    from .methods.tai_dpt.modeling_tai_dpt import (
+        TaiDptForMultiLabelClassification as TaiDptForMultiLabelClassification,
+    )
+    from .methods.tai_dpt.objective_tai_dpt import TaiDptObjective as TaiDptObjective
+    from .methods.tai_dpt.objective_tai_dpt import TaiDptObjectiveConfig as TaiDptObjectiveConfig
     from .methods.zero_shot_clip.configuration_zero_shot_clip import ZeroShotClipConfig as ZeroShotClipConfig
     from .methods.zero_shot_clip.modeling_zero_shot_clip import (
         ZeroShotClipForMultiLabelClassification as ZeroShotClipForMultiLabelClassification,

@@ -157,6 +157,11 @@ METHODS.update(
             model=".methods.dualcoop.modeling_dualcoop:DualCoOpForMultiLabelClassification",
             converter=".methods.dualcoop.convert_dualcoop:DualCoOpConverter",
         ),
+        "tai_dpt": MethodSpec(
+            ".methods.tai_dpt.objective_tai_dpt:TaiDptObjective",
+            "CLIP prompts for images and their places, learned from captions (CVPR 2023)",
+            model=".methods.tai_dpt.modeling_tai_dpt:TaiDptForMultiLabelClassification",
+        ),
         "zero_shot_clip": MethodSpec(
             ".methods.ssgrl.objective_ssgrl:SsgrlObjective",
             "CLIP as it is, asked with texts; nothing is trained (ICML 2021)",

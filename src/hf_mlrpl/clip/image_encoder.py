@@ -45,10 +45,10 @@ class ClipImageEncoder(PartlyFrozen):
     def _of(self, function: Callable[[Tensor], Tensor], pixel_values: Tensor | StoredFeatures) -> Tensor:
         return self.from_stored(pixel_values) if isinstance(pixel_values, StoredFeatures) else function(pixel_values)
 
-    def regions(self, feature_map: Tensor) -> Tensor:
+    def regions(self, feature_map: Tensor, positions: bool = True) -> Tensor:
         """Map a feature map to `(batch_size, 1 + map_height * map_width, num_features)`, its mean first, see
         `AttentionPool.regions`."""
-        return self._resnet().head.regions(feature_map)
+        return self._resnet().head.regions(feature_map, positions)
 
     def _resnet(self) -> "ClipResNet":
         if not isinstance(self.network, ClipResNet):
@@ -98,25 +98,30 @@ class AttentionPool(AttentionPool2d):
     where timm has it.
     """
 
-    def forward(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+    def forward(self, features: Tensor, pre_logits: bool = False, positions: bool = True) -> Tensor:
         """Pool `(batch_size, in_features, height, width)` to `(batch_size, out_features)`."""
-        tokens = self.tokens(features)
+        tokens = self.tokens(features, positions)
         query, key, value = (self._split_heads(x) for x in (self.q(tokens[:, :1]), self.k(tokens), self.v(tokens)))
         pooled = F.scaled_dot_product_attention(query, key, value).flatten(1)
         return pooled if pre_logits else self.proj(pooled)
 
-    def regions(self, features: Tensor) -> Tensor:
+    def regions(self, features: Tensor, positions: bool = True) -> Tensor:
         """One vector for the mean of the map and one for each of its places, without attention (DualCoOp).
+
+        Args:
+            positions: whether the vectors know where they are; those of TaI-DPT do not.
 
         Returns:
             `(batch_size, 1 + height * width, out_features)`, the mean first, then row by row.
         """
-        return self.proj(self.v(self.tokens(features)))
+        return self.proj(self.v(self.tokens(features, positions)))
 
-    def tokens(self, features: Tensor) -> Tensor:
-        """The mean of the map and its places with their positions, `(batch_size, 1 + height * width, in_features)`."""
+    def tokens(self, features: Tensor, positions: bool = True) -> Tensor:
+        """The mean of the map and its places, `(batch_size, 1 + height * width, in_features)`."""
         places = features.flatten(2).transpose(1, 2)
         tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
+        if not positions:
+            return tokens
         return tokens + resample_positions(self.pos_embed, self.feat_size, (features.shape[2], features.shape[3]))
 
     def _split_heads(self, tokens: Tensor) -> Tensor:

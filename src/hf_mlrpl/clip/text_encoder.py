@@ -65,6 +65,14 @@ class ClipTextEncoder(nn.Module):
         Returns:
             `(num_prompts, embed_dim)`, not normalised.
         """
+        hidden = self._hidden(embeddings)
+        return self._project(hidden[torch.arange(len(hidden), device=hidden.device), end_positions])
+
+    def tokens(self, embeddings: Tensor) -> Tensor:
+        """A vector for each token, `(num_texts, length, embed_dim)`, not normalised; see `forward`."""
+        return self._project(self._hidden(embeddings))
+
+    def _hidden(self, embeddings: Tensor) -> Tensor:
         text = self.network.text_model
         hidden = text.embeddings(inputs_embeds=embeddings)
         length = hidden.shape[1]
@@ -72,9 +80,10 @@ class ClipTextEncoder(nn.Module):
         mask = torch.full((length, length), torch.finfo(hidden.dtype).min, dtype=hidden.dtype, device=hidden.device)
         with self._attention_backend(hidden.device):
             mask = mask.triu(1)[None, None]
-            hidden = call_frozen(text.encoder, inputs_embeds=hidden, attention_mask=mask).last_hidden_state
-        ends = hidden[torch.arange(len(hidden), device=hidden.device), end_positions]
-        return self.network.text_projection(text.final_layer_norm(ends))
+            return call_frozen(text.encoder, inputs_embeds=hidden, attention_mask=mask).last_hidden_state
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        return self.network.text_projection(self.network.text_model.final_layer_norm(hidden))
 
     @staticmethod
     def _attention_backend(device: torch.device) -> AbstractContextManager:

@@ -62,9 +62,8 @@ class ZeroShotClipForMultiLabelClassification(ClipPromptModel):
         """
         if not self.config.is_resnet:
             return F.normalize(at_least_float32(features), dim=-1).unsqueeze(1), None
-        head = self.backbone.network.head
-        regions = head.proj(head.v(features.flatten(2).transpose(1, 2)))  # without positions, as published
-        image = head(features)
+        regions = self.backbone.regions(features, positions=False)[:, 1:]  # as published
+        image = self.backbone.network.head(features)
         with torch.autocast(features.device.type, enabled=False):
             image = F.normalize(at_least_float32(image), dim=-1).unsqueeze(1)
             regions = F.normalize(at_least_float32(regions), dim=-1)
