@@ -20,6 +20,7 @@ from hf_mlrpl.data.images.torch_dataset import PartialLabelImages
 from hf_mlrpl.data.images.training_images import TrainingImages
 from hf_mlrpl.data.images.views import normalized, plain_view
 from hf_mlrpl.distributed import state_digest
+from hf_mlrpl.hub.shipped import page_of
 from hf_mlrpl.losses import partial_bce
 from hf_mlrpl.models.modeling_utils import MultiLabelPreTrainedModel
 from hf_mlrpl.objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
@@ -65,7 +66,12 @@ MODELS = dict.fromkeys(METHODS, BACKBONE) | {  # those with a network of their o
     "ip_mixup": BACKBONE | _SSGRL,
     "fm_mixup": BACKBONE | _SSGRL,
 }
+CLIP = str(Path(__file__).parent / "clip" / "vit")  # `ClipTowers` whose weights were drawn from N(0, 0.5)
 NETWORKS = sorted({spec.model: name for name, spec in METHODS.items()}.values())  # a method for each network
+PAGES = {method: page_of(method) for method in sorted(METHODS)}
+WITH_MEMORY = [  # methods whose pages say that a checkpoint holds what their objectives remember
+    method for method, page in PAGES.items() if page is not None and "objective.safetensors" in page.read_text("utf-8")
+]
 EAGER = {"start_epoch": 1, "first": 0.1, "floor": 0.1}  # pseudo-labels from the second epoch on
 OBJECTIVES = {  # settings that are needed, that let a method act within two epochs, or that make it remember
     "sst": {"bank_size": 4, "intra_threshold": EAGER, "cross_threshold": EAGER},
@@ -78,6 +84,8 @@ OBJECTIVES = {  # settings that are needed, that let a method act within two epo
     "epr": {"expected_positives": 2.0},
     "role": {"expected_positives": 2.0, "table_learning_rate": 0.01},
     "large_loss": {"scheme": "LL-Cp", "rate": 0.05},
+    "vlpl": {"clip": CLIP, "temperature": 0.1, "negative_fraction": 0.2, "negative_weight": 0.5},
+    "gpr": {"clip": CLIP, "temperature": 0.1, "grid": 2, "threshold": 0.2, "expected_positives": 2.0},
     "asl": {"gamma_negative": 1.0, "clip": 0.0},  # learns in a few steps
     "logic_mix": {"gamma_negative": 0.0, "clip": 0.0, "mixed_gamma_positive": 0.0},  # learns in a few steps
 }
@@ -157,7 +165,7 @@ class GivenLogits(torch.nn.Module):
 
     def __init__(self, num_labels: int):
         super().__init__()
-        self.config = SimpleNamespace(num_labels=num_labels)
+        self.config = SimpleNamespace(num_labels=num_labels, label_names=[str(i) for i in range(num_labels)])
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return pixel_values

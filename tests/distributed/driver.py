@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from tiny import (
+    WITH_MEMORY,
     GivenLogits,
     PatchMeans,
     Taught,
@@ -35,16 +36,8 @@ TRAINING = {
     "choose_thresholds": True,
 }
 
-WITH_MEMORY = {  # methods with memory of their own, and settings with which two epochs use it
-    "dsrb": {"start_epoch": 1},
-    "hst": {"start_epoch": 1, "num_prototypes": 2},
-    "curriculum": {"strategy": "score_proportion", "threshold": 0.5, "scope": "dataset"},
-    "imcl": {},
-    "large_loss": {},
-    "p_asl": {},
-    "role": {},
-    "scpnet": {},
-}
+REMEMBERING = [method for method in WITH_MEMORY if method not in ("sst", "sarb", "soft_exposure")]  # which `run` has
+SETTINGS = {"curriculum": {"strategy": "score_proportion", "threshold": 0.5, "scope": "dataset"}}
 
 
 class Interruption(Exception):
@@ -144,8 +137,8 @@ def run(folder: Path) -> dict:
     stored.train()
     curves["stored"] = loss_curve(stored)
     with_memory = {}
-    for method, objective in WITH_MEMORY.items():
-        trainer = make_trainer(tiny_recipe(method, objective=objective), folder / method)
+    for method in REMEMBERING:
+        trainer = make_trainer(tiny_recipe(method, objective=SETTINGS.get(method, {})), folder / method)
         trainer.train()
         with_memory[method] = outcome(trainer)
     return {

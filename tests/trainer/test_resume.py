@@ -2,7 +2,7 @@
 
 import pytest
 from interruptions import SIGNS_OF_MEMORY, interrupted, numbers
-from tiny import make_trainer, memory, tiny_recipe, weights
+from tiny import WITH_MEMORY, make_trainer, memory, tiny_recipe, weights
 
 from hf_mlrpl.distributed import state_digest
 
@@ -62,9 +62,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_like_an_unbroken_one(method,
         assert state_digest(resumed.ema.state_dict()) == state_digest(unbroken.ema.state_dict())
 
 
-WITH_MEMORY = ("curriculum", "curriculum_graph", "dsrb", "hst", "imcl", "large_loss", "p_asl", "role", "sarb")
-WITH_MEMORY += ("scpnet", "soft_exposure", "sst")
-WITHOUT_MEMORY = ("logic_mix", "partial_bce")  # two for all: with random numbers, and without
+WITHOUT_MEMORY = ["logic_mix", "partial_bce"]  # two for all: with random numbers, and without
 
 
 @pytest.mark.slow
