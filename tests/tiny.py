@@ -61,6 +61,9 @@ MODELS = dict.fromkeys(METHODS, BACKBONE) | {  # those with a network of their o
     "scpnet": _CLIP | {"context_words": None, "graph_dim": 32},
     "dualcoop": _CLIP | {"region_scale": 4.0, "scale": 20.0},  # the published ones are for pretrained towers
     "tai_dpt": _CLIP | {"image_sharpness": 4.0, "scale": 20.0},
+    "positivecoop": _CLIP | {"region_scale": 4.0, "scale": 20.0, "residual_std": 0.1},
+    "negativecoop": _CLIP | {"region_scale": 4.0, "scale": 20.0},
+    "clip_linear": {name: setting for name, setting in _CLIP.items() if name not in ("text_sizes", "num_context")},
     "zero_shot_clip": _CLIP | {"num_context": 0, "dense_weight": 0.5, "initial_scale": 20.0, "initial_bias": 0.0},
     "imcl": BACKBONE | {"class_graph": "cooccurrence"},
     "ip_mixup": BACKBONE | _SSGRL,

@@ -64,6 +64,10 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     )
     from .methods.asl import AslObjective as AslObjective
     from .methods.asl import AslObjectiveConfig as AslObjectiveConfig
+    from .methods.clip_linear.configuration_clip_linear import ClipLinearConfig as ClipLinearConfig
+    from .methods.clip_linear.modeling_clip_linear import (
+        ClipLinearForMultiLabelClassification as ClipLinearForMultiLabelClassification,
+    )
     from .methods.curriculum.configuration_curriculum import ScoreGraphConfig as ScoreGraphConfig
     from .methods.curriculum.modeling_curriculum import (
         ScoreGraphForMultiLabelClassification as ScoreGraphForMultiLabelClassification,
@@ -109,6 +113,14 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.p_asl import PAslObjectiveConfig as PAslObjectiveConfig
     from .methods.partial_bce import PartialBceObjective as PartialBceObjective
     from .methods.partial_bce import PartialBceObjectiveConfig as PartialBceObjectiveConfig
+    from .methods.positivecoop.configuration_positivecoop import NegativeCoOpConfig as NegativeCoOpConfig
+    from .methods.positivecoop.configuration_positivecoop import PositiveCoOpConfig as PositiveCoOpConfig
+    from .methods.positivecoop.modeling_positivecoop import (
+        NegativeCoOpForMultiLabelClassification as NegativeCoOpForMultiLabelClassification,
+    )
+    from .methods.positivecoop.modeling_positivecoop import (
+        PositiveCoOpForMultiLabelClassification as PositiveCoOpForMultiLabelClassification,
+    )
     from .methods.role import RoleObjective as RoleObjective
     from .methods.role import RoleObjectiveConfig as RoleObjectiveConfig
     from .methods.sarb.configuration_sarb import SarbConfig as SarbConfig

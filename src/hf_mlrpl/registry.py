@@ -120,6 +120,7 @@ class Registry(MutableMapping[str, Line]):
 
 
 _SSGRL = ".methods.ssgrl.modeling_ssgrl:SsgrlForMultiLabelClassification"
+_DUALCOOP = ".methods.dualcoop.objective_dualcoop:DualCoOpObjective"
 _loss = partial(MethodSpec, trains_any_model=True)
 
 METHODS = Registry("methods", MethodSpec)
@@ -152,7 +153,7 @@ METHODS.update(
             converter=".methods.scpnet.convert_scpnet:ScpnetConverter",
         ),
         "dualcoop": MethodSpec(
-            ".methods.dualcoop.objective_dualcoop:DualCoOpObjective",
+            _DUALCOOP,
             "two CLIP prompts for each label, and where it looks (NeurIPS 2022)",
             model=".methods.dualcoop.modeling_dualcoop:DualCoOpForMultiLabelClassification",
             converter=".methods.dualcoop.convert_dualcoop:DualCoOpConverter",
@@ -161,6 +162,22 @@ METHODS.update(
             ".methods.tai_dpt.objective_tai_dpt:TaiDptObjective",
             "CLIP prompts for images and their places, learned from captions (CVPR 2023)",
             model=".methods.tai_dpt.modeling_tai_dpt:TaiDptForMultiLabelClassification",
+        ),
+        "positivecoop": MethodSpec(
+            _DUALCOOP,
+            "a positive CLIP prompt for each label, and a free vector for absence (WACV 2025)",
+            model=".methods.positivecoop.modeling_positivecoop:PositiveCoOpForMultiLabelClassification",
+        ),
+        "negativecoop": MethodSpec(
+            _DUALCOOP,
+            "a negative CLIP prompt for each label, and a free vector for presence (WACV 2025)",
+            model=".methods.positivecoop.modeling_positivecoop:NegativeCoOpForMultiLabelClassification",
+            page="positivecoop",
+        ),
+        "clip_linear": MethodSpec(
+            _DUALCOOP,
+            "two linear classifiers for each label on the regions of frozen CLIP (WACV 2025)",
+            model=".methods.clip_linear.modeling_clip_linear:ClipLinearForMultiLabelClassification",
         ),
         "zero_shot_clip": MethodSpec(
             ".methods.ssgrl.objective_ssgrl:SsgrlObjective",

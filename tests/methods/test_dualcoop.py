@@ -31,7 +31,7 @@ def test_head_matches_published_code(dtype, monkeypatch):
     representations, weights = model.attend(features.transpose(1, 2))
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones_like(weights[..., 0]))
     outputs = {
-        "logits": model.prompt_logits(representations),
+        "logits": model.two_logits(representations),
         "probabilities": model.classify(representations).sigmoid(),
     }
     outputs["scalar"] = cotangent_sum(outputs, tensors)
@@ -75,7 +75,7 @@ def test_model_matches_published_code(case, dtype):
     outputs = {
         "image_tokens": regions.transpose(1, 2),
         "text_features": torch.cat([learner(model.text_encoder) for learner in learners]),
-        "logits": model.prompt_logits(model.represent(model.encode(image(dtype)))[0]),
+        "logits": model.two_logits(model.represent(model.encode(image(dtype)))[0]),
     }
     cotangent_sum(outputs, tensors).backward()
     trained = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
@@ -92,7 +92,7 @@ def test_some_of_the_labels_match_published_code(case, dtype):
     model = full_model(case.removesuffix("_subset"), dtype)
     names = golden("dualcoop_full").hparams["classnames"]
     model.set_labels([names[i] for i in golden("dualcoop_full").case(case)["in.class_ids"].tolist()])
-    logits = model.prompt_logits(model.represent(model.encode(image(dtype)))[0])
+    logits = model.two_logits(model.represent(model.encode(image(dtype)))[0])
     check_case(golden("dualcoop_full"), case, {"logits": logits})
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 
@@ -84,6 +84,9 @@ class ClipConfig(MultiLabelConfig):
 
     model_type = "mlrpl-clip"
 
+    has_text_tower: ClassVar[bool] = True
+    needs_regions: ClassVar[bool] = False  # which ResNets alone have
+
     if TYPE_CHECKING:  # never `None` once it is made
         vision_sizes: dict[str, Any] = {}
         text_sizes: dict[str, Any] = {}
@@ -109,7 +112,9 @@ class ClipConfig(MultiLabelConfig):
         vision, text = (published.vision, published.text) if published else ({}, {})
         vision_keys = _VISION_KEYS[RESNET if self.is_resnet else VIT]
         self.vision_sizes = _complete("vision_sizes", self.vision_sizes, vision, vision_keys, self.backbone)
-        self.text_sizes = _complete("text_sizes", self.text_sizes, text, _TEXT_KEYS, self.backbone)
+        self.text_sizes = self.text_sizes or {}
+        if self.has_text_tower:
+            self.text_sizes = _complete("text_sizes", self.text_sizes, text, _TEXT_KEYS, self.backbone)
         if self.embed_dim is None:
             if published is None:
                 raise ValueError(f"The backbone {self.backbone!r} needs `embed_dim`, for it names no sizes.")
@@ -131,6 +136,14 @@ class ClipConfig(MultiLabelConfig):
         """Positions of the image tower, `(height, width)`."""
         height, width = self.height_and_width
         return height // self.stride, width // self.stride
+
+    def validate_backbone(self):
+        if self.needs_regions and not self.is_resnet:
+            raise ValueError(f"`backbone` must be a CLIP ResNet, which has regions, got {self.backbone!r}.")
+
+    def validate_text_tower(self):
+        if not self.has_text_tower and (self.text_sizes or self.trainable_text_encoder):
+            raise ValueError("This model has no text tower: leave out `text_sizes` and `trainable_text_encoder`.")
 
     def validate_towers(self):
         if self.hidden_act not in ACTIVATIONS:

@@ -35,16 +35,10 @@ LABEL_VECTORS_NAME = "label_vectors.safetensors"
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
-class ClipPreTrainedModel(MultiLabelPreTrainedModel):
-    """Base of the models that have both towers of CLIP.
-
-    Attributes:
-        backbone: the image tower.
-        text_encoder: the text tower, frozen unless `trainable_text_encoder`.
-    """
+class ClipImageModel(MultiLabelPreTrainedModel):
+    """Base of the models that have the image tower of CLIP, which is their `backbone`."""
 
     config_class = ClipConfig
-    encoder_weights = (IMAGE, TEXT)
 
     config: ClipConfig
     backbone: Any
@@ -52,15 +46,52 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
     def __init__(self, config: ClipConfig):
         super().__init__(config)
         self.backbone = self.make_image_encoder()
+
+    def make_image_encoder(self) -> PartlyFrozen:
+        """Make the image tower, which becomes `backbone`."""
+        return ClipImageEncoder(self.config)
+
+    def load_published(self, source: str | None = None) -> None:
+        """Bring pretrained weights of CLIP into the towers, with their tokenizer where there is a text tower.
+
+        Args:
+            source: see `read_clip`; by default what OpenAI published for this backbone, from the Hub.
+        """
+        if source is None:
+            if self.config.backbone not in PUBLISHED:
+                raise ValueError(
+                    f"There are no published weights for the backbone {self.config.backbone!r}. Name a folder, as "
+                    "`model.pretrained` of a recipe, or set it to false."
+                )
+            source = PUBLISHED[self.config.backbone].hub_name
+        self.load_clip(read_clip(source), source)
+
+    def load_clip(self, clip: ClipSource, where: str) -> None:
+        """Take over the weights of the towers that this model has.
+
+        Args:
+            where: what they were read from, for errors.
+        """
+        tensors, own = clip.weights.fitted_to(self.config, where), self.state_dict()
+        self.load_state_dict({name: tensor for name, tensor in tensors.items() if name in own}, strict=False)
+
+
+class ClipPreTrainedModel(ClipImageModel):
+    """Base of the models that have both towers of CLIP.
+
+    Attributes:
+        text_encoder: the text tower, frozen unless `trainable_text_encoder`.
+    """
+
+    encoder_weights = (IMAGE, TEXT)
+
+    def __init__(self, config: ClipConfig):
+        super().__init__(config)
         self.text_encoder = ClipTextEncoder(config)
         # Parsing takes a second, and most uses of a checkpoint need no words: until then it is the text of the file.
         self._tokenizer: CLIPTokenizer | str | None = None
         if config.text_sizes["vocab_size"] >= BYTE_TOKENS:
             self._tokenizer = byte_tokenizer(config.text_sizes["context_length"])
-
-    def make_image_encoder(self) -> PartlyFrozen:
-        """Make the image tower, which becomes `backbone`."""
-        return ClipImageEncoder(self.config)
 
     # ---- words ----
 
@@ -109,29 +140,9 @@ class ClipPreTrainedModel(MultiLabelPreTrainedModel):
 
     # ---- weights ----
 
-    def load_published(self, source: str | None = None) -> None:
-        """Bring pretrained weights of CLIP into both towers, with their tokenizer.
-
-        Args:
-            source: see `read_clip`; by default what OpenAI published for this backbone, from the Hub.
-        """
-        if source is None:
-            if self.config.backbone not in PUBLISHED:
-                raise ValueError(
-                    f"There are no published weights for the backbone {self.config.backbone!r}. Name a folder, as "
-                    "`model.pretrained` of a recipe, or set it to false."
-                )
-            source = PUBLISHED[self.config.backbone].hub_name
-        self.load_clip(read_clip(source), source)
-
     def load_clip(self, clip: ClipSource, where: str) -> None:
-        """Take over weights and tokenizer.
-
-        Args:
-            where: what they were read from, for errors.
-        """
-        tensors, own = clip.weights.fitted_to(self.config, where), self.state_dict()
-        self.load_state_dict({name: tensor for name, tensor in tensors.items() if name in own}, strict=False)
+        """Take over weights and tokenizer, see `ClipImageModel.load_clip`."""
+        super().load_clip(clip, where)
         self._tokenizer = clip.tokenizer
 
     def save_further_files(self, folder: Path) -> None:
@@ -216,6 +227,11 @@ class ClipPromptModel(ClipPreTrainedModel):
         return [learner for name, learner in learners.items() if f"{name}.context" not in loaded]
 
     @property
+    def learned_per_label(self) -> str:
+        """What each label has learned of its own, so that there is none for others; nothing where they share all."""
+        return "a context" if self.config.context_per_label else ""
+
+    @property
     def has_prompts(self) -> bool:
         """Whether the model knows the words of its labels."""
         return all(learner.has_tokens for learner in self.prompt_learners)
@@ -289,7 +305,7 @@ class ClipPromptModel(ClipPreTrainedModel):
 
         Raises:
             ValueError: for names that make no prompts, see `tokenize_labels`; and for names that are new to a model
-                whose labels have contexts of their own. The model is then as it was.
+                with something `learned_per_label`. The model is then as it was.
         """
         check_unique(names, "every label must be named once")
         config = self.config
@@ -304,21 +320,21 @@ class ClipPromptModel(ClipPreTrainedModel):
             config.thresholds = [default if row is None else old[row] for row in rows]
 
     def _take_labels(self, names: Sequence[str], rows: list[int | None] | None = None) -> None:
-        """Replace prompts and priors, with the contexts of the old `rows` where labels have their own."""
+        """Replace prompts and priors, with what the labels of the old `rows` have learned of their own."""
         config = self.config
         tokens = tokenize_labels(names, self.tokenizer, config.num_context, config.text_sizes["context_length"])
-        own_contexts = None
-        if config.context_per_label and rows is not None:
+        kept = None
+        if self.learned_per_label and rows is not None:
             if new := [name for name, row in zip(names, rows, strict=True) if row is None]:
                 raise ValueError(
-                    f"Each label of this model learned a context of its own, and {shorten(new)} has none. It can be "
-                    f"asked about some of its labels, {shorten(config.label_names, 8)}; models that are trained with "
-                    "`context_per_label: false` take any names."
+                    f"Each label of this model learned {self.learned_per_label} of its own, and {shorten(new)} has "
+                    f"none. It can be asked about some of its labels, {shorten(config.label_names, 8)}; models whose "
+                    "labels share all that is learned, such as a context (`context_per_label: false`), take any names."
                 )
-            own_contexts = [row for row in rows if row is not None]
+            kept = [row for row in rows if row is not None]
         priors = self.label_priors(names)
         for learner in self.prompt_learners:
-            learner.set_tokens(*tokens, own_contexts)
+            learner.set_tokens(*tokens, kept if learner.is_per_label else None)
         for name, tensor in priors.items():
             setattr(self, name, tensor.to(getattr(self, name)))
         self.forget_label_vectors()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..clip.modeling_clip import ClipPromptModel
 from ..data.images.photos import BadImageError, open_image
 from ..pipelines.image_tagging import ImageTaggingPipeline, label_thresholds
 from ..visualization.attention import attention_picture
@@ -80,8 +81,7 @@ class Answerer:
     @property
     def takes_labels(self) -> bool:
         """Whether the model can be asked about labels that it was not trained on."""
-        config = self.tagger.model.config
-        return hasattr(self.tagger.model, "prompt_learners") and not config.context_per_label
+        return isinstance(self.tagger.model, ClipPromptModel) and not self.tagger.model.learned_per_label
 
     def answer(self, files: Sequence[str], words: str = "") -> list[Answer | Fault]:
         """Tag photos; returns what there is to say of each file, in their order.

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 from huggingface_hub.dataclasses import strict
 
 from ...clip.configuration_clip import ClipPromptConfig
@@ -17,6 +19,8 @@ class DualCoOpConfig(ClipPromptConfig):
     model_type = "mlrpl-dualcoop"
     earlier_model_type = "dualcoop"
 
+    needs_regions: ClassVar[bool] = True
+
     backbone: str = "resnet101_clip"
     image_size: int | list[int] | tuple[int, ...] = 448
     trainable_backbone: list[str] | tuple[str, ...] | None = ()
@@ -25,7 +29,3 @@ class DualCoOpConfig(ClipPromptConfig):
     region_scale: float | int = number("(0, 1e4]", 20.0)
     scale: float | int = number("(0, 1e4]", 100.0)
     include_mean_token: bool = True
-
-    def validate_backbone(self):
-        if not self.is_resnet:
-            raise ValueError(f"`backbone` must be a CLIP ResNet, which has regions, got {self.backbone!r}.")

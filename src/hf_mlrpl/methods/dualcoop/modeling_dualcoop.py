@@ -4,12 +4,12 @@ from torch import Tensor
 
 from ...clip.modeling_clip import ClipPromptModel
 from ...clip.prompts import PromptLearner, features_of_prompts
-from ...data.images.feature_files import StoredFeatures
 from ...losses import at_least_float32
+from ..two_logits import TwoLogitsModel, maps_of
 from .configuration_dualcoop import DualCoOpConfig
 
 
-class DualCoOpForMultiLabelClassification(ClipPromptModel):
+class DualCoOpForMultiLabelClassification(TwoLogitsModel, ClipPromptModel):
     """Two prompts for each label, one that it is absent and one that it is present, and the regions of frozen CLIP."""
 
     config_class = DualCoOpConfig
@@ -17,15 +17,13 @@ class DualCoOpForMultiLabelClassification(ClipPromptModel):
 
     def __init__(self, config: DualCoOpConfig):
         super().__init__(config)
-        for unused in (self.backbone.network.head.q, self.backbone.network.head.k):  # regions do not attend
-            unused.requires_grad_(False)
-        self.negative_prompts = PromptLearner.from_config(config)
-        self.positive_prompts = PromptLearner.from_config(config)
+        self.make_prompts(config)
         self.post_init()
 
-    def encode(self, pixel_values: Tensor | StoredFeatures) -> Tensor:
-        """The map that CLIP pools by attention."""
-        return self.backbone.feature_map(pixel_values)
+    def make_prompts(self, config: DualCoOpConfig) -> None:
+        """Make what `compute_label_vectors` needs."""
+        self.negative_prompts = PromptLearner.from_config(config)
+        self.positive_prompts = PromptLearner.from_config(config)
 
     def represent(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The regions where each label looks: class-specific region feature aggregation.
@@ -36,8 +34,7 @@ class DualCoOpForMultiLabelClassification(ClipPromptModel):
         """
         regions = self.backbone.regions(features)  # (B, 1 + H * W, D)
         representations, weights = self.attend(regions if self.config.include_mean_token else regions[:, 1:])
-        height, width = features.shape[2:]
-        return representations, weights[..., -height * width :].unflatten(2, (height, width))
+        return representations, maps_of(weights, features)
 
     def attend(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Add up the regions of an image for each label, weighted by how well they fit its positive prompt.
@@ -55,12 +52,7 @@ class DualCoOpForMultiLabelClassification(ClipPromptModel):
             weights = (self.config.region_scale * positive @ regions.mT).softmax(dim=-1)  # (B, C, R)
             return weights @ regions, weights
 
-    def classify(self, representations: Tensor) -> Tensor:
-        """Logits whose sigmoid is the softmax over the two prompts."""
-        negative, positive = self.prompt_logits(representations).unbind(dim=1)
-        return positive - negative
-
-    def prompt_logits(self, representations: Tensor) -> Tensor:
+    def two_logits(self, representations: Tensor) -> Tensor:
         """Scaled products with the negative and with the positive prompt, `(batch_size, 2, num_labels)`."""
         vectors = self.label_vectors().unflatten(0, (2, -1))  # (2, C, D)
         with torch.autocast(representations.device.type, enabled=False):

@@ -1,0 +1,2 @@
+"""PositiveCoOp and NegativeCoOp: Rawlekar, Bhatnagar and Ahuja, "PositiveCoOp: Rethinking Prompting Strategies for
+Multi-Label Recognition with Partial Annotations", WACV 2025."""
