@@ -19,7 +19,7 @@ from hf_mlrpl.registry import METHODS, load
 from hf_mlrpl.schedules import Progress
 from hf_mlrpl.settings import from_mapping
 
-LATE = Progress(step=90, max_steps=100, epoch=9.0)
+LATE = Progress(step=90, max_steps=100, epoch=9.0, num_epochs=10)
 NUM_LABELS = 5
 
 

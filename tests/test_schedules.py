@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from hf_mlrpl.schedules import Progress, Ramp, StepDown
+from hf_mlrpl.schedules import Progress, Ramp, StepDown, share_of_epochs
 
 
 def at(epoch: float) -> Progress:
@@ -38,6 +38,24 @@ def test_a_ramp_of_no_epochs_is_one_at_once():
 
 def test_progress_is_read_from_the_state_of_a_trainer():
     class State:
-        global_step, max_steps, epoch = 7, 20, None
+        global_step, max_steps, epoch, num_train_epochs = 7, 20, None, 3
 
-    assert Progress.from_state(State()) == Progress(step=7, max_steps=20, epoch=0.0)
+    assert Progress.from_state(State()) == Progress(step=7, max_steps=20, epoch=0.0, num_epochs=3)
+
+
+@pytest.mark.parametrize(
+    "epoch, expected", [(0, (0, 0)), (1.9, (0, 0)), (2, (0, 0.125)), (3.5, (0.125, 0.25)), (9, (0.875, 1))]
+)
+def test_the_share_of_the_epochs_that_are_over_changes_between_epochs(epoch, expected):
+    progress = Progress(step=0, max_steps=100, epoch=epoch, num_epochs=10)
+    assert tuple(share_of_epochs(progress, start_epoch=2, ahead=ahead) for ahead in (0, 1)) == expected
+
+
+def test_a_start_behind_the_last_epoch_is_never_reached():
+    progress = Progress(step=0, max_steps=100, epoch=9.9, num_epochs=10)
+    assert share_of_epochs(progress, start_epoch=10, ahead=1) == 0
+
+
+def test_an_unknown_number_of_epochs_is_an_error():
+    with pytest.raises(ValueError, match="make a `Progress` with `num_epochs`"):
+        share_of_epochs(at(1.0))

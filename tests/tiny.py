@@ -87,6 +87,8 @@ OBJECTIVES = {  # settings that are needed, that let a method act within two epo
     "epr": {"expected_positives": 2.0},
     "role": {"expected_positives": 2.0, "table_learning_rate": 0.01},
     "large_loss": {"scheme": "LL-Cp", "rate": 0.05},
+    "boost_lu": {"scheme": "LL-Cp", "rate": 0.05, "strict": False},
+    "em_apl": {"warmup_epochs": 1},
     "vlpl": {"clip": CLIP, "temperature": 0.1, "negative_fraction": 0.2, "negative_weight": 0.5},
     "gpr": {"clip": CLIP, "temperature": 0.1, "grid": 2, "threshold": 0.2, "expected_positives": 2.0},
     "asl": {"gamma_negative": 1.0, "clip": 0.0},  # learns in a few steps
@@ -188,7 +190,7 @@ def loss_of_logits(
 ) -> ObjectiveOutput:
     """What `objective` makes of `logits`, which belong to the first images of the training set."""
     batch = {"pixel_values": logits, "labels": labels, "index": torch.arange(len(labels))}
-    return objective(GivenLogits(logits.shape[1]), batch, Progress(step=0, max_steps=100, epoch=epoch))
+    return objective(GivenLogits(logits.shape[1]), batch, Progress(0, 100, epoch, num_epochs=10))
 
 
 def tiny_images(num_labels: int = 5, num_images: int = 20, unreadable: Sequence[int] = ()) -> TrainingImages:

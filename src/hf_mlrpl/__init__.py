@@ -64,6 +64,10 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     )
     from .methods.asl import AslObjective as AslObjective
     from .methods.asl import AslObjectiveConfig as AslObjectiveConfig
+    from .methods.boost_lu.configuration_boost_lu import BoostLuConfig as BoostLuConfig
+    from .methods.boost_lu.modeling_boost_lu import (
+        BoostLuForMultiLabelClassification as BoostLuForMultiLabelClassification,
+    )
     from .methods.clip_linear.configuration_clip_linear import ClipLinearConfig as ClipLinearConfig
     from .methods.clip_linear.modeling_clip_linear import (
         ClipLinearForMultiLabelClassification as ClipLinearForMultiLabelClassification,
@@ -84,10 +88,16 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     )
     from .methods.dualcoop.objective_dualcoop import DualCoOpObjective as DualCoOpObjective
     from .methods.dualcoop.objective_dualcoop import DualCoOpObjectiveConfig as DualCoOpObjectiveConfig
+    from .methods.em import EmAplObjective as EmAplObjective
+    from .methods.em import EmAplObjectiveConfig as EmAplObjectiveConfig
+    from .methods.em import EmObjective as EmObjective
+    from .methods.em import EmObjectiveConfig as EmObjectiveConfig
     from .methods.focal import FocalObjective as FocalObjective
     from .methods.focal import FocalObjectiveConfig as FocalObjectiveConfig
     from .methods.gcn_ml.configuration_gcn_ml import GcnMlConfig as GcnMlConfig
     from .methods.gcn_ml.modeling_gcn_ml import GcnMlForMultiLabelClassification as GcnMlForMultiLabelClassification
+    from .methods.gr import GrObjective as GrObjective
+    from .methods.gr import GrObjectiveConfig as GrObjectiveConfig
     from .methods.hill import HillObjective as HillObjective
     from .methods.hill import HillObjectiveConfig as HillObjectiveConfig
     from .methods.hst.configuration_hst import HstConfig as HstConfig

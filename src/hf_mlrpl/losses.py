@@ -119,9 +119,28 @@ def asymmetric_loss(
     return -(p_wrong**gamma) * p_right.clamp(min=eps).log()
 
 
-def bounded_log_loss(logits: Tensor) -> Tensor:
-    """`-log(sigmoid(logits) + 1e-5)` of every entry, at most 11.5 (authors' code of Cole et al., CVPR 2021)."""
-    return -(logits.sigmoid() + 1e-5).log()
+def bounded_log_loss(logits: Tensor, eps: float = 1e-5) -> Tensor:
+    """`-log(sigmoid(logits) + eps)` of every entry, which ends at 11.5 by default (Cole et al., CVPR 2021)."""
+    return -(logits.sigmoid() + eps).log()
+
+
+def bounded_cross_entropy(logits: Tensor, targets: Tensor, eps: float = 1e-5) -> Tensor:
+    """Cross-entropy of every entry with `bounded_log_loss` for both outcomes; with its own scores it is the entropy.
+
+    Args:
+        targets: probabilities that the labels are present, in [0, 1].
+    """
+    return targets * bounded_log_loss(logits, eps) + (1 - targets) * bounded_log_loss(-logits, eps)
+
+
+def generalized_cross_entropy(logits: Tensor, exponent: float) -> Tensor:
+    """`(1 - p^exponent) / exponent` of every entry, for the probability `p` that the label is present.
+
+    Zhang and Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels", NeurIPS
+    2018. Towards an exponent of 0 it is cross-entropy, at 1 the absolute error. The power is made from the logits,
+    whose gradient is bounded, also where `p` is 0.
+    """
+    return -torch.expm1(exponent * F.logsigmoid(logits)) / exponent
 
 
 def expected_positives_penalty(logits: Tensor, expected_positives: float) -> Tensor:

@@ -278,6 +278,19 @@ METHODS.update(
         "large_loss": _loss(
             ".methods.large_loss:LargeLossObjective", "the largest losses are wrong labels (Kim et al., CVPR 2022)"
         ),
+        "boost_lu": MethodSpec(
+            ".methods.large_loss:LargeLossObjective",
+            "LargeLoss, with boosted scores of the places that show a label (CVPR 2023)",
+            model=".methods.boost_lu.modeling_boost_lu:BoostLuForMultiLabelClassification",
+            trains_any_model=True,
+        ),
+        "em": _loss(".methods.em:EmObjective", "keeps unknown labels undecided (Zhou et al., ECCV 2022)"),
+        "em_apl": _loss(
+            ".methods.em:EmAplObjective", "EM, then the least likely unknown labels are absent (ECCV 2022)"
+        ),
+        "gr": _loss(
+            ".methods.gr:GrObjective", "a robust risk of what unknown labels may be (Chen et al., IJCAI 2024)"
+        ),
         "logic_mix": _loss(
             ".methods.logic_mix:LogicMixObjective", "means of images with the logical OR of their labels (2024)"
         ),

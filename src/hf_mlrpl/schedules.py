@@ -12,16 +12,38 @@ class Progress:
 
     step: optimizer steps done. max_steps: steps of the whole run.
     epoch: epochs done, fractional; `floor(epoch)` is the index of the running epoch.
+    num_epochs: epochs of the whole run, where the last one counts even if it ends early; `None` where nobody knows.
     """
 
     step: int
     max_steps: int
     epoch: float
+    num_epochs: int | None = None
 
     @classmethod
     def from_state(cls, state) -> "Progress":
         """Read a `transformers.TrainerState`."""
-        return cls(step=state.global_step, max_steps=state.max_steps, epoch=state.epoch or 0.0)
+        return cls(state.global_step, state.max_steps, state.epoch or 0.0, state.num_train_epochs)
+
+    def known_num_epochs(self) -> int:
+        """`num_epochs`, for what cannot do without.
+
+        Raises:
+            ValueError: where nobody knows.
+        """
+        if self.num_epochs is None:
+            raise ValueError("This depends on the number of all epochs: make a `Progress` with `num_epochs`.")
+        return self.num_epochs
+
+
+def share_of_epochs(progress: Progress, start_epoch: int = 0, ahead: int = 0) -> float:
+    """Which part of the epochs from `start_epoch` to the last one is over; the same throughout an epoch.
+
+    Args:
+        ahead: further epochs that count as over: with 1 it is 1 in the last epoch, else it never is.
+    """
+    done = math.floor(progress.epoch) + ahead - start_epoch
+    return 0.0 if done <= 0 else done / (progress.known_num_epochs() - start_epoch)
 
 
 @dataclass(frozen=True)

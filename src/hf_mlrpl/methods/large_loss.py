@@ -30,10 +30,13 @@ class LargeLossObjectiveConfig:
         or from now on ("LL-Cp").
     rate: part of the labels of a batch that is treated so, `Delta_rel`; with LL-R and LL-Ct it grows by as much in
         each epoch. None in the first epoch.
+    strict: LL-Cp remembers the labels above the smallest large loss, one fewer than it corrects in the step (authors'
+        code), or all of them (that of BoostLU).
     """
 
     scheme: Scheme = "LL-R"
     rate: float = number("[0, 1]", 0.002)  # the authors' help text lists 0.1 to 0.5 percent
+    strict: bool = True
 
     def num_large(self, progress: Progress, num_entries: int) -> int:
         """The number of entries of a batch whose losses count as large."""
@@ -51,7 +54,7 @@ def large_losses(losses: Tensor, unknown: Tensor, count: int) -> tuple[Tensor, T
 
     Returns:
         Two `(batch_size, num_labels)` booleans: at least as large as the `count`-th largest one, ties included, which
-        is what this step treats, and larger, which is what LL-Cp remembers (authors' code).
+        is what this step treats, and larger, which is what LL-Cp remembers where it is strict.
     """
     candidates = losses.detach().masked_fill(~unknown, 0)
     threshold = candidates.flatten().topk(count).values[-1]
@@ -95,7 +98,7 @@ class LargeLossObjective(Objective):
         count = config.num_large(progress, labels.numel())
         losses, large, larger = large_loss(logits, labels, config.scheme, count)
         if config.scheme == "LL-Cp" and count:
-            self.remember(batch["index"], larger)
+            self.remember(batch["index"], larger if config.strict else large)
         pseudo_labels = {} if config.scheme == "LL-R" else {"corrected": labels.masked_fill(large, POSITIVE)}
         return sum_of_terms({"bce": losses.mean()}, logits=logits, pseudo_labels=pseudo_labels)
 

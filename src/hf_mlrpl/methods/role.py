@@ -13,7 +13,7 @@ from torch.optim.adam import adam
 from ..data.images.training_images import TrainingImages
 from ..distributed import gather_rows
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN
-from ..losses import bounded_log_loss, expected_positives_penalty
+from ..losses import bounded_cross_entropy, bounded_log_loss, expected_positives_penalty
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import CompletedLabels, Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
@@ -59,8 +59,7 @@ def role_loss(logits: Tensor, targets: Tensor, labels: Tensor, expected_positive
         A scalar, half the mean over all entries, plus half the penalty.
     """
     known = bounded_log_loss(labels * logits).where(labels.ne(UNKNOWN), 0.0)
-    scores = targets.detach().sigmoid()
-    cross_entropy = scores * bounded_log_loss(logits) + (1 - scores) * bounded_log_loss(-logits)
+    cross_entropy = bounded_cross_entropy(logits, targets.detach().sigmoid())
     return ((known + cross_entropy).mean() + expected_positives_penalty(logits, expected_positives)) / 2
 
 

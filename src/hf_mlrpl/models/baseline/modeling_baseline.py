@@ -18,7 +18,7 @@ class BaselineForMultiLabelClassification(MultiLabelPreTrainedModel):
         self.classifier = LabelClassifier(config.num_labels, self.backbone.num_features)
         self.post_init()
 
-    def represent(self, features: Tensor) -> tuple[Tensor, None]:
+    def represent(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """The mean of the feature map, which all labels share, `(batch_size, 1, num_features)`."""
         return features.mean(dim=(2, 3)).unsqueeze(1), None
 

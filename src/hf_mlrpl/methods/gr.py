@@ -1,0 +1,43 @@
+"""Boosting Single Positive Multi-label Classification with Generalized Robust Loss (Chen et al., IJCAI 2024).
+
+https://arxiv.org/abs/2405.03501
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..labels import UNKNOWN
+from ..losses import bounded_log_loss
+from ..models.modeling_utils import MultiLabelPreTrainedModel
+from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
+from ..schedules import Progress
+from .robust_risk import EPS, Belief, RobustRiskConfig, robust_risk
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrObjectiveConfig(RobustRiskConfig):
+    """Settings of GR: those of the risk of unknown labels."""
+
+
+def gr_losses(logits: Tensor, labels: Tensor, belief: Belief, config: RobustRiskConfig) -> Tensor:
+    """Loss of every entry: cross-entropy where the label is known, and the robust risk where it is not."""
+    known = bounded_log_loss(labels * logits, EPS)
+    return torch.where(labels.eq(UNKNOWN), robust_risk(logits, belief, config), known)
+
+
+class GrObjective(Objective):
+    """Cross-entropy of known labels, and a robust risk of unknown ones that follows what the model says of them."""
+
+    config_class = GrObjectiveConfig
+    config: GrObjectiveConfig
+
+    def forward(
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
+    ) -> ObjectiveOutput:
+        logits = logits_of(model, batch["pixel_values"])  # (B, C)
+        unknown, belief = batch["labels"].eq(UNKNOWN), self.config.belief(progress)
+        losses = gr_losses(logits, batch["labels"], belief, self.config)
+        terms = {"known": losses.masked_fill(unknown, 0).mean(), "unknown": losses.masked_fill(~unknown, 0).mean()}
+        return sum_of_terms(terms, logits=logits, logs=vars(belief))
