@@ -149,17 +149,18 @@ def test_of_equal_scores_the_first_images_are_the_least_likely():
 def test_labels_are_taken_for_absent_after_each_epoch_from_the_warm_up_on_and_once(label_round):
     images, objective = tiny_images(), make(proportion=0.6, warmup_epochs=2)
     logits = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
-    counts = []
-    for epoch in (0.0, 1.0, 2.0, 2.5, 3.0):
-        label_round(objective, logits, images, after(epoch))
-        counts.append(objective.is_soft.sum(dim=0))
-        logits = -logits  # the first labels keep the scores that they had
+    rounds = []
+    for epoch, sign in ((0.0, 1), (1.0, 1), (2.0, 1), (2.5, -1), (3.0, -1)):
+        label_round(objective, sign * logits, images, after(epoch))
+        rounds.append(objective.is_soft.clone())
+    counts = [chosen.sum(dim=0) for chosen in rounds]
     per_round = (0.6 * images.labels.eq(0).sum(dim=0) / 2).long()
     expected = [0 * per_round, 0 * per_round, per_round, per_round, 2 * per_round]
     assert torch.equal(torch.stack(counts), torch.stack(expected)) and per_round.gt(0).all()
     assert not objective.is_soft[images.labels.ne(0)].any()
-    soft = objective.soft_labels[objective.is_soft]
-    assert soft.lt(0.5).all() and soft.gt(0).all()
+    first, later = rounds[2], rounds[4] & ~rounds[2]
+    assert torch.equal(objective.soft_labels[first], logits.sigmoid()[first]), "they keep the scores that they had"
+    assert torch.equal(objective.soft_labels[later], (-logits).sigmoid()[later])
 
 
 def test_a_score_of_zero_is_remembered(label_round):
