@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is read, not run
     from .clip.configuration_clip import ClipConfig as ClipConfig
     from .clip.modeling_clip import ClipTowers as ClipTowers
+    from .data.captions.load_captions import load_captions as load_captions
     from .data.collections.celeba import load_celeba as load_celeba
     from .data.collections.chexpert import load_chexpert as load_chexpert
     from .data.collections.cifar100 import load_cifar100 as load_cifar100

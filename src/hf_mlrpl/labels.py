@@ -39,6 +39,7 @@ class LabelSummary:
 
     present, absent, unknown: `(num_labels,)` numbers of images.
     unlabelled_images: images without any known label.
+    things: what was counted, images or what stands for them.
     """
 
     names: list[str]
@@ -47,6 +48,7 @@ class LabelSummary:
     absent: np.ndarray
     unknown: np.ndarray
     unlabelled_images: int
+    things: str = "images"
 
     @property
     def known_proportion(self) -> float:
@@ -64,13 +66,14 @@ class LabelSummary:
         if never_absent:
             messages.append(f"{len(never_absent)} label(s) are never known to be absent: {shorten(never_absent, 8)}.")
         if self.unlabelled_images:
-            messages.append(f"{self.unlabelled_images} of {self.num_images} images have no known label.")
+            messages.append(f"{self.unlabelled_images} of {self.num_images} {self.things} have no known label.")
         return messages
 
     def __str__(self) -> str:
         width = max([len(name) for name in self.names] + [len("label")])
         lines = [
-            f"{self.num_images} images, {len(self.names)} labels, {self.known_proportion:.1%} of the entries known",
+            f"{self.num_images} {self.things}, {len(self.names)} labels, "
+            f"{self.known_proportion:.1%} of the entries known",
             f"{'label':<{width}}  {'present':>8}  {'absent':>8}  {'unknown':>8}",
         ]
         for name, present, absent, unknown in zip(self.names, self.present, self.absent, self.unknown, strict=True):
@@ -78,8 +81,12 @@ class LabelSummary:
         return "\n".join(lines + [f"warning: {message}" for message in self.warnings])
 
 
-def summarize_labels(labels: np.ndarray, names: list[str]) -> LabelSummary:
-    """Count present, absent and unknown entries of `labels`, `(num_images, num_labels)` in {-1, 0, +1}."""
+def summarize_labels(labels: np.ndarray, names: list[str], things: str = "images") -> LabelSummary:
+    """Count present, absent and unknown entries of `labels`, `(num_images, num_labels)` in {-1, 0, +1}.
+
+    Args:
+        things: what has the labels, for messages.
+    """
     check_labels(labels, len(names))
     counts = {value: np.zeros(len(names), dtype=np.int64) for value in (POSITIVE, NEGATIVE, UNKNOWN)}
     unlabelled = 0
@@ -88,7 +95,8 @@ def summarize_labels(labels: np.ndarray, names: list[str]) -> LabelSummary:
         for value, count in counts.items():
             count += (block == value).sum(axis=0)
         unlabelled += int((block == UNKNOWN).all(axis=1).sum())
-    return LabelSummary(list(names), len(labels), counts[POSITIVE], counts[NEGATIVE], counts[UNKNOWN], unlabelled)
+    present, absent, unknown = counts[POSITIVE], counts[NEGATIVE], counts[UNKNOWN]
+    return LabelSummary(list(names), len(labels), present, absent, unknown, unlabelled, things)
 
 
 def shorten(items: Sequence, shown: int = 3) -> str:

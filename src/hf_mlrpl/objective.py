@@ -62,6 +62,7 @@ class Objective(nn.Module):
             it takes no label for absent that is not known to be, its `needs_negatives` is true.
         needs_pixels: whether it does more with `pixel_values` than give them to `encode`, so that features of a frozen
             backbone cannot be computed beforehand.
+        learns_from_captions: whether it reads `input_ids` where a batch has captions in the place of images.
         pictures: targets of figures of its own by the kind of `hf-mlrpl picture`, functions of the objective and, for
             those of a photo, of the model, a `LabelledPhoto` and the labels to show.
         is_prepared: whether the memory is filled; false until `before_epoch`, where an objective fills it there.
@@ -71,6 +72,7 @@ class Objective(nn.Module):
 
     config_class: type
     needs_pixels = False
+    learns_from_captions = False
     pictures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Any, model_config: Any):
@@ -172,7 +174,7 @@ class Objective(nn.Module):
         Args:
             model: a `MultiLabelPreTrainedModel`; an objective that needs more of it names the class.
             batch: `pixel_values` (or `StoredFeatures`, which `encode` takes as well), `labels`, and `index`, the rows
-                of the images in the training set.
+                of the images in the training set. In the place of pixels, captions have `input_ids`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
 
@@ -192,6 +194,15 @@ def check_views(config: Any, views: Collection[str]) -> None:
         raise ValueError(
             f"The objective compares further views of each image, but there is no `{', '.join(missing)}`. Let "
             f"`data.further_views` name all of them, such as `further_views: {{{published}}}`."
+        )
+
+
+def check_learns_from_captions(objective_class: type[Objective]) -> None:
+    """Raise `ValueError` where captions are given to an objective that does not read them."""
+    if not objective_class.learns_from_captions:
+        raise ValueError(
+            f"{objective_class.__name__} learns from images and cannot read captions: leave `data.captions` out, or "
+            "choose a method that learns from them."
         )
 
 

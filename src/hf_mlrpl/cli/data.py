@@ -20,6 +20,7 @@ examples:
   hf-mlrpl data photos/labels.csv                         your own photos: a table, or what an annotation tool wrote
   hf-mlrpl data cvat path=export unlisted=absent          the same, told which format it is
   hf-mlrpl data sst/coco2014_10 data.path=/data/coco      the data of a recipe
+  hf-mlrpl data tai_dpt/coco2014 data.path=/data/coco     captions, and how many of them name each label
   hf-mlrpl data photos/labels.csv --write clean.parquet   what was read, as one table of 1, 0 and nothing
   hf-mlrpl data sst/coco2014_10 --write a_folder          the same with the photos and a card, ready for the Hub
 
@@ -62,6 +63,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from ..data.columns import are_captions
     from ..data.label_kinds import kind_of_labels
     from ..recipe.data_part import Splits
 
@@ -75,6 +77,11 @@ def run(arguments: argparse.Namespace) -> None:
         splits = Splits(data.load_split("test"))
     dataset = splits.train
     print(splits.summary)
+    if are_captions(dataset):
+        if arguments.write:
+            raise ValueError("`--write` writes images with their labels, and these are captions: leave it out.")
+        print("\nexamples:", *describe_captions(dataset, arguments.examples), sep="\n  ")
+        return
     if arguments.write:
         named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
         present = {name: images for name, images in named.items() if images is not None}
@@ -85,6 +92,15 @@ def run(arguments: argparse.Namespace) -> None:
         count = save_examples(dataset, picture, arguments.examples, skip)
         print(f"\n{count} examples: {picture}")
     print(f"\nkind of labels: {kind_of_labels(splits.known_labels)}")
+
+
+def describe_captions(dataset: "Dataset", count: int) -> list[str]:
+    """The first captions, each with its labels."""
+    from ..data.columns import CAPTION, POSITIVES, label_names
+
+    names = label_names(dataset)
+    shown = dataset.select(range(min(count, len(dataset))))
+    return [f"{row[CAPTION]}  [{', '.join(names[label] for label in row[POSITIVES])}]" for row in shown]
 
 
 def _picture(name: str | None) -> Path:

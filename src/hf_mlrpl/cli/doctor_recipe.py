@@ -42,9 +42,10 @@ def _batch(recipe: "Recipe") -> str:
 
 
 def _check_data(recipe: "Recipe", problems: list[str]) -> None:
-    path = recipe.data.settings.get("path")
-    if path is not None and not Path(path).exists():
-        problems.append(f"`data.path` is {path}, which does not exist.")
+    for key in ("path", "captions"):
+        path = recipe.data.settings.get(key)
+        if path is not None and not Path(path).exists():
+            problems.append(f"`data.{key}` is {path}, which does not exist.")
     workers, cores = recipe.training.settings.get("dataloader_num_workers") or 0, os.cpu_count() or 1
     if workers > cores:
         problems.append(f"`training.dataloader_num_workers` is {workers}, but there are {cores} CPU cores.")

@@ -109,6 +109,11 @@ def _absolute(value: Any) -> Any:
 
 
 def load_parts(recipe: "Recipe") -> Photos:
+    if recipe.data.config.captions is not None:
+        raise ValueError(
+            "The run learned from captions, and a review is about photos: name photos with their labels, such as "
+            "photos/labels.csv, or take `data.captions` and what belongs to it out."
+        )
     splits = recipe.data.load()
     parts = {"train": splits.train, "validation": splits.validation}
     return Photos({name: part for name, part in parts.items() if part is not None}, recipe)

@@ -414,7 +414,7 @@ def describe_learning(facts: "TrainingFacts", metrics: dict[str, float]) -> list
     share = 100 * facts.known_proportion
     known = sum(facts.present) + sum(facts.absent)
     lines = [
-        f"learned from {known:,} known labels of {facts.num_images:,} images, {share:.3g} % of all; "
+        f"learned from {known:,} known labels of {facts.num_images:,} {facts.things}, {share:.3g} % of all; "
         f"{sum(facts.present):,} of them say that something is there"
     ]
     completed = {name: int(value) for name, value in metrics.items() if name.startswith("pseudo_labels") and value}

@@ -7,6 +7,7 @@
 | `labels` | `List(Value("int8"), length=num_labels)` | -1 absent, 0 unknown, +1 present |
 | `positives` | `List(ClassLabel(names=...))` | the labels known to be present; it carries the label names |
 | `full_labels` | like `labels` | only after `hide_labels`: the hidden truth, for measuring and never for training |
+| `caption` | `Value("string")` | in the place of `image` and `image_id`, see `load_captions` |
 | `objects` | `{"bbox": List(List(float32)), "category": List(ClassLabel)}` | only on request, see `with_objects` |
 """
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 IMAGE, IMAGE_ID, LABELS, POSITIVES, FULL_LABELS = "image", "image_id", "labels", "positives", "full_labels"
-OBJECTS = "objects"
+OBJECTS, CAPTION = "objects", "caption"
 Box = tuple[float, float, float, float]
 ROWS_AT_A_TIME = 10_000  # so that little memory is needed besides the result
 VALIDATION = ("validation", "valid", "val", "dev")
@@ -92,6 +93,11 @@ def make_dataset(images: Sequence, image_ids: Sequence[str], labels: np.ndarray,
     columns = [_image_column(images), ids, _labels_column(labels), _positives_column(labels)]
     table = pa.Table.from_arrays(columns, schema=features.arrow_schema)
     return Dataset(table, fingerprint=_fingerprint(table))
+
+
+def are_captions(dataset: Any) -> bool:
+    """Whether a data set has captions in the place of images."""
+    return CAPTION in dataset.column_names and IMAGE not in dataset.column_names
 
 
 def with_objects(dataset: "Dataset", objects: Sequence[Sequence[tuple[str, Box]]]) -> "Dataset":

@@ -177,6 +177,7 @@ def _explain(message: str, file: Path, key: str, before: int) -> str:
         return f"{where} lacks {lacking[1]}."
     if not names:
         return f"{file}: `{section}` must be a list of JSON objects, but entry {number} is none."
-    expected = "a whole number" if "`int" in problem else "a text" if "`str`" in problem else "something else"
+    wanted = problem.partition(", got ")[0]
+    expected = "a whole number" if "`int" in wanted else "a text" if "`str`" in wanted else "something else"
     got = re.search("got `(.*)`", problem)
     return f"{where} must have {expected} as {names[-1]}, got {got[1] if got else 'something else'}."

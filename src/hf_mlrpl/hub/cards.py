@@ -222,8 +222,8 @@ def _training(facts: TrainingFacts, recipe: dict[str, Any] | None) -> str:
     if facts.present:
         known = f"{100 * facts.known_proportion:.1f} %"
         lines.append(
-            f"Data: {facts.data}, {facts.num_images:,} training images with {len(facts.present)} labels each, of "
-            f"which {known} are known: {facts.hidden or 'all that the data came with'}."
+            f"Data: {facts.data}, {facts.num_images:,} training {facts.things} with {len(facts.present)} labels each, "
+            f"of which {known} are known: {facts.hidden or 'all that the data came with'}."
         )
     if facts.base_model:
         lines.append(f"Started from [{facts.base_model}](https://huggingface.co/{facts.base_model}).")

@@ -17,9 +17,10 @@ class TrainingFacts:
 
     method: its title; summary, paper, citation: those of its page.
     data: name of the data set; dataset: its name on the Hub, where it came from there.
-    hidden: the rule that hid labels of the training images, in words; empty if none did.
+    hidden: the rule that hid labels of the training images, or finds those of captions, in words; empty if none did.
     base_model: name on the Hub of the weights that the training started from.
-    num_images: training images; present, absent: how many of them are known to show each label, or not to show it.
+    things: what was trained on, images or captions in their place.
+    num_images: how many of them; present, absent: how many are known to show each label, or not to show it.
     selected_on: "test" where the test images chose epoch or thresholds, as in many papers.
     measured: the split that the metrics are of; average_precision: of each label there, in percent, `None` where it
         cannot be measured.
@@ -34,6 +35,7 @@ class TrainingFacts:
     hidden: str = ""
     protocol: dict[str, Any] = field(default_factory=dict)
     base_model: str | None = None
+    things: str = "images"
     num_images: int = 0
     present: list[int] = field(default_factory=list)
     absent: list[int] = field(default_factory=list)

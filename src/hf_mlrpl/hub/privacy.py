@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _TOKEN_KEY = re.compile(r"(^|_)token$")
-_PLACES = ("path", "list", "output_dir", "logging_dir")  # keys whose values are always paths
+_PLACES = ("path", "list", "captions", "output_dir", "logging_dir")  # keys whose values are always paths
 _PLACES_OR_NAMES = ("dataset", "pretrained", "features_from")  # a folder here, or a name on the Hub
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _LOOKS_LIKE_A_PATH = re.compile(r"[/\\]|^~|\.(txt|csv|tsv|jsonl?|parquet|npy|npz|safetensors|pth?|bin|ya?ml)$", re.I)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
+from ..data.captions.caption_tokens import TOKENS
 from ..data.columns import label_names
 from ..data.files import make_readable
 from ..data.images.feature_files import StoredFeatures
@@ -265,9 +266,9 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             labels: `(batch_size, num_labels)` in {-1, 0, +1}.
             objective: what to minimise; hands over to it, for training.
             features: what `encode_frozen` gave for the images, in the place of `pixel_values`.
-            views: further tensors of the batch that an objective asks for.
+            views: further tensors of the batch that an objective asks for; `input_ids` of captions stand for images.
         """
-        seen: Any = self._seen(pixel_values, features)
+        seen: Any = None if objective is not None and TOKENS in views else self._seen(pixel_values, features)
         if objective is not None:
             if self._missing_priors:
                 raise RuntimeError(

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..data.columns import FULL_LABELS, IMAGE_ID, LABELS, SplitNotFound, label_matrix, label_names
+from ..data.captions.load_captions import load_captions
+from ..data.columns import (
+    FULL_LABELS,
+    IMAGE_ID,
+    LABELS,
+    SplitNotFound,
+    are_captions,
+    label_matrix,
+    label_names,
+)
 from ..data.held_out import hold_out
 from ..data.hiding import hide_labels
 from ..data.protocols.hierarchy import read_hierarchy, with_ancestors
@@ -26,7 +35,8 @@ if TYPE_CHECKING:
     from ..data.images.torch_dataset import PartialLabelImages
     from ..models.configuration_utils import MultiLabelConfig
 
-_NAMES_OF_A_BATCH = ("pixel_values", LABELS, FULL_LABELS, "index")
+_NAMES_OF_A_BATCH = ("pixel_values", "input_ids", LABELS, FULL_LABELS, "index")
+_OF_TRAINING_IMAGES = ("protocol", "hierarchy", "view", "further_views", "drop_unlabelled", "drop_empty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +62,9 @@ class DataConfig:
     view: what happens to a training image, see `hf-mlrpl list`.
     further_views: other views of each training image, for methods that compare them: from the name that the method
         knows it by to a view.
+    captions: a file of captions to learn from in the place of the training images, see `load_captions`; the method
+        must be able to. Only `validation` takes some of the training images then.
+    synonyms, caption_templates: further names of the labels in captions, and captions of each label, see there.
     on_bad_image: "error" stops at an unreadable image, "skip" goes on without it and counts it: another one takes its
         place in training.
     draft: decode JPEG photos that are at least twice as large as needed at a half, a quarter or an eighth of their
@@ -69,6 +82,9 @@ class DataConfig:
     drop_empty: bool = False
     view: str = "crop_flip"
     further_views: dict[str, str] = field(default_factory=dict)
+    captions: str | None = None
+    synonyms: str | dict[str, list[str]] | None = None
+    caption_templates: list[str] = field(default_factory=list)
     on_bad_image: Literal["error", "skip"] = "error"
     draft: bool = False
 
@@ -109,7 +125,7 @@ class DataConfig:
 
 @dataclass
 class Splits:
-    """Images and labels of a run: `validation` and `test` are `None` where there are none."""
+    """Images and labels of a run: `validation` and `test` are `None` where there are none; `train` may be captions."""
 
     train: "Dataset"
     validation: "Dataset | None" = None
@@ -127,8 +143,8 @@ class Splits:
 
     @cached_property
     def summary(self) -> LabelSummary:
-        """Counts of the known labels of the training images, and warnings about them."""
-        return summarize_labels(self.known_labels, self.names)
+        """Counts of the known labels of the training images or captions, and warnings about them."""
+        return summarize_labels(self.known_labels, self.names, "captions" if are_captions(self.train) else "images")
 
     @property
     def measured(self) -> "tuple[str, Dataset | None]":
@@ -156,6 +172,7 @@ class DataPart:
         parameters = inspect.signature(self._loader).parameters
         of_loader = parameters.keys() - own - of_rule - {"split", "seed"}  # `seed` is that of the rule, or nothing
         self._check_seed(of_rule, of_loader)
+        self._check_captions()
         check_keys(settings, own | of_rule | of_loader, "Recipe section `data`")
         self.protocol_settings = _only(settings, of_rule)
         self.protocol: Callable[..., np.ndarray] | None = rule and from_mapping(rule, self.protocol_settings, "data")
@@ -172,6 +189,14 @@ class DataPart:
                 "Recipe section `data` has no key `seed` here: it is that of a protocol that hides labels at random, "
                 f"and `protocol: {self.config.protocol}` does not. Other seeds: "
                 f"{', '.join(f'`data.{key}`' for key in seeds)}, `training.seed`."
+            )
+
+    def _check_captions(self) -> None:
+        """Raise where settings of training images are given, and there are captions in their place."""
+        given = [key for key in _OF_TRAINING_IMAGES if key in self.settings]
+        if self.config.captions is not None and given:
+            raise ValueError(
+                f"`data.{given[0]}` is about training images, and `data.captions` takes their place: leave out one."
             )
 
     @property
@@ -216,15 +241,20 @@ class DataPart:
         return dataset if hierarchy is None else with_ancestors(dataset, read_hierarchy(hierarchy))
 
     def load(self) -> Splits:
-        """Load all images, hide labels of the training images, and hold out the validation part."""
-        images = self.load_split("train")
-        train, validation = self._hold_out(
-            images, images if self.protocol is None else hide_labels(images, self.protocol)
-        )
+        """Load all images, hide labels of the training images, and hold out the validation part.
+
+        With `captions`, they are what there is to train on.
+        """
+        if self.config.captions is None:
+            train, validation = self._load_images()
+        else:
+            train, validation = None, self._load_validation()
         try:
             test = self.load_split("test")
         except SplitNotFound:
             test = None
+        if train is None:
+            train = self._load_captions(validation if test is None else test)
         splits = self._without_empty(Splits(train, validation, test))
         for kind, other in (("validation", validation), ("test", test)):
             if other is not None and label_names(other) != splits.names:
@@ -235,6 +265,37 @@ class DataPart:
                 )
         self._check_selection(splits)
         return splits
+
+    def _load_images(self) -> "tuple[Dataset, Dataset | None]":
+        """Training images with the labels that stay known, and validation images."""
+        for key in ("synonyms", "caption_templates"):
+            if key in self.settings:
+                raise ValueError(
+                    f"`data.{key}` says how captions are read, but there are none: name their file, `data.captions`, "
+                    "or leave it out to train on images."
+                )
+        images = self.load_split("train")
+        return self._hold_out(images, images if self.protocol is None else hide_labels(images, self.protocol))
+
+    def _load_validation(self) -> "Dataset | None":
+        """The validation images, where no others are trained on."""
+        part = self.config.validation
+        if isinstance(part, str):
+            return self.load_split(part)
+        if not part:
+            return None
+        images = self.load_split("train")
+        return self._hold_out(images, images)[1]
+
+    def _load_captions(self, images: "Dataset | None") -> "Dataset":
+        """The captions, for the labels of `images`."""
+        config = self.config
+        if images is None or config.captions is None:
+            raise ValueError(
+                "`data.captions` needs images that say which labels there are, and the data have no test images: hold "
+                "some of the training images out, `data.validation=0.1`."
+            )
+        return load_captions(config.captions, label_names(images), config.synonyms, config.caption_templates)
 
     def _without_empty(self, splits: Splits) -> Splits:
         """The images that stay with `drop_empty` and `drop_unlabelled`."""

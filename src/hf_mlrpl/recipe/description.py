@@ -22,13 +22,17 @@ def describe_training(recipe: "Recipe", summary: LabelSummary, config: Any) -> T
     """
     data = recipe.data
     name, protocol, dataset = data.config.name, data.config.protocol, data.settings.get("dataset")
+    hidden = "" if data.protocol is None else f"{PROTOCOLS[protocol].summary} (protocol {data.hidden})"
+    if data.config.captions is not None:
+        hidden = "those that a caption names are present, all others absent"
     numbers = {key: value for key, value in data.protocol_settings.items() if isinstance(value, int | float)}
     return TrainingFacts(
         data=name if name not in ("table", "dataset") else "own photos",
         dataset=dataset if dataset and not is_local(dataset, "dataset") else None,
-        hidden="" if data.protocol is None else f"{PROTOCOLS[protocol].summary} (protocol {data.hidden})",
+        hidden=hidden,
         protocol={} if data.protocol is None else {"protocol": protocol, **numbers},
         base_model=base_model(recipe.model.settings.get("pretrained", True), config),
+        things=summary.things,
         num_images=summary.num_images,
         selected_on="test" if data.config.selects_on_test else None,
         present=summary.present.tolist(),

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..data.columns import are_captions
 from ..data.files import read_utf8, replace_text
 from ..data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
 from ..hub.privacy import refuse_tokens
 from ..hub.shipped import find_recipe, recipe_files
-from ..objective import Objective, check_views
+from ..objective import Objective, check_learns_from_captions, check_views
 from ..registry import METHODS, lookup
 from ..settings import check_keys, check_once, closest, parse_yaml, shown
 from .data_part import DataPart, Splits
@@ -86,6 +87,8 @@ class Recipe:
             name=name,
         )
         check_views(recipe.objective.config, recipe.data.config.further_views)
+        if recipe.data.config.captions is not None:
+            check_learns_from_captions(recipe.objective.objective_class)
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,14 +151,21 @@ class Recipe:
         splits = splits or self.data.load()
         set_seed(arguments.seed)
         config = self.model.config(splits.names)
-        images = self.data.images(splits.train, config, training=True, seed=arguments.seed)
+        images = None
+        if not are_captions(splits.train):
+            images = self.data.images(splits.train, config, training=True, seed=arguments.seed)
         model = self.model.build(config, splits.known_labels, images, num_workers=workers_for(images, arguments))
         validation = None
         if splits.validation is not None:
             validation = self.data.images(splits.validation, config, training=False)
         objective = self.objective.build(config)
         return MultiLabelTrainer(
-            model, arguments, objective, train_dataset=images, eval_dataset=validation, callbacks=callbacks
+            model,
+            arguments,
+            objective,
+            train_dataset=splits.train if images is None else images,
+            eval_dataset=validation,
+            callbacks=callbacks,
         )
 
 

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from ..data.captions.caption_tokens import CaptionTokens
 from ..data.images.torch_dataset import PartialLabelImages
 from ..data.images.views import View
 from ..data.label_kinds import kind_of_labels
+from ..data.labelled_items import LabelledItems
 from ..data.tables.from_dataset import in_our_columns
 from ..labels import NEGATIVE, check_labels, describe_difference
 from ..models.configuration_utils import MultiLabelConfig
 from ..models.image_processing import evaluation_view
-from ..objective import Objective
+from ..objective import Objective, check_learns_from_captions
 from ..registry import VIEWS, load, lookup
 
 if TYPE_CHECKING:
@@ -69,17 +71,27 @@ def prepare_images(
     )
 
 
-def check_labels_of_images(images: PartialLabelImages, config: MultiLabelConfig, *, is_training: bool) -> None:
-    """Raise `ValueError` if `images` have other labels than the model, or none that could teach it."""
-    names, expected = images.label_names, config.label_names
+def prepare_captions(dataset: "Dataset", model: Any, objective: Objective) -> CaptionTokens:
+    """The captions of `dataset`, see `load_captions`, as the text tower of `model` reads them."""
+    check_learns_from_captions(type(objective))
+    if not model.backbone.is_frozen:
+        raise ValueError(
+            "Captions teach the image tower nothing, so it must be frozen: set `model.trainable_backbone=[]`."
+        )
+    return CaptionTokens(dataset, model.tokenizer, model.text_encoder.context_length)
+
+
+def check_labels_of_items(items: LabelledItems, config: MultiLabelConfig, *, is_training: bool) -> None:
+    """Raise `ValueError` if `items` have other labels than the model, or none that could teach it."""
+    names, expected = items.label_names, config.label_names
     kind = "training" if is_training else "evaluation"
     if names != expected:
         raise ValueError(
-            f"The {kind} images have other labels than the model: "
-            f"{describe_difference(names, expected, 'the images', 'the model')}."
+            f"The {kind} {items.things} have other labels than the model: "
+            f"{describe_difference(names, expected, f'the {items.things}', 'the model')}."
         )
-    check_labels(images.labels)
-    if is_training and not images.labels.any():
+    check_labels(items.labels)
+    if is_training and not items.labels.any():
         raise ValueError("All training labels are unknown: there is nothing to learn from. Check the data.")
 
 

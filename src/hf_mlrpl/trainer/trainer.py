@@ -19,9 +19,11 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
+from ..data.columns import are_captions
 from ..data.images.feature_files import FEATURES
 from ..data.images.torch_dataset import PIXELS, PartialLabelImages
 from ..data.images.training_images import TrainingImages
+from ..data.labelled_items import LabelledItems
 from ..distributed import share_buffers
 from ..metrics.f1 import choose_thresholds, mean_f1
 from ..metrics.label_report import LabelReport, label_report
@@ -47,7 +49,14 @@ from .devices import (
 )
 from .ema import WeightEma
 from .evaluation import compute_metrics, evaluation_loss, logits_and_labels, metrics_of_labels
-from .images import DEFAULT_VIEW, check_batches, check_labels_of_images, check_negatives, prepare_images
+from .images import (
+    DEFAULT_VIEW,
+    check_batches,
+    check_labels_of_items,
+    check_negatives,
+    prepare_captions,
+    prepare_images,
+)
 from .inputs import checked_arguments, make_objective, selecting_part
 from .logs import RunningMeans, use_concise_logs
 from .optimization import make_optimizer, make_schedule
@@ -66,9 +75,9 @@ class MultiLabelTrainer(PushingTrainer):
         objective: what to minimise: the name of a method, the config of an objective, or an objective. It may have
             buffers, which are saved, but no parameters.
         train_dataset: a `datasets.Dataset` with labels, which is shown in the view `crop_flip`; `prepare_images`
-            chooses another one. Or items with `pixel_values`, `labels`, and optionally `full_labels`, which only the
-            count of correct pseudo-labels sees. An objective that looks through the training set needs one of the
-            former two.
+            chooses another one. Or captions of `load_captions`, for an objective that learns from them. Or items with
+            `pixel_values`, `labels`, and optionally `full_labels`, which only the count of correct pseudo-labels sees.
+            An objective that looks through the training set needs the first of these.
         eval_dataset: the same for evaluation, or several by name. Of several, `metric_for_best_model` and
             `choose_thresholds` take the one called "validation", or the only one.
         model_init: makes the model, anew for each training, in the place of `model`.
@@ -137,14 +146,14 @@ class MultiLabelTrainer(PushingTrainer):
         args = self.args
         model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
         objective = make_objective(self._given["objective"], model)
-        images = self._images(self._given["train"], model.config, training_of=objective)
+        images = self._images(self._given["train"], model, training_of=objective)
         args.dataloader_num_workers = workers_for(images, args)
         choose_threads(args)
         self.train_dataset, self.storing = stored_training_images(args, model, objective, images)
         check_batches(self.train_dataset, model, args)
-        if isinstance(self.train_dataset, PartialLabelImages) and not args.allow_no_negatives:
+        if isinstance(self.train_dataset, LabelledItems) and not args.allow_no_negatives:
             check_negatives(self.train_dataset.labels, objective)
-        self.eval_dataset = self._images(self._given["eval"], model.config)
+        self.eval_dataset = self._images(self._given["eval"], model)
         self.training_images: TrainingImages | None = None
         if isinstance(self.train_dataset, PartialLabelImages):
             check_views(objective.config, self.train_dataset.views)
@@ -171,34 +180,38 @@ class MultiLabelTrainer(PushingTrainer):
             self._set_up(model)
         return model
 
-    def _images(self, dataset: Any, config: MultiLabelConfig, training_of: Objective | None = None) -> Any:
+    def _images(self, dataset: Any, model: Any, training_of: Objective | None = None) -> Any:
         """A data set, or several by name, as the model sees it; what has been prepared stays as it is.
 
         Args:
-            training_of: the objective, for training images; otherwise they are to evaluate with.
+            training_of: the objective, for training images or captions; otherwise they are to evaluate with.
         """
+        config: MultiLabelConfig = model.config
         if isinstance(dataset, dict) and training_of is None:
-            return {name: self._images(part, config) for name, part in dataset.items()}
-        if hasattr(dataset, "column_names"):  # of the package `datasets`, which need not be there
+            return {name: self._images(part, model) for name, part in dataset.items()}
+        is_table = hasattr(dataset, "column_names")  # of the package `datasets`, which need not be there
+        if is_table and training_of is not None and are_captions(dataset):
+            dataset = prepare_captions(dataset, model, training_of)
+        elif is_table:
             views: dict[str, Any] = {}
             if training_of is not None:
                 further = getattr(training_of.config, "needed_views", {})
                 views = {"view": DEFAULT_VIEW, "further_views": further, "seed": self.args.seed}
             dataset = prepare_images(dataset, config, **views)
-        if isinstance(dataset, PartialLabelImages):
-            check_labels_of_images(dataset, config, is_training=training_of is not None)
+        if isinstance(dataset, LabelledItems):
+            check_labels_of_items(dataset, config, is_training=training_of is not None)
         return dataset if training_of is not None else with_stored_features(dataset, self.storing)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         parts: Any = self.eval_dataset
         images = parts[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
-        images = self._images(images, self.model.config)
+        images = self._images(images, self.model)
         make_ready(parts if images is None else images)
         with self._no_image_left_out():
             return super().get_eval_dataloader(images)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        images = self._images(test_dataset, self.model.config)
+        images = self._images(test_dataset, self.model)
         make_ready(images)
         with self._no_image_left_out():
             return super().get_test_dataloader(images)
@@ -216,7 +229,7 @@ class MultiLabelTrainer(PushingTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The Trainer's loader, with workers that live through all epochs, of which `PartialLabelImages` tell them."""
-        if not isinstance(self.train_dataset, PartialLabelImages):
+        if not isinstance(self.train_dataset, LabelledItems):
             return super().get_train_dataloader()
         make_ready(self.train_dataset)
         args = self.args
@@ -425,11 +438,11 @@ class MultiLabelTrainer(PushingTrainer):
     @cached_property
     def _data_digests(self) -> dict[str, str]:
         """Digests of what a run must not change in its training set when it is resumed."""
-        images = self.train_dataset
-        if not isinstance(images, PartialLabelImages):
+        items = self.train_dataset
+        if not isinstance(items, LabelledItems):
             return {}
-        labels = hashlib.sha256(images.labels.tobytes()).hexdigest()
-        return {**images.digests(), "labels": labels}
+        labels = hashlib.sha256(items.labels.tobytes()).hexdigest()
+        return {**items.digests(), "labels": labels}
 
     def save_averaged_weights_to_model(self) -> None:
         """After training: give the model the averaged weights for good, where there are any."""

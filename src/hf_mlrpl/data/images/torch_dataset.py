@@ -12,6 +12,7 @@ from torch.utils.data import get_worker_info
 
 from ...distributed import sum_over_processes
 from ..columns import FULL_LABELS, IMAGE, IMAGE_ID, label_matrix, label_names
+from ..labelled_items import LabelledItems
 from .photos import BadImageError, open_pixels
 from .views import View, seeded
 
@@ -22,7 +23,7 @@ PIXELS = "pixel_values"
 MAX_KEPT_BYTES = 2**28  # of prepared images that stay in memory
 
 
-class PartialLabelImages(torch.utils.data.Dataset):
+class PartialLabelImages(LabelledItems):
     """Opens, transforms and pairs images with their labels; each item is a dictionary of tensors.
 
     Items have `pixel_values`, bytes that the model normalises, `labels`, `index` (the row of the image, by which an
@@ -64,9 +65,9 @@ class PartialLabelImages(torch.utils.data.Dataset):
 
         if on_bad_image not in ("error", "replace", "skip"):
             raise ValueError(f"`on_bad_image` must be 'error', 'replace' or 'skip', got {on_bad_image!r}.")
+        super().__init__(label_matrix(dataset), label_names(dataset))
         self._images = dataset.cast_column(IMAGE, Image(decode=False))
         self.image_ids: list[str] = list(dataset[IMAGE_ID])
-        self.labels, self.label_names = label_matrix(dataset), label_names(dataset)
         self.full_labels = None
         if with_full_labels and FULL_LABELS in dataset.column_names:
             self.full_labels = label_matrix(dataset, FULL_LABELS)
@@ -77,9 +78,6 @@ class PartialLabelImages(torch.utils.data.Dataset):
         # Seen by worker processes that live on: they read the epoch, and write which images are bad.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.is_bad = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
 
     @property
     def epoch(self) -> int:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from ...data.captions.caption_tokens import TOKENS
 from ...labels import NEGATIVE, POSITIVE
 from ...losses import at_least_float32
 from ...objective import Objective, ObjectiveOutput, sum_of_terms
@@ -44,15 +45,19 @@ def ranking_loss(logits: Tensor, present: Tensor, absent: Tensor, margin: float)
 
 
 class TaiDptObjective(Objective):
-    """Ranking of the labels of captions, or, where a batch has pixels, of images."""
+    """Ranking of the labels of captions, or, where a batch has them in their place, of images."""
 
+    learns_from_captions = True
     config_class = TaiDptObjectiveConfig
     config: TaiDptObjectiveConfig
 
     def forward(
         self, model: TaiDptForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
-        representations, _ = model.represent(model.encode(batch["pixel_values"]))
+        if TOKENS in batch:
+            representations = model.represent_captions(batch[TOKENS])
+        else:
+            representations, _ = model.represent(model.encode(batch["pixel_values"]))
         both = at_least_float32(model.logits_of_both(representations))  # (B, 2, C)
         present = batch["labels"].eq(POSITIVE)
         absent = ~present if self.config.unknown == "negative" else batch["labels"].eq(NEGATIVE)
