@@ -1,6 +1,7 @@
 """What is imported when, each in a fresh interpreter."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,26 @@ print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
 """
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | users
     assert fresh(code, environment).split() == [expected, "False"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc")
+@pytest.mark.parametrize(("users", "is_kept"), [({}, True), ({"MALLOC_ARENA_MAX": "2"}, False)])
+def test_freed_memory_is_kept_unless_the_environment_says_how(users, is_kept):
+    code = """
+import resource
+from hf_mlrpl.cli.main import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(1 << 26)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_freed_memory()
+faults()
+print(faults())
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | users
+    assert (int(fresh(code, environment)) < 10) == is_kept
 
 
 def test_the_package_is_the_command():

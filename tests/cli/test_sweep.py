@@ -304,7 +304,9 @@ def test_a_sweep_trains(tmp_path, monkeypatch):
     assert main(["sweep", str(tmp_path / "one.yaml"), "--output", str(output)]) == 0
     (result,) = sweep.read_results(output / "results.jsonl").values()
     assert 0 < result["metrics"]["test_map"] <= 100 and result["metrics"]["train_seconds"] > 0
-    assert (output / "BCE--seed0" / "model.safetensors").is_file()
+    run = output / "BCE--seed0"
+    assert (run / "model.safetensors").is_file() and (run / "report_test" / "labels.csv").is_file()
+    assert not list(run.rglob("*.png"))
 
 
 def test_a_number_that_a_method_does_not_have_is_a_dash(file, started, tmp_path, capsys):

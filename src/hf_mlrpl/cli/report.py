@@ -86,7 +86,9 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def save_report(folder: Path, report: "LabelReport", metrics: dict[str, float], part: str) -> None:
+def save_report(
+    folder: Path, report: "LabelReport", metrics: dict[str, float], part: str, *, with_pictures: bool = True
+) -> None:
     """Write `labels.csv`, `report.json`, and pictures where anything can be drawn.
 
     Args:
@@ -94,7 +96,6 @@ def save_report(folder: Path, report: "LabelReport", metrics: dict[str, float], 
     """
     from ..data.files import replace_text
     from ..metrics.label_report import LabelResult
-    from ..visualization.label_report import plot_average_precision, plot_precision_recall
 
     folder.mkdir(parents=True, exist_ok=True)
     rows = [asdict(result) for result in report.worst_first]
@@ -104,6 +105,8 @@ def save_report(folder: Path, report: "LabelReport", metrics: dict[str, float], 
         writer = csv.DictWriter(file, [field.name for field in fields(LabelResult)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    if any(value is not None for value in report.average_precision):
+    if with_pictures and any(value is not None for value in report.average_precision):
+        from ..visualization.label_report import plot_average_precision, plot_precision_recall
+
         plot_average_precision(report).savefig(folder / "average_precision.png", dpi=110)
         plot_precision_recall(report).savefig(folder / "precision_recall.png", dpi=110)

@@ -61,6 +61,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--output", metavar="FOLDER", help="where results go (default: runs/<name of the recipe>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint there")
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run in the output")
+    parser.add_argument("--no-pictures", action="store_true", help="leave pictures and example photos out")
     parser.add_argument("--print-config", action="store_true", help="print the resolved recipe and stop")
     parser.set_defaults(run=run)
 
@@ -95,14 +96,22 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.print_config:
         print(recipe.to_yaml(), end="")
         return
-    train(recipe, recipe_output(recipe, arguments.output), resume=arguments.resume, overwrite=arguments.overwrite)
+    train(
+        recipe,
+        recipe_output(recipe, arguments.output),
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        with_pictures=not arguments.no_pictures,
+    )
 
 
 def recipe_output(recipe: "Recipe", output: str | None) -> Path:
     return Path(output or recipe.training.settings.get("output_dir") or Path("runs") / recipe.name)
 
 
-def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
+def train(
+    recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bool = False, with_pictures: bool = True
+) -> dict[str, float]:
     """Train, evaluate on the test images, save, and say what to do next; returns the test metrics."""
     import time
     from dataclasses import replace
@@ -164,10 +173,11 @@ def train(recipe: "Recipe", output: Path, *, resume: bool = False, overwrite: bo
         if dataset is not None and (count := dataset.count_bad_images()):
             say(f"warning: {count} unreadable {name} image(s) were skipped.")
     if is_main:
-        save_results(output, facts, measured, trainer.model, metrics)
+        save_results(output, facts, measured if with_pictures else None, trainer.model, metrics)
         save_completed_labels(output, splits.train, trainer.objective)
         if report is not None and facts.measured is not None:
-            save_report(output / REPORT.format(facts.measured), report, metrics, facts.measured)
+            folder = output / REPORT.format(facts.measured)
+            save_report(folder, report, metrics, facts.measured, with_pictures=with_pictures)
         if arguments.push_to_hub:
             _push(trainer, output)
         _say_goodbye(output, facts, metrics, type(trainer.model).__name__)
