@@ -209,7 +209,7 @@ def _run_one(planned: Run, output: Path, local: list[str]) -> str | None:
     """Train in a process of its own; returns what went wrong, if anything."""
     folder = output / planned.folder
     settings = [*planned.settings, *local, "training.report_to=none", "training.disable_tqdm=true"]
-    command = ["train", planned.recipe, *settings, "--output", str(folder), "--no-pictures"]
+    command = ["train", planned.recipe, *settings, "--no-pictures", "--output", str(folder)]
     command += ["--resume" if _may_resume(folder, planned.recipe, settings) else "--overwrite"]
     folder.mkdir(parents=True, exist_ok=True)
     code = _run_command(command, folder / "log.txt")
