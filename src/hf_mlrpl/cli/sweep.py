@@ -15,6 +15,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from ..registry import DATASETS, lookup
+from .sweep_comparison import blocks, compare, critical_difference, judge, mean_ranks
 from .sweep_file import Run, Sweep, average_column, find_sweep, read_sweep
 from .sweep_results import Cell, Published, Table, chart
 
@@ -47,6 +48,9 @@ A sweep is a YAML file, or the name of a shipped one such as sst_table_1 (`hf-ml
   average: data.proportion              one more column, the mean over the values of this setting; with
   only_average: true                    it stands in their place
   metrics: [test_map, train_seconds]    columns (default: test_map, train_seconds); the chart shows the first
+  baseline: SSGRL                       the row that the others are compared with, seed by seed
+  claims:                               what papers say, to be judged from the same differences
+    - {better: SST, worse: SSGRL, columns: [proportion 0.1], source: "Table 1 of the paper"}
 
 An entry of `runs` may also have `column` (a name for its column, such as that of its data) and `published`: the
 numbers of the paper for the first metric, one for each column and one more for the average, or the average alone; or
@@ -54,8 +58,10 @@ such for each metric. They stand below ours in the table, and as dotted lines in
 `needs` are for `hf-mlrpl list papers`; `shared` holds lists of overrides that runs name by an alias.
 
 Results go to OUTPUT: results.jsonl has one line a run; table.md and table.tex (booktabs) the means and deviations over
-the seeds; chart.png the first metric over the part of the labels that is known, where that has several values. An
-interrupted sweep goes on where it was: finished runs are kept, the others resume from their last checkpoint.
+the seeds; chart.png the first metric over the part of the labels that is known, where that has several values. With
+`baseline` or `claims`, comparison.md has differences with 95 % intervals of Student's t over the seeds, and verdicts;
+ranks.png the mean ranks, with lines between those that are within chance. An interrupted sweep goes on where it was:
+finished runs are kept, the others resume from their last checkpoint.
 """
 
 
@@ -141,6 +147,29 @@ def show(
     if figure is not None:
         figure.savefig(output / "chart.png", dpi=150)
     print(table.to_markdown() + note, end="")
+    comparison = describe_comparison(sweep, results, sweep.metrics[0])
+    if comparison:
+        (output / "comparison.md").write_text(comparison)
+        print(f"\n{comparison}", end="")
+    found = blocks(sweep, results, sweep.metrics[0])
+    if sweep.baseline and found and len(found[0]) > 2:
+        from ..visualization.ranks import plot_mean_ranks
+
+        ranks = mean_ranks(sweep, results, sweep.metrics[0])
+        figure = plot_mean_ranks(ranks, critical_difference(len(ranks), len(found)))
+        figure.savefig(output / "ranks.png", dpi=150)
+
+
+def describe_comparison(sweep: Sweep, results: dict[str, Any], metric: str) -> str:
+    """Differences to the baseline and verdicts on the claims, as far as the sweep has them."""
+    parts = []
+    if sweep.baseline:
+        parts.append(
+            f"Difference to {sweep.baseline}:\n\n{compare(sweep, results, sweep.baseline, metric).to_markdown()}"
+        )
+    if sweep.claims:
+        parts.append(f"What papers claim:\n\n{judge(sweep, results, metric)}")
+    return "\n".join(parts)
 
 
 def _places(texts: list[str]) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ _WITHOUT_EFFECT = ("training.allow_no_negatives=true",)  # on the numbers of a r
 _GRID = dict | list | None
 _KINDS = {
     **{"title": str, "source": str, "needs": str, "shared": list, "x": str, "average": str, "metrics": list},
-    **{"only_average": bool},
+    **{"only_average": bool, "baseline": str, "claims": list},
     **{"seeds": list, "seed_settings": list, "overrides": list, "grid": _GRID, "runs": list},
 }
 _KINDS_OF_RUN = {
     **{"name": Any, "column": str, "recipe": str, "overrides": list, "grid": _GRID, "seed_settings": list},
     "published": Any,
 }
+_OF_CLAIM = {"better", "worse", "columns", "source"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,19 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What a paper says: that a row is better than another one, in a column.
+
+    source: where it says so.
+    """
+
+    better: str
+    worse: str
+    column: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Sweep:
     """A table that is planned.
 
@@ -77,6 +91,7 @@ class Sweep:
     x: the setting on the x axis of the chart, by default the part of the labels that is known.
     average: the setting over whose values a further column averages; with `only_average` it stands in their place.
     published: numbers of the paper.
+    baseline: the row that all others are compared with.
     """
 
     runs: list[Run]
@@ -88,6 +103,8 @@ class Sweep:
     average: str = ""
     only_average: bool = False
     published: Mapping[Key, float] = field(default_factory=dict)
+    baseline: str = ""
+    claims: Sequence[Claim] = ()
 
     def rows(self) -> list[str]:
         return list(dict.fromkeys(run.row for run in self.runs))
@@ -104,14 +121,14 @@ class Sweep:
 
     def select(self, names: Sequence[str]) -> "Sweep":
         """The same with only the rows `names`."""
-        from dataclasses import replace
-
         from ..settings import did_you_mean
 
         for name in names:
             if name not in self.rows():
                 raise ValueError(f"The sweep has no row {name!r}. {did_you_mean(name, self.rows())}")
-        return replace(self, runs=[run for run in self.runs if run.row in names])
+        kept = [claim for claim in self.claims if {claim.better, claim.worse} <= set(names)]
+        baseline = self.baseline if self.baseline in names else ""
+        return replace(self, runs=[r for r in self.runs if r.row in names], baseline=baseline, claims=kept)
 
 
 def average_column(part: str) -> str:
@@ -159,7 +176,33 @@ def read_sweep(path: Path) -> Sweep:
             raise ValueError(f"{path}: {count} runs would share the folder {folder}. Give each of `runs` its `name`.")
     texts = {name: content.get(name, "") for name in ("title", "source", "needs", "x")}
     only_average = content.get("only_average", False)
-    return Sweep(runs, metrics, average=average, only_average=only_average, published=published, **texts)
+    sweep = Sweep(runs, metrics, average=average, only_average=only_average, published=published, **texts)
+    return replace(sweep, baseline=_baseline(content, sweep, path), claims=_claims(content, sweep, path))
+
+
+def _baseline(content: dict[str, Any], sweep: Sweep, path: Path) -> str:
+    baseline = content.get("baseline", "")
+    if baseline and baseline not in sweep.rows():
+        raise ValueError(f"{path}: `baseline` is {baseline!r}, which no entry of `runs` has for its name.")
+    return baseline
+
+
+def _claims(content: dict[str, Any], sweep: Sweep, path: Path) -> list[Claim]:
+    """Each claim in each of its columns."""
+    found = []
+    cells = {(run.row, run.column) for run in sweep.runs}
+    for entry in content.get("claims", []):
+        if not isinstance(entry, dict) or not {"better", "worse", "columns"} <= entry.keys() <= _OF_CLAIM:
+            raise ValueError(
+                f"{path}: an entry of `claims` must have `better` and `worse`, two rows, `columns`, and may have "
+                f"`source`; got {entry!r}."
+            )
+        for column in entry["columns"]:
+            for row in (entry["better"], entry["worse"]):
+                if (row, column) not in cells:
+                    raise ValueError(f"{path}: `claims` compares {row!r} in {column!r}, which is not in the table.")
+            found.append(Claim(entry["better"], entry["worse"], column, entry.get("source", "")))
+    return found
 
 
 def _check_settings(content: dict[str, Any], path: Path) -> None:

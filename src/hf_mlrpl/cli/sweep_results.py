@@ -4,7 +4,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,12 +56,18 @@ class Published:
         return "" if self.value is None else f"{self.value}"
 
 
+class HasText(Protocol):
+    """A cell of a table."""
+
+    def text(self, plus_minus: str) -> str: ...
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows with a name and a cell for every column."""
 
     columns: Sequence[str]
-    rows: Mapping[str, Sequence[Cell | Published]]
+    rows: Mapping[str, Sequence[HasText]]
 
     def to_markdown(self) -> str:
         lines = [["method", *self.columns]]
