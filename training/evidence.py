@@ -1,7 +1,7 @@
 """Writes the tables of EVIDENCE.md from the results of the sweeps: `python training/evidence.py`.
 
-A table stands between `<!-- table: SWEEP METRIC ... -->` and `<!-- end -->`; `differences` in the place of `table` compares
-with the baseline of the sweep, `claims` judges what papers say.
+A table stands between `<!-- table: SWEEP METRIC ... -->` and `<!-- end -->`; `differences` in the place of `table` has
+differences to the baseline of the sweep, `claims` judges what papers say.
 """
 
 import re
