@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny import write_recipe
 
+from hf_mlrpl import __version__
 from hf_mlrpl.cli import sweep
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.cli.sweep_results import in_words
@@ -250,6 +252,13 @@ def test_a_run_with_other_settings_is_not_resumed(file, started, tmp_path):
     assert main(command) == 2
     again = [command for command in started.commands[-6:] if folder in command[-2]]
     assert [command[-1] for command in again] == ["--overwrite"]
+
+
+def test_a_result_names_the_code_that_made_it(file, started, tmp_path):
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out")]) == 0
+    results = sweep.read_results(tmp_path / "out" / "results.jsonl")
+    assert {result["code"] for result in results.values()} == {sweep.code_version()}
+    assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?|" + re.escape(__version__), sweep.code_version())
 
 
 def test_a_sweep_needs_a_job(file, tmp_path, capsys):

@@ -5,15 +5,18 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..registry import DATASETS, lookup
 from .sweep_comparison import blocks, compare, critical_difference, judge, mean_ranks
 from .sweep_file import Run, Sweep, average_column, find_sweep, read_sweep
@@ -246,12 +249,34 @@ def _run_one(planned: Run, output: Path, local: list[str]) -> str | None:
         lines = (folder / "log.txt").read_text().strip().splitlines()
         return f"exit code {code}, {lines[-1] if lines else 'no output'} (see {folder / 'log.txt'})"
     metrics = json.loads((folder / "metrics.json").read_text())
-    line = {"key": planned.key, "row": planned.row, "column": planned.column, "seed": planned.seed, "metrics": metrics}
+    line = {"key": planned.key, "row": planned.row, "column": planned.column, "seed": planned.seed}
+    line |= {"code": code_version(), "metrics": metrics}
     with open(output / "results.jsonl", "a") as results:
         results.write(json.dumps(line) + "\n")
     for checkpoint in folder.glob("checkpoint-*"):  # only the interrupted need them
         shutil.rmtree(checkpoint)
     return None
+
+
+@cache
+def code_version() -> str:
+    """The commit of a checkout, with "-dirty" where files differ from it; otherwise the version of the package."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
+    is_tracked = ["git", "-C", str(Path(__file__).parent), "ls-files", "--error-unmatch", Path(__file__).name]
+    try:
+        subprocess.run(is_tracked, check=True, capture_output=True)
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return __version__
 
 
 def _may_resume(folder: Path, recipe: str, settings: list[str]) -> bool:
