@@ -64,6 +64,7 @@ MODELS = dict.fromkeys(METHODS, BACKBONE) | {  # those with a network of their o
     "positivecoop": _CLIP | {"region_scale": 4.0, "scale": 20.0, "residual_std": 0.1},
     "negativecoop": _CLIP | {"region_scale": 4.0, "scale": 20.0},
     "clip_linear": {name: setting for name, setting in _CLIP.items() if name not in ("text_sizes", "num_context")},
+    "dualcoop_pp": _CLIP | {"region_scale": 4.0, "scale": 20.0, "competition_scale": 4.0},
     "zero_shot_clip": _CLIP | {"num_context": 0, "dense_weight": 0.5, "initial_scale": 20.0, "initial_bias": 0.0},
     "imcl": BACKBONE | {"class_graph": "cooccurrence"},
     "ip_mixup": BACKBONE | _SSGRL,

@@ -89,6 +89,10 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     )
     from .methods.dualcoop.objective_dualcoop import DualCoOpObjective as DualCoOpObjective
     from .methods.dualcoop.objective_dualcoop import DualCoOpObjectiveConfig as DualCoOpObjectiveConfig
+    from .methods.dualcoop_pp.configuration_dualcoop_pp import DualCoOpPpConfig as DualCoOpPpConfig
+    from .methods.dualcoop_pp.modeling_dualcoop_pp import (
+        DualCoOpPpForMultiLabelClassification as DualCoOpPpForMultiLabelClassification,
+    )
     from .methods.em import EmAplObjective as EmAplObjective
     from .methods.em import EmAplObjectiveConfig as EmAplObjectiveConfig
     from .methods.em import EmObjective as EmObjective

@@ -179,6 +179,11 @@ METHODS.update(
             "two linear classifiers for each label on the regions of frozen CLIP (WACV 2025)",
             model=".methods.clip_linear.modeling_clip_linear:ClipLinearForMultiLabelClassification",
         ),
+        "dualcoop_pp": MethodSpec(
+            _DUALCOOP,
+            "three CLIP prompts for each label, which compete for regions (TPAMI 2024)",
+            model=".methods.dualcoop_pp.modeling_dualcoop_pp:DualCoOpPpForMultiLabelClassification",
+        ),
         "zero_shot_clip": MethodSpec(
             ".methods.ssgrl.objective_ssgrl:SsgrlObjective",
             "CLIP as it is, asked with texts; nothing is trained (ICML 2021)",

@@ -8,11 +8,11 @@ from torch import Tensor
 from ...data.images.training_images import TrainingImages
 from ...labels import POSITIVE, UNKNOWN
 from ...losses import asymmetric_loss
+from ...models.configuration_utils import MultiLabelConfig
+from ...models.modeling_utils import MultiLabelPreTrainedModel
 from ...objective import Objective, ObjectiveOutput, ShortBatches, logits_of, sum_of_terms
 from ...ranges import number
 from ...schedules import Progress
-from .configuration_dualcoop import DualCoOpConfig
-from .modeling_dualcoop import DualCoOpForMultiLabelClassification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class DualCoOpObjectiveConfig:
 
     gamma_positive, gamma_negative: exponents of the focusing factors of present and absent labels.
     clip: probabilities of absent labels are lowered by it, not below 0.
+    eps: smallest probability in a logarithm; 1e-8 in the code of DualCoOp++.
     loss_weight: factor of the loss; it matters for SGD. The authors have 0.03 for COCO with half of the labels known,
         of a sum over 32 images, which is 0.96 here, and more for fewer known labels.
     balance: "known" divides `loss_weight` by twice the known proportion of the training labels, so that it is that for
@@ -32,6 +33,7 @@ class DualCoOpObjectiveConfig:
     gamma_positive: float = number("[0, 100]", 1.0)
     gamma_negative: float = number("[0, 100]", 2.0)
     clip: float = number("[0, 1)", 0.05)
+    eps: float = number("(0, 0.1]", 1e-6)
     loss_weight: float = number("(0, 1e6]", 1.0)
     balance: Literal["none", "known"] = "none"
     short_batches: ShortBatches = "published"
@@ -52,7 +54,7 @@ def dual_prompt_loss(logits: Tensor, labels: Tensor, config: DualCoOpObjectiveCo
         gamma_positive=config.gamma_positive,
         gamma_negative=config.gamma_negative,
         clip=config.clip,
-        eps=1e-6,
+        eps=config.eps,
         detach_focus=True,
     )
     return losses.masked_fill(labels.eq(UNKNOWN), 0)
@@ -68,7 +70,7 @@ class DualCoOpObjective(Objective):
     config_class = DualCoOpObjectiveConfig
     config: DualCoOpObjectiveConfig
 
-    def __init__(self, config: DualCoOpObjectiveConfig, model_config: DualCoOpConfig):
+    def __init__(self, config: DualCoOpObjectiveConfig, model_config: MultiLabelConfig):
         super().__init__(config, model_config)
         self.loss_weight = config.loss_weight
 
@@ -78,7 +80,7 @@ class DualCoOpObjective(Objective):
             self.loss_weight = self.config.loss_weight * 0.5 / known
 
     def forward(
-        self, model: DualCoOpForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
+        self, model: MultiLabelPreTrainedModel, batch: dict[str, Tensor], progress: Progress
     ) -> ObjectiveOutput:
         logits = logits_of(model, batch["pixel_values"])  # (B, C)
         losses = dual_prompt_loss(logits, batch["labels"], self.config)
