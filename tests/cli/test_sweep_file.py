@@ -7,6 +7,8 @@ from tiny import write_recipe
 from hf_mlrpl.cli import sweep
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.cli.sweep_file import read_sweep
+from hf_mlrpl.hub.shipped import sweep_files
+from hf_mlrpl.recipe.document import Recipe
 
 SWEEP = """
 seeds: [0, 1]
@@ -143,3 +145,14 @@ def test_places_of_data_are_asked_for_before_a_run_and_are_no_part_of_it(tmp_pat
 def test_an_unknown_sweep_is_an_error_that_offers_the_closest(capsys):
     assert main(["sweep", "sst_tabel_1"]) == 2
     assert "Did you mean 'sst_table_1'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(sweep_files(".yaml")))
+def test_rows_of_a_shipped_sweep_are_different_runs(name):
+    """A setting that a recipe has already would make two rows the same run under two names."""
+    runs: dict[str, str] = {}
+    planned = read_sweep(sweep_files(".yaml")[name]).runs
+    for run in planned:
+        if run.seed == planned[0].seed:
+            recipe = Recipe.load(run.recipe, run.settings).to_yaml()
+            assert runs.setdefault(recipe, run.key) == run.key, f"{run.row} in {run.column}"
