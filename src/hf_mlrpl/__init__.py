@@ -101,6 +101,8 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.focal import FocalObjectiveConfig as FocalObjectiveConfig
     from .methods.gcn_ml.configuration_gcn_ml import GcnMlConfig as GcnMlConfig
     from .methods.gcn_ml.modeling_gcn_ml import GcnMlForMultiLabelClassification as GcnMlForMultiLabelClassification
+    from .methods.gpr import GprObjective as GprObjective
+    from .methods.gpr import GprObjectiveConfig as GprObjectiveConfig
     from .methods.gr import GrObjective as GrObjective
     from .methods.gr import GrObjectiveConfig as GrObjectiveConfig
     from .methods.hill import HillObjective as HillObjective
@@ -176,6 +178,8 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     )
     from .methods.tai_dpt.objective_tai_dpt import TaiDptObjective as TaiDptObjective
     from .methods.tai_dpt.objective_tai_dpt import TaiDptObjectiveConfig as TaiDptObjectiveConfig
+    from .methods.vlpl import VlplObjective as VlplObjective
+    from .methods.vlpl import VlplObjectiveConfig as VlplObjectiveConfig
     from .methods.zero_shot_clip.configuration_zero_shot_clip import ZeroShotClipConfig as ZeroShotClipConfig
     from .methods.zero_shot_clip.modeling_zero_shot_clip import (
         ZeroShotClipForMultiLabelClassification as ZeroShotClipForMultiLabelClassification,

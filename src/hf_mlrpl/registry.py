@@ -296,6 +296,13 @@ METHODS.update(
         "gr": _loss(
             ".methods.gr:GrObjective", "a robust risk of what unknown labels may be (Chen et al., IJCAI 2024)"
         ),
+        "vlpl": _loss(
+            ".methods.vlpl:VlplObjective", "CLIP completes labels, the others stay undecided (CVPR Workshops 2024)"
+        ),
+        "gpr": _loss(
+            ".methods.gpr:GprObjective",
+            "GR, where CLIP completes labels that it sees in an image or in its tiles (2025)",
+        ),
         "logic_mix": _loss(
             ".methods.logic_mix:LogicMixObjective", "means of images with the logical OR of their labels (2024)"
         ),

@@ -8,7 +8,8 @@ from golden_models import check_case, leaf
 from test_asl import DTYPES, LOGITS
 from tiny import loss_of_logits
 
-from hf_mlrpl.methods.gr import GrObjective, GrObjectiveConfig, gr_losses
+from hf_mlrpl.methods.gr import GrObjective, GrObjectiveConfig
+from hf_mlrpl.methods.robust_risk import gr_losses
 from hf_mlrpl.schedules import Progress
 
 NAME = "losses_gr"

@@ -5,26 +5,18 @@ https://arxiv.org/abs/2405.03501
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..labels import UNKNOWN
-from ..losses import bounded_log_loss
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..objective import Objective, ObjectiveOutput, logits_of, sum_of_terms
 from ..schedules import Progress
-from .robust_risk import EPS, Belief, RobustRiskConfig, robust_risk
+from .robust_risk import RobustRiskConfig, gr_losses
 
 
 @dataclass(frozen=True, kw_only=True)
 class GrObjectiveConfig(RobustRiskConfig):
     """Settings of GR: those of the risk of unknown labels."""
-
-
-def gr_losses(logits: Tensor, labels: Tensor, belief: Belief, config: RobustRiskConfig) -> Tensor:
-    """Loss of every entry: cross-entropy where the label is known, and the robust risk where it is not."""
-    known = bounded_log_loss(labels * logits, EPS)
-    return torch.where(labels.eq(UNKNOWN), robust_risk(logits, belief, config), known)
 
 
 class GrObjective(Objective):

@@ -7,9 +7,11 @@ https://arxiv.org/abs/2405.03501. The loss GR, and what others build on it.
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from ..losses import generalized_cross_entropy
+from ..labels import UNKNOWN
+from ..losses import bounded_log_loss, generalized_cross_entropy
 from ..ranges import number
 from ..schedules import Progress, share_of_epochs
 
@@ -87,6 +89,12 @@ def robust_risk(logits: Tensor, belief: Belief, config: RobustRiskConfig) -> Ten
     if_present = generalized_cross_entropy(logits, config.present_exponent)
     if_absent = generalized_cross_entropy(-logits, config.absent_exponent)
     return belief.weights(scores) * (present * if_present + (1 - present) * if_absent)
+
+
+def gr_losses(logits: Tensor, labels: Tensor, belief: Belief, config: RobustRiskConfig) -> Tensor:
+    """Loss of every entry: cross-entropy where the label is known, and the robust risk where it is not."""
+    known = bounded_log_loss(labels * logits, EPS)
+    return torch.where(labels.eq(UNKNOWN), robust_risk(logits, belief, config), known)
 
 
 def _between(pair: Pair, share: float) -> float:

@@ -83,3 +83,20 @@ def scenes_fingerprint(seed: int) -> str:
     """That of scenes with the same ids, whatever the seed."""
     scenes = load_digit_scenes(num_scenes=8, scenes_seed=seed)
     return PartialLabelImages(scenes, plain_view((32, 32)), image_size=(32, 32)).fingerprint()
+
+
+def test_another_network_sees_the_same_images_in_its_own_size():
+    images = tiny_images(num_images=12, unreadable=(4,))
+    views = {"pixel_values": plain_view((16, 24)), "top": plain_view((16, 24))}
+    others = images.in_views(views, (16, 24), lambda pixels: pixels.float() + 1000)
+
+    def look(batch):
+        assert batch["pixel_values"].shape[1:] == batch["top"].shape[1:] == (3, 16, 24)
+        assert batch["pixel_values"].min() >= 1000 and batch["top"].dtype == torch.uint8
+        return batch["labels"]
+
+    chunks = [(rows.tolist(), values) for rows, values in others.map(look, "Looking")]
+    assert [row for rows, _ in chunks for row in rows] == [0, 1, 2, 3, *range(5, 12)]
+    for rows, values in chunks:
+        assert torch.equal(values, images.labels[rows])
+    assert len(seen(images)[0][0]) == 7, "the images themselves are as they were"

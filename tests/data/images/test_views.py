@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from hf_mlrpl.data.images import random_operations
 from hf_mlrpl.data.images.photos import image_of, open_pixels, pixels_of
 from hf_mlrpl.data.images.random_operations import OPERATIONS, cover_half
-from hf_mlrpl.data.images.views import crop_flip_view, plain_view
+from hf_mlrpl.data.images.views import crop_flip_view, fixed_view, plain_view, views_of_tiles
 from hf_mlrpl.registry import VIEWS, load
 
 SIZE = (32, 24)
@@ -287,3 +287,18 @@ def test_three_strong_operations_with_replacement_and_a_covered_square(photo, mo
     triples = [applied[i : i + 3] for i in range(0, len(applied), 3)]
     assert any(len(set(triple)) < 3 for triple in triples)
     assert max(sides) == 30 and min(sides) <= 1
+
+
+@pytest.mark.parametrize("size", [(60, 50), (61, 52), (2, 1)])
+def test_tiles_are_the_parts_of_a_grid_each_resized(size):
+    """Row by row; what is left of a side is cut off, and where there are too few pixels, tiles are black."""
+    pixels = torch.randint(1, 256, (3, *size), dtype=torch.uint8)
+    whole = fixed_view((8, 8))
+    views = views_of_tiles(whole, 3)
+    height, width = max(1, size[0] // 3), max(1, size[1] // 3)
+    assert len(views) == 9 and {view.least_side for view in views} == {24}
+    for place, view in enumerate(views):
+        top, left = place // 3 * height, place % 3 * width
+        tile = pixels[:, top : top + height, left : left + width]
+        expected = whole(tile) if tile.numel() else torch.zeros(3, 8, 8, dtype=torch.uint8)
+        assert torch.equal(view(pixels), expected)

@@ -1,7 +1,7 @@
 """The training set as an objective sees it: its known labels, and passes over its images."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from ...distributed import gather_rows
 from .feature_files import FEATURES, StoredFeatures
 from .torch_dataset import PIXELS, PartialLabelImages
+from .views import View
 
 
 class TrainingImages:
@@ -66,6 +67,21 @@ class TrainingImages:
         """The same images with their pixels, for another network than the one whose features are stored."""
         others = copy.copy(self)
         others._dataset = self._dataset.as_pixels()
+        return others
+
+    def in_views(
+        self, views: Mapping[str, View], image_size: tuple[int, int], normalize: Callable[[Tensor], Tensor]
+    ) -> "TrainingImages":
+        """The same images as another network sees them, with their pixels.
+
+        Args:
+            views: by their names in a batch; that of the one that `normalize` is for is `pixel_values`, the others
+                stay bytes.
+            image_size: `(height, width)` of all of them.
+        """
+        others = self.as_pixels()
+        others._dataset = others._dataset.with_views(views)
+        others._dataset.image_size, others.normalize = image_size, normalize
         return others
 
     def fingerprint(self) -> str:

@@ -131,6 +131,15 @@ def center_crop_view(size: tuple[int, int]) -> View:
     return fixed_view(max(size), InterpolationMode.BILINEAR, crop=size)
 
 
+def views_of_tiles(view: View, grid: int) -> list[View]:
+    """`view` of each tile of an image that is cut into `grid` rows and columns, row by row; what is left of a side is
+    cut off (AEVLP)."""
+    least_side = None if view.least_side is None else grid * view.least_side
+    places = [(row, column) for row in range(grid) for column in range(grid)]
+    cuts = [partial(_tile, row=row, column=column, grid=grid) for row, column in places]
+    return [View(v2.Compose([cut, view.prepare]), view.augment, least_side) for cut in cuts]
+
+
 def shift_view(size: tuple[int, int]) -> View:
     """Resize, and move the image by up to an eighth of its side; the edge is repeated."""
     pad = v2.Pad([size[1] // 8, size[0] // 8], padding_mode="edge")
@@ -199,6 +208,11 @@ def _cover_and_change(image: Image.Image) -> Image.Image:
 
 def _center_crop(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     return F.crop(pixels, (pixels.shape[1] - size[0]) // 2, (pixels.shape[2] - size[1]) // 2, *size)
+
+
+def _tile(pixels: Tensor, row: int, column: int, grid: int) -> Tensor:
+    height, width = (max(1, side // grid) for side in pixels.shape[1:])
+    return F.crop(pixels, row * height, column * width, height, width)
 
 
 def _unchanged(pixels: Tensor) -> Tensor:

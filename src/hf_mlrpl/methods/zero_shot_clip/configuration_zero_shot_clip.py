@@ -1,4 +1,5 @@
 import string
+from collections.abc import Sequence
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -31,15 +32,7 @@ class ZeroShotClipConfig(ClipPromptConfig):
     dense_weight: float | int = number("[0, 1]", 0.0)
 
     def validate_texts(self):
-        if not self.templates:
-            raise ValueError('`templates` must have at least one text, such as "a photo of a {}.".')
-        for template in self.templates:
-            try:
-                fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
-            except ValueError:
-                fields = []
-            if fields != [""]:
-                raise ValueError(f"Each of `templates` must have one {{}} for the name of a label, got {template!r}.")
+        check_templates(self.templates)
         if self.num_context or self.context_per_label or self.context_words is not None:
             raise ValueError(
                 "Zero-shot CLIP learns no context: leave out `num_context`, `context_words` and `context_per_label`, "
@@ -49,3 +42,16 @@ class ZeroShotClipConfig(ClipPromptConfig):
     def validate_regions(self):
         if self.dense_weight and not self.is_resnet:
             raise ValueError(f"`dense_weight` needs a CLIP ResNet, which has regions, got {self.backbone!r}.")
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Raise `ValueError` unless `templates` are texts with one place each for the name of a label."""
+    if not templates:
+        raise ValueError('`templates` must have at least one text, such as "a photo of a {}.".')
+    for template in templates:
+        try:
+            fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        except ValueError:
+            fields = []
+        if fields != [""]:
+            raise ValueError(f"Each of `templates` must have one {{}} for the name of a label, got {template!r}.")
