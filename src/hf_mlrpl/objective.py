@@ -59,7 +59,8 @@ class Objective(nn.Module):
         config_class: frozen dataclass with the settings; a recipe's section `objective` fills it. Where the objective
             compares views of an image, its `needed_views` names them, see `check_views`; where it looks at what it
             stores of all images, its `needs_neighbours` is true, see `find_neighbours`. Where
-            it takes no label for absent that is not known to be, its `needs_negatives` is true.
+            it takes no label for absent that is not known to be, its `needs_negatives` is true; where it depends on
+            `Progress.num_epochs`, its `needs_num_epochs` is, and a run with another number of epochs is another one.
         needs_pixels: whether it does more with `pixel_values` than give them to `encode`, so that features of a frozen
             backbone cannot be computed beforehand.
         learns_from_captions: whether it reads `input_ids` where a batch has captions in the place of images.

@@ -1,6 +1,7 @@
 import errno
 import json
 import re
+from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from tiny import tiny_content, without_clock, write_recipe
+from tiny import tiny_content, tiny_recipe, without_clock, write_recipe
 
 from hf_mlrpl import MultiLabelPreTrainedModel, SstForMultiLabelClassification
 from hf_mlrpl.cli import train as train_command
@@ -257,6 +258,15 @@ def test_a_longer_training_is_resumed(tmp_path):
     assert main(["train", recipe, "--output", str(output)]) == 0
     assert main(["train", recipe, "training.num_train_epochs=2", "--output", str(output), "--resume"]) == 0
     assert (output / "checkpoint-6").is_dir()
+
+
+@pytest.mark.parametrize("method", ["gr", "em_apl"])
+def test_a_longer_training_is_another_one_where_the_objective_depends_on_its_end(method, tmp_path):
+    saved = Path(write_recipe(tmp_path, method))
+    longer = tiny_recipe(method, training={"num_train_epochs": 3})
+    with pytest.raises(ValueError, match="cannot be resumed with other settings: .*num_train_epochs"):
+        train_command._check_same_recipe(longer, saved)
+    assert len(train_command._check_same_recipe(tiny_recipe(method, training={"logging_steps": 2}), saved)) == 1
 
 
 @pytest.mark.slow

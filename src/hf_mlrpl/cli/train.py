@@ -294,7 +294,8 @@ def _check_same_recipe(recipe: "Recipe", saved: Path) -> list[str]:
         )
     differences = recipe.differences(Recipe.load(saved)) if saved.is_file() else {}
     allowed = MAY_CHANGE
-    if recipe.training.settings.get("lr_schedule", "step") == "step":  # which does not depend on the end
+    has_free_end = not getattr(recipe.objective.config, "needs_num_epochs", False)
+    if has_free_end and recipe.training.settings.get("lr_schedule", "step") == "step":
         allowed |= MAY_GROW
     refused = [text for name, text in differences.items() if name.removeprefix("training.") not in allowed]
     if refused:

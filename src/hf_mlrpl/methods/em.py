@@ -5,7 +5,7 @@ https://arxiv.org/abs/2203.16219. Entropy maximisation (EM), and asymmetric pseu
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class EmAplObjectiveConfig(EmObjectiveConfig):
     proportion: float = number("[0, 1]", 0.9)
     warmup_epochs: int = number("[1, 1e6]", 5)
     scored_view: Literal["plain", "training"] = "plain"
+
+    needs_num_epochs: ClassVar[bool] = True
 
     @property
     def needs_negatives(self) -> bool:

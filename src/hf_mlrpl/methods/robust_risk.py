@@ -5,7 +5,7 @@ https://arxiv.org/abs/2405.03501. The loss GR, and what others build on it.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -64,6 +64,8 @@ class RobustRiskConfig:
     absent_exponent: float = number("(0, 100]", 1.0)
     start_epoch: int = 0
     ramp: Literal["published", "inclusive"] = "published"
+
+    needs_num_epochs: ClassVar[bool] = True
 
     def __post_init__(self):
         for name in ("slope", "offset", "centre", "width"):

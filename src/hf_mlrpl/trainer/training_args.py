@@ -26,7 +26,7 @@ MAY_CHANGE = frozenset(
     allow_no_negatives push_to_hub hub_model_id hub_strategy hub_private_repo hub_revision hub_always_push
     """.split()
 )
-MAY_GROW = frozenset(["num_train_epochs", "max_steps"])  # where the learning rate does not depend on them
+MAY_GROW = frozenset(["num_train_epochs", "max_steps"])  # where rate and objective do not depend on them
 
 _FRACTIONS = ("cp", "cr", "cf1", "op", "or", "of1")
 MEASURED = ("map", "map_interpolated", "mean_f1", "loss", *_FRACTIONS, *(f"{name}_top3" for name in _FRACTIONS))
