@@ -184,6 +184,7 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.zero_shot_clip.modeling_zero_shot_clip import (
         ZeroShotClipForMultiLabelClassification as ZeroShotClipForMultiLabelClassification,
     )
+    from .metrics import ensemble_scores as ensemble_scores
     from .metrics import load_metric as load_metric
     from .metrics import multi_label_metrics as multi_label_metrics
     from .models.baseline.configuration_baseline import BaselineConfig as BaselineConfig

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_mlrpl import TaiDptConfig, TaiDptForMultiLabelClassification, TaiDptObjective, TaiDptObjectiveConfig
+from hf_mlrpl.clip.modeling_clip import ClipPromptModel
 from hf_mlrpl.methods.tai_dpt import modeling_tai_dpt
 from hf_mlrpl.methods.tai_dpt.objective_tai_dpt import ranking_loss
 from hf_mlrpl.schedules import Progress
@@ -30,6 +31,24 @@ def leaves(names: tuple[str, ...], dtype: torch.dtype) -> dict[str, Tensor]:
 
 def gradients(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"grad.{name}": tensor.grad for name, tensor in inputs.items()}
+
+
+def fill_head(model: ClipPromptModel, dtype: torch.dtype) -> None:
+    """Give the attention pool the projections of the file."""
+    weights = TAI_DPT.weights(dtype=dtype)
+    for ours, theirs in LAYERS.items():
+        layer = torch.nn.Linear(*weights[f"{theirs}.weight"].t().shape, dtype=dtype)
+        layer.load_state_dict({kind: weights[f"{theirs}.{kind}"] for kind in ("weight", "bias")})
+        setattr(model.backbone.network.head, ours, layer)
+
+
+def head_gradients(model: ClipPromptModel) -> dict[str, Tensor]:
+    head = model.backbone.network.head
+    return {
+        f"grad.w.{theirs}.{kind}": getattr(getattr(head, ours), kind).grad
+        for ours, theirs in LAYERS.items()
+        for kind in ("weight", "bias")
+    }
 
 
 def model_with(inputs: dict[str, Tensor], monkeypatch, **settings) -> TaiDptForMultiLabelClassification:
@@ -73,23 +92,14 @@ def test_the_loss_of_captions_matches_published_code(dtype, monkeypatch):
 def test_images_match_published_code(dtype, monkeypatch):
     inputs = leaves((*PROMPTS, "in.feature_map", "in.global_feature"), dtype)
     model = model_with(inputs, monkeypatch, image_sharpness=TAI_DPT.hparams["spatial_image"])
-    head, weights = model.backbone.network.head, TAI_DPT.weights(dtype=dtype)
-    head.forward = lambda *_, **__: inputs["in.global_feature"]
-    for ours, theirs in LAYERS.items():
-        layer = torch.nn.Linear(*weights[f"{theirs}.weight"].t().shape, dtype=dtype)
-        layer.load_state_dict({kind: weights[f"{theirs}.{kind}"] for kind in ("weight", "bias")})
-        setattr(head, ours, layer)
+    fill_head(model, dtype)
+    model.backbone.network.head.forward = lambda *_, **__: inputs["in.global_feature"]
     representations, attention_maps = model.represent(inputs["in.feature_map"])
     torch.testing.assert_close(attention_maps.sum(dim=(2, 3)), torch.ones_like(attention_maps[..., 0, 0]))
     both = model.logits_of_both(representations)
     outputs = {"logits_global": both[:, 0], "logits_local": both[:, 1], "score": model.classify(representations)}
     cotangent_sum(outputs, TAI_DPT.case("image")).backward()
-    of_weights = {
-        f"grad.w.{theirs}.{kind}": getattr(getattr(head, ours), kind).grad
-        for ours, theirs in LAYERS.items()
-        for kind in ("weight", "bias")
-    }
-    check_case(TAI_DPT, "image", outputs | gradients(inputs) | of_weights)
+    check_case(TAI_DPT, "image", outputs | gradients(inputs) | head_gradients(model))
 
 
 @pytest.mark.golden

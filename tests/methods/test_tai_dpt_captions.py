@@ -153,5 +153,7 @@ def test_commands(captions, tmp_path, capsys):
     card = (run / "README.md").read_text()
     assert "48 training captions with 10 labels each, of which 100.0 % are known: those that a caption names" in card
     assert main(["evaluate", str(run)]) == 0
+    assert main(["evaluate", str(run), "--split", "train"]) != 0
+    assert "trains on captions, which are no images to measure on" in capsys.readouterr().err
     assert main(["review", str(run)]) != 0
     assert "a review is about photos" in capsys.readouterr().err

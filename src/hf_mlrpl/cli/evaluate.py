@@ -116,6 +116,8 @@ def _load_images(recipe, split: str):
             raise ValueError(
                 f"{error} `--split validation` measures the part that `data.validation` holds out."
             ) from error
+    if split == "train" and recipe.data.config.captions is not None:
+        raise ValueError("The recipe trains on captions, which are no images to measure on. Choose another `--split`.")
     splits = recipe.data.load()
     if split == "validation" and splits.validation is None:
         raise ValueError("The recipe holds out no validation part: set `data.validation`, for example to 0.1.")

@@ -15,6 +15,7 @@ from .average_precision import (
     mean_over_labels,
     partial_average_precision,
 )
+from .ensemble import ensemble_scores
 from .f1 import (
     choose_thresholds,
     f1_at_thresholds,
@@ -38,6 +39,7 @@ __all__ = [
     "average_over_proportions",
     "average_precision",
     "choose_thresholds",
+    "ensemble_scores",
     "f1_at_thresholds",
     "hit_at_k",
     "load_metric",

@@ -13,7 +13,9 @@ class DualCoOpConfig(ClipPromptConfig):
     backbone: a CLIP ResNet, for the regions are the places of its attention pool.
     region_scale: factor of the cosines whose softmax weighs the regions.
     scale: factor of the cosines that gives the logits; 5 times `region_scale` in the authors' code.
+    learn_scales: whether both factors are trained, from these values on, as in TaI-DPT's code of DualCoOp.
     include_mean_token: the mean of the image counts as one more region (authors' code, not in the paper).
+    positional_embedding: whether regions know where they are; not in TaI-DPT's code.
     """
 
     model_type = "mlrpl-dualcoop"
@@ -28,4 +30,6 @@ class DualCoOpConfig(ClipPromptConfig):
     context_per_label: bool = True
     region_scale: float | int = number("(0, 1e4]", 20.0)
     scale: float | int = number("(0, 1e4]", 100.0)
+    learn_scales: bool = False
     include_mean_token: bool = True
+    positional_embedding: bool = True

@@ -1,6 +1,9 @@
+import math
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import initialization as init
 
 from ...clip.modeling_clip import ClipPromptModel
 from ...clip.prompts import PromptLearner, features_of_prompts
@@ -10,15 +13,41 @@ from .configuration_dualcoop import DualCoOpConfig
 
 
 class DualCoOpForMultiLabelClassification(TwoLogitsModel, ClipPromptModel):
-    """Two prompts for each label, one that it is absent and one that it is present, and the regions of frozen CLIP."""
+    """Two prompts for each label, one that it is absent and one that it is present, and the regions of frozen CLIP.
+
+    Attributes:
+        log_region_scale, log_scale: logarithms of the factors of the cosines, where they are learned.
+    """
 
     config_class = DualCoOpConfig
     config: DualCoOpConfig
 
     def __init__(self, config: DualCoOpConfig):
         super().__init__(config)
+        if not config.positional_embedding:
+            self.backbone.network.head.pos_embed.requires_grad_(False)
         self.make_prompts(config)
+        if config.learn_scales:
+            self.log_region_scale = nn.Parameter(torch.empty(()))
+            self.log_scale = nn.Parameter(torch.empty(()))
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self and self.config.learn_scales:
+            init.constant_(self.log_region_scale, math.log(self.config.region_scale))
+            init.constant_(self.log_scale, math.log(self.config.scale))
+
+    @property
+    def region_scale(self) -> Tensor | float:
+        """Factor of the cosines whose softmax weighs the regions."""
+        return self.log_region_scale.exp() if self.config.learn_scales else self.config.region_scale
+
+    @property
+    def scale(self) -> Tensor | float:
+        """Factor of the cosines that gives the logits."""
+        return self.log_scale.exp() if self.config.learn_scales else self.config.scale
 
     def make_prompts(self, config: DualCoOpConfig) -> None:
         """Make what `compute_label_vectors` needs."""
@@ -32,7 +61,7 @@ class DualCoOpForMultiLabelClassification(TwoLogitsModel, ClipPromptModel):
             Representations `(batch_size, num_labels, embed_dim)`, and attention maps without the mean region, so that
             they sum to less than 1.
         """
-        regions = self.backbone.regions(features)  # (B, 1 + H * W, D)
+        regions = self.backbone.regions(features, self.config.positional_embedding)  # (B, 1 + H * W, D)
         representations, weights = self.attend(regions if self.config.include_mean_token else regions[:, 1:])
         return representations, maps_of(weights, features)
 
@@ -49,14 +78,14 @@ class DualCoOpForMultiLabelClassification(TwoLogitsModel, ClipPromptModel):
         _, positive = self.label_vectors().chunk(2)  # (C, D)
         with torch.autocast(regions.device.type, enabled=False):
             regions = F.normalize(at_least_float32(regions), dim=-1)
-            weights = (self.config.region_scale * positive @ regions.mT).softmax(dim=-1)  # (B, C, R)
+            weights = (self.region_scale * positive @ regions.mT).softmax(dim=-1)  # (B, C, R)
             return weights @ regions, weights
 
     def two_logits(self, representations: Tensor) -> Tensor:
         """Scaled products with the negative and with the positive prompt, `(batch_size, 2, num_labels)`."""
         vectors = self.label_vectors().unflatten(0, (2, -1))  # (2, C, D)
         with torch.autocast(representations.device.type, enabled=False):
-            return self.config.scale * torch.einsum("bcd,kcd->bkc", at_least_float32(representations), vectors)
+            return self.scale * torch.einsum("bcd,kcd->bkc", at_least_float32(representations), vectors)
 
     def compute_label_vectors(self) -> Tensor:
         """Unit vectors of the negative prompts, then of the positive ones, `(2 * num_labels, embed_dim)`."""

@@ -48,6 +48,8 @@ class PositiveCoOpForMultiLabelClassification(DualCoOpForMultiLabelClassificatio
         super()._take_labels(names, rows)
         if rows is not None:
             for name, vectors in self.named_parameters(recurse=False):
+                if not vectors.ndim:  # a factor, which all labels share
+                    continue
                 setattr(self, name, nn.Parameter(vectors.detach()[rows], requires_grad=vectors.requires_grad))
 
     @torch.no_grad()

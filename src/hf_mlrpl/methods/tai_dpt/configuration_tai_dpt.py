@@ -1,4 +1,4 @@
-from typing import Literal
+from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -21,6 +21,8 @@ class TaiDptConfig(ClipPromptConfig):
 
     model_type = "mlrpl-tai-dpt"
 
+    needs_regions: ClassVar[bool] = True
+
     resize: Literal["stretch", "crop"] = "crop"
     trainable_backbone: list[str] | tuple[str, ...] | None = ()
     image_sharpness: float | int = number("(0, 1e4]", 40.0)
@@ -28,7 +30,3 @@ class TaiDptConfig(ClipPromptConfig):
     scale: float | int = number("(0, 1e4]", 4.0)
     local_weight: float | int = number("[0, 1]", 0.5)
     positional_embedding: bool = False
-
-    def validate_backbone(self):
-        if not self.is_resnet:
-            raise ValueError(f"`backbone` must be a CLIP ResNet, which has regions, got {self.backbone!r}.")
