@@ -169,7 +169,7 @@ each_network = pytest.mark.parametrize("method", NETWORKS.values(), indirect=Tru
 
 @each_network
 def test_shapes_of_the_outputs(model):
-    pixel_values = make_batch()["pixel_values"]
+    pixel_values, model = make_batch()["pixel_values"], model.eval()
     output = model(pixel_values, output_attention_maps=True, output_representations=True)
     assert output.logits.shape == (4, NUM_LABELS) and output.loss is None
     assert output.representations.shape[:2] in ((4, NUM_LABELS), (4, 1))

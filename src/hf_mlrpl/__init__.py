@@ -126,6 +126,12 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.mixup import MixupObjectiveConfig as MixupObjectiveConfig
     from .methods.mixup_pme import MixupPmeObjective as MixupPmeObjective
     from .methods.mixup_pme import MixupPmeObjectiveConfig as MixupPmeObjectiveConfig
+    from .methods.ml_decoder.configuration_ml_decoder import MlDecoderConfig as MlDecoderConfig
+    from .methods.ml_decoder.modeling_ml_decoder import (
+        MlDecoderForMultiLabelClassification as MlDecoderForMultiLabelClassification,
+    )
+    from .methods.ml_decoder.objective_ml_decoder import MlDecoderObjective as MlDecoderObjective
+    from .methods.ml_decoder.objective_ml_decoder import MlDecoderObjectiveConfig as MlDecoderObjectiveConfig
     from .methods.p_asl import PAslObjective as PAslObjective
     from .methods.p_asl import PAslObjectiveConfig as PAslObjectiveConfig
     from .methods.partial_bce import PartialBceObjective as PartialBceObjective

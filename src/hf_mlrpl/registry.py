@@ -213,6 +213,12 @@ METHODS.update(
             model=".methods.kggr.modeling_kggr:KggrForMultiLabelClassification",
             trains_any_model=True,
         ),
+        "ml_decoder": MethodSpec(
+            ".methods.ml_decoder.objective_ml_decoder:MlDecoderObjective",
+            "queries of labels, or of groups of them, look at the map (WACV 2023)",
+            model=".methods.ml_decoder.modeling_ml_decoder:MlDecoderForMultiLabelClassification",
+            trains_any_model=True,
+        ),
         "imcl": MethodSpec(
             ".methods.imcl.objective_imcl:ImclObjective",
             "labels and features are combinations of those of other images (CVPR 2020)",

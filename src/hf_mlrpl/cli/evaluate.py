@@ -133,25 +133,25 @@ def take_labels_of(dataset, model, checkpoint: str) -> dict[str, list[int]]:
     Raises:
         ValueError: where the model knows its labels by numbers, or by contexts of their own, and the data have others.
     """
-    from ..clip.modeling_clip import ClipPromptModel
-    from ..clip.prompts import spoken
     from ..data.columns import label_names
+    from ..models.priors.label_embeddings import normalized_name
 
     own, theirs = model.config.label_names, label_names(dataset)
-    if not isinstance(model, ClipPromptModel):
+    if not model.reads_names:
         check_same_labels(own, dataset, checkpoint)
     if own == theirs:
         return {}
     model.set_labels(theirs)
-    trained = {spoken(name).lower() for name in own}
-    seen = [column for column, name in enumerate(theirs) if spoken(name).lower() in trained]
+    trained = {normalized_name(name) for name in own}
+    seen = [column for column, name in enumerate(theirs) if normalized_name(name) in trained]
     unseen = [column for column in range(len(theirs)) if column not in set(seen)]
     print(
         f"note: the model is asked about the {len(theirs)} labels of the data; {len(seen)} of them are among the "
         f"{len(own)} of {checkpoint}. Unseen labels have the threshold 0.5.",
         file=sys.stderr,
     )
-    is_split = bool(model.prompt_learners and seen and unseen)  # without prompts to learn, no label was seen
+    learned = getattr(model, "prompt_learners", True)  # without prompts to learn, no label was seen
+    is_split = bool(learned and seen and unseen)
     return {"seen": seen, "unseen": unseen} if is_split else {}
 
 

@@ -16,16 +16,14 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
 
-from ..data.columns import check_unique
 from ..data.images.training_images import TrainingImages
 from ..distributed import state_digest
 from ..labels import shorten
-from ..models.configuration_utils import MultiLabelConfig
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..models.parts.partly_frozen import PartlyFrozen
 from .configuration_clip import PUBLISHED, ClipConfig, ClipPromptConfig
 from .image_encoder import ClipImageEncoder
-from .prompts import PROMPTS_PER_PASS, PromptLearner, spoken, tokenize_labels
+from .prompts import PROMPTS_PER_PASS, PromptLearner, tokenize_labels
 from .sources import ClipSource, read_clip
 from .text_encoder import ClipTextEncoder
 from .tokenizer import BYTE_TOKENS, TOKENIZER_NAME, byte_tokenizer, parse_tokenizer
@@ -299,28 +297,17 @@ class ClipPromptModel(ClipPreTrainedModel):
             for learner in self.new_prompt_learners:
                 learner.start_from(self.config.context_words, self.tokenizer, self.text_encoder)
 
-    @torch.no_grad()
-    def set_labels(self, names: Sequence[str]) -> None:
-        """Know the labels `names` from now on; `config.thresholds` of labels that stay are kept.
+    @property
+    def reads_names(self) -> bool:
+        return True
+
+    def _take_labels(self, names: Sequence[str], rows: list[int | None] | None = None) -> None:
+        """Replace prompts and priors, with what the labels of the old `rows` have learned of their own.
 
         Raises:
             ValueError: for names that make no prompts, see `tokenize_labels`; and for names that are new to a model
-                with something `learned_per_label`. The model is then as it was.
+                with something `learned_per_label`.
         """
-        check_unique(names, "every label must be named once")
-        config = self.config
-        old_rows = {spoken(name).lower(): row for row, name in enumerate(config.label_names)}
-        rows = [old_rows.get(spoken(name).lower()) for name in names]
-        self._take_labels(names, rows)
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: row for row, name in enumerate(names)}
-        if not isinstance(config.thresholds, float | int):
-            default: Any = MultiLabelConfig.thresholds
-            old: Any = config.thresholds
-            config.thresholds = [default if row is None else old[row] for row in rows]
-
-    def _take_labels(self, names: Sequence[str], rows: list[int | None] | None = None) -> None:
-        """Replace prompts and priors, with what the labels of the old `rows` have learned of their own."""
         config = self.config
         tokens = tokenize_labels(names, self.tokenizer, config.num_context, config.text_sizes["context_length"])
         kept = None

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..clip.modeling_clip import ClipPromptModel
 from ..data.images.photos import BadImageError, open_image
 from ..pipelines.image_tagging import ImageTaggingPipeline, label_thresholds
 from ..visualization.attention import attention_picture
@@ -81,7 +80,8 @@ class Answerer:
     @property
     def takes_labels(self) -> bool:
         """Whether the model can be asked about labels that it was not trained on."""
-        return isinstance(self.tagger.model, ClipPromptModel) and not self.tagger.model.learned_per_label
+        model = self.tagger.model
+        return model.reads_names and not getattr(model, "learned_per_label", "")
 
     def answer(self, files: Sequence[str], words: str = "") -> list[Answer | Fault]:
         """Tag photos; returns what there is to say of each file, in their order.
@@ -121,7 +121,7 @@ class Answerer:
                 tagger = ImageTaggingPipeline(
                     model=model, image_processor=self.tagger.image_processor, device=self.tagger.device, labels=names
                 )
-            except ValueError as error:  # about the names; the model is as it was
+            except (OSError, ValueError) as error:  # about the names; the model is as it was
                 raise RefusedError(str(error)) from error
             self._asked = tagger, names
         return self._asked[0]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
 from ..data.captions.caption_tokens import TOKENS
-from ..data.columns import label_names
+from ..data.columns import check_unique, label_names
 from ..data.files import make_readable
 from ..data.images.feature_files import StoredFeatures
 from ..data.images.torch_dataset import PartialLabelImages
@@ -31,6 +31,7 @@ from .configuration_utils import MultiLabelConfig
 from .image_processing import evaluation_view, processor_for
 from .parts.backbone import Backbone
 from .parts.partly_frozen import PartlyFrozen
+from .priors.label_embeddings import normalized_name
 from .warm_start import WarmStart, find_tagger, start_from
 
 logger = logging.get_logger(__name__)
@@ -240,12 +241,44 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
     def fill_priors(self, labels: np.ndarray | None, images: TrainingImages | None) -> None:
         """Fill `prior_buffers`; what a subclass defines and `set_priors` calls."""
 
+    @property
+    def reads_names(self) -> bool:
+        """Whether labels are words to the model, so that `set_labels` can change them."""
+        return False
+
+    @torch.no_grad()
     def set_labels(self, names: Sequence[str]) -> None:
-        """Know the labels `names` from now on, where a model knows labels by their names."""
-        raise ValueError(
-            f"The labels of a {type(self).__name__} cannot change: it knows them by numbers that it was trained with. "
-            "Models that read the names of their labels, those with CLIP, can be asked about others."
-        )
+        """Know the labels `names` from now on; `config.thresholds` of labels that stay are kept.
+
+        Raises:
+            ValueError: for a model that knows its labels by numbers, and for names that it cannot read. The model is
+                then as it was.
+        """
+        if not self.reads_names:
+            raise ValueError(
+                f"The labels of a {type(self).__name__} cannot change: it knows them by numbers that it was trained "
+                "with. Models that read the names of their labels, those with CLIP and an ML-Decoder with `queries: "
+                "words`, can be asked about others."
+            )
+        check_unique(names, "every label must be named once")
+        config = self.config
+        old_rows = {normalized_name(name): row for row, name in enumerate(config.label_names)}
+        rows = [old_rows.get(normalized_name(name)) for name in names]
+        self._take_labels(names, rows)
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: row for row, name in enumerate(names)}
+        if not isinstance(config.thresholds, float | int):
+            default: Any = MultiLabelConfig.thresholds
+            old: Any = config.thresholds
+            config.thresholds = [default if row is None else old[row] for row in rows]
+
+    def _take_labels(self, names: Sequence[str], rows: list[int | None]) -> None:
+        """Replace what derives from the names of the labels; what `set_labels` calls where a model `reads_names`.
+
+        Args:
+            rows: of each label among the old ones, `None` for a new one.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `_take_labels`.")
 
     def forward(
         self,

@@ -70,7 +70,7 @@ def read_glove(names: Sequence[str], path: str | Path, dim: int = 300) -> Tensor
             f'`label_embeddings` must be "glove", "orthogonal" or the path of a GloVe text file, got {str(path)!r}, '
             "which is no file."
         )
-    words = [_normalize(name).split() for name in names]
+    words = [normalized_name(name).split() for name in names]
     found = _read_words(path, {word for of_name in words for word in of_name}, dim)
     unknown_names = [name for name, of_name in zip(names, words, strict=True) if not any(w in found for w in of_name)]
     if unknown_names:
@@ -89,18 +89,18 @@ def read_glove(names: Sequence[str], path: str | Path, dim: int = 300) -> Tensor
 
 def _packaged_embeddings(names: Sequence[str], dim: int) -> Tensor:
     with safe_open(PACKAGED_GLOVE, "pt") as file:
-        rows = {_normalize(name): row for row, name in enumerate(json.loads(file.metadata()["names"]))}
+        rows = {normalized_name(name): row for row, name in enumerate(json.loads(file.metadata()["names"]))}
         vectors = file.get_tensor("vectors")
     if dim != vectors.shape[1]:
         raise ValueError(f'`dim` must be {vectors.shape[1]} for the packaged vectors (`source="glove"`), got {dim}.')
-    missing = [name for name in names if _normalize(name) not in rows]
+    missing = [name for name in names if normalized_name(name) not in rows]
     if missing:
         raise ValueError(
             f"The packaged GloVe vectors cover the {len(rows)} names of COCO and VOC, not: {', '.join(missing)}. "
             "Pass the path of a GloVe text file (glove.6B.300d.txt from https://nlp.stanford.edu/projects/glove/) as "
             '`source`, or `source="orthogonal"`.'
         )
-    return vectors[[rows[_normalize(name)] for name in names]]
+    return vectors[[rows[normalized_name(name)] for name in names]]
 
 
 def _read_words(path: Path, needed: set[str], dim: int) -> dict[str, np.ndarray]:
@@ -135,5 +135,6 @@ def _check_width(path: Path, number: int, width: int, dim: int) -> None:
         )
 
 
-def _normalize(name: str) -> str:
+def normalized_name(name: str) -> str:
+    """A label name as it is looked up: in lower case, words with single spaces."""
     return " ".join(name.lower().replace("_", " ").split())

@@ -1,0 +1,1 @@
+"""ML-Decoder: Scalable and Versatile Classification Head (Ridnik et al., WACV 2023)."""
