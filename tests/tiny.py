@@ -59,6 +59,7 @@ MODELS = dict.fromkeys(METHODS, BACKBONE) | {  # those with a network of their o
     "gcn_ml": BACKBONE | {"label_embeddings": "orthogonal", "word_embedding_dim": 16, "graph_hidden_dim": 12},
     "add_gcn": BACKBONE | {"representation_dim": 24},
     "ml_decoder": BACKBONE | {"representation_dim": 24, "feedforward_dim": 32},
+    "query2label": BACKBONE | {"feedforward_dim": 32},
     "scpnet": _CLIP | {"context_words": None, "graph_dim": 32},
     "dualcoop": _CLIP | {"region_scale": 4.0, "scale": 20.0},  # the published ones are for pretrained towers
     "tai_dpt": _CLIP | {"image_sharpness": 4.0, "scale": 20.0},
@@ -95,6 +96,7 @@ OBJECTIVES = {  # settings that are needed, that let a method act within two epo
     "gpr": {"clip": CLIP, "temperature": 0.1, "grid": 2, "threshold": 0.2, "expected_positives": 2.0},
     "asl": {"gamma_negative": 1.0, "clip": 0.0},  # learns in a few steps
     "ml_decoder": {"gamma_negative": 0.0, "clip": 0.0},
+    "query2label": {"gamma_negative": 0.0},
     "logic_mix": {"gamma_negative": 0.0, "clip": 0.0, "mixed_gamma_positive": 0.0},  # learns in a few steps
 }
 DATA = {  # what a method needs of its data

@@ -144,6 +144,12 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.positivecoop.modeling_positivecoop import (
         PositiveCoOpForMultiLabelClassification as PositiveCoOpForMultiLabelClassification,
     )
+    from .methods.query2label.configuration_query2label import Query2LabelConfig as Query2LabelConfig
+    from .methods.query2label.modeling_query2label import (
+        Query2LabelForMultiLabelClassification as Query2LabelForMultiLabelClassification,
+    )
+    from .methods.query2label.objective_query2label import Query2LabelObjective as Query2LabelObjective
+    from .methods.query2label.objective_query2label import Query2LabelObjectiveConfig as Query2LabelObjectiveConfig
     from .methods.role import RoleObjective as RoleObjective
     from .methods.role import RoleObjectiveConfig as RoleObjectiveConfig
     from .methods.sarb.configuration_sarb import SarbConfig as SarbConfig

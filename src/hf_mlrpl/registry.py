@@ -219,6 +219,12 @@ METHODS.update(
             model=".methods.ml_decoder.modeling_ml_decoder:MlDecoderForMultiLabelClassification",
             trains_any_model=True,
         ),
+        "query2label": MethodSpec(
+            ".methods.query2label.objective_query2label:Query2LabelObjective",
+            "a transformer with a learned query for each label (2021)",
+            model=".methods.query2label.modeling_query2label:Query2LabelForMultiLabelClassification",
+            trains_any_model=True,
+        ),
         "imcl": MethodSpec(
             ".methods.imcl.objective_imcl:ImclObjective",
             "labels and features are combinations of those of other images (CVPR 2020)",
