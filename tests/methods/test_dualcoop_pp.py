@@ -4,6 +4,7 @@ import pytest
 import torch
 from golden_files import golden, sub_cases
 from golden_models import check_case, cotangent_sum, leaf
+from huggingface_hub.errors import StrictDataclassError
 from test_dualcoop import DTYPES, TINY
 from tiny import tiny_model
 from torch import nn
@@ -22,7 +23,7 @@ MODES = {  # of the published code
     "pos_neg": {"competition": "added", "competing_negatives": True},
     "pos_neg_test": {"competition": "plain", "competing_negatives": True},
 }
-PROMPTS = ("negative", "positive", "evidence")
+PROMPTS = ("evidence", "negative", "positive")
 
 
 @pytest.mark.golden
@@ -107,6 +108,11 @@ def test_the_best_label_of_a_region_keeps_it_and_another_one_loses_it():
     torch.testing.assert_close(negative, torch.tensor([[[2.0, 1.0], [1.0, 2.0]]]))
 
 
+def test_negatives_do_not_compete_where_nothing_does():
+    with pytest.raises(StrictDataclassError, match="`competing_negatives` needs labels that compete"):
+        DualCoOpPpConfig(competition="none", competing_negatives=True)
+
+
 def test_competition_may_end_with_the_training():
     ours, plain = model(competition_in_evaluation=False), model(competition="none")
     assert torch.equal(ours(PIXELS).logits, plain(PIXELS).logits)
@@ -143,6 +149,13 @@ def test_labels_change_and_compete_with_those_that_are_asked_for():
     alone = ours(PIXELS.double()).logits
     ours.config.competition = "normalized"
     assert torch.equal(ours(PIXELS.double()).logits, alone), "a single label has no rival"
+
+
+def test_pictures_show_the_vectors_of_presence():
+    """Which are the last ones, as in DualCoOp."""
+    ours = model()
+    positive = F.normalize(ours.positive_prompts(ours.text_encoder), dim=-1)
+    torch.testing.assert_close(ours.label_vectors()[-5:], positive)
 
 
 def test_inference_needs_no_text_tower():

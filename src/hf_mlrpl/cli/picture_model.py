@@ -48,7 +48,7 @@ def label_vectors(arguments: argparse.Namespace) -> "Figure":
         raise ValueError(f"The model of {arguments.of[0]} has no vectors of labels. Those that start from CLIP have.")
     names = model.config.label_names
     kept = _chosen(arguments.labels, names) or list(range(len(names)))
-    vectors = model.label_vectors()[-len(names) :][kept].float().numpy()  # of two prompts, the positive one
+    vectors = model.label_vectors()[-len(names) :][kept].float().numpy()  # of several prompts, the positive one
     if len(vectors) < 2:
         raise ValueError("A picture of vectors needs at least two labels.")
     if len(vectors) < 12:

@@ -37,3 +37,9 @@ class DualCoOpPpConfig(ClipPromptConfig):
     competition_scale: float | int = number("[0, 1e4]", 200.0)
     competing_negatives: bool = False
     competition_in_evaluation: bool = True
+
+    def validate_competition(self):
+        if self.competing_negatives and self.competition == "none":
+            raise ValueError(
+                "`competing_negatives` needs labels that compete: choose a `competition` other than none."
+            )

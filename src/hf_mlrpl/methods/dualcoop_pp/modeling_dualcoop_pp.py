@@ -25,9 +25,9 @@ class DualCoOpPpForMultiLabelClassification(TwoLogitsModel, ClipPromptModel):
     def __init__(self, config: DualCoOpPpConfig):
         super().__init__(config)
         self.backbone.network.head.pos_embed.requires_grad_(False)  # regions do not know where they are
+        self.evidence_prompts = PromptLearner.from_config(config)
         self.negative_prompts = PromptLearner.from_config(config)
         self.positive_prompts = PromptLearner.from_config(config)
-        self.evidence_prompts = PromptLearner.from_config(config)
         if config.learn_region_scale:
             self.log_region_scale = nn.Parameter(torch.empty(()))
         self.post_init()
@@ -50,7 +50,7 @@ class DualCoOpPpForMultiLabelClassification(TwoLogitsModel, ClipPromptModel):
             Representations `(batch_size, num_labels, 2 * embed_dim)`, those for the negative prompt first, and
             attention maps that sum to 1.
         """
-        _, positive, evidence = self.label_vectors().chunk(3)  # (C, D)
+        evidence, _, positive = self.label_vectors().chunk(3)  # (C, D)
         regions = self.backbone.regions(features, positions=False)[:, 1:]  # (B, R, D)
         with torch.autocast(regions.device.type, enabled=False):
             regions = F.normalize(at_least_float32(regions), dim=-1)
@@ -71,7 +71,8 @@ class DualCoOpPpForMultiLabelClassification(TwoLogitsModel, ClipPromptModel):
         if config.competition == "none" or not (self.training or config.competition_in_evaluation):
             return 1.0, 1.0
         positive = self.kept(cosines, cosines.amax(dim=1, keepdim=True))
-        return self.kept(cosines, cosines.amin(dim=1, keepdim=True)) if config.competing_negatives else 1.0, positive
+        negative = self.kept(cosines, cosines.amin(dim=1, keepdim=True)) if config.competing_negatives else 1.0
+        return negative, positive
 
     def kept(self, cosines: Tensor, extremes: Tensor) -> Tensor:
         """What `competition` makes of the softmax over the labels, sharper where `extremes` are further from 0."""
@@ -82,12 +83,12 @@ class DualCoOpPpForMultiLabelClassification(TwoLogitsModel, ClipPromptModel):
 
     def two_logits(self, representations: Tensor) -> Tensor:
         """Scaled products with the negative and with the positive prompt, `(batch_size, 2, num_labels)`."""
-        vectors = self.label_vectors().unflatten(0, (3, -1))[:2]  # (2, C, D)
+        vectors = self.label_vectors().unflatten(0, (3, -1))[1:]  # (2, C, D)
         with torch.autocast(representations.device.type, enabled=False):
             sides = at_least_float32(representations).unflatten(2, (2, -1))  # (B, C, 2, D)
             return self.config.scale * torch.einsum("bckd,kcd->bkc", sides, vectors)
 
     def compute_label_vectors(self) -> Tensor:
-        """Unit vectors of the negative, the positive and the evidential prompts, `(3 * num_labels, embed_dim)`."""
-        learners = self.negative_prompts, self.positive_prompts, self.evidence_prompts
+        """Unit vectors of the evidential, the negative and the positive prompts, `(3 * num_labels, embed_dim)`."""
+        learners = self.evidence_prompts, self.negative_prompts, self.positive_prompts
         return F.normalize(at_least_float32(features_of_prompts(self.text_encoder, *learners)), dim=-1)
