@@ -21,8 +21,8 @@ def test_head_matches_published_code(dtype, monkeypatch):
     file = golden("positivecoop_head")
     tensors, weights = file.case("baseline"), file.weights("baseline")
     features = leaf(file.tensors["in.image_features"], dtype)
-    num_labels, embed_dim = (size // (1, 2)[axis == 0] for axis, size in enumerate(weights["linear.weight"].shape))
-    config = ClipLinearConfig(**TINY | {"num_labels": num_labels, "embed_dim": embed_dim})
+    num_rows, embed_dim = weights["linear.weight"].shape
+    config = ClipLinearConfig(**TINY | {"num_labels": num_rows // 2, "embed_dim": embed_dim})
     model = ClipLinearForMultiLabelClassification(config).to(dtype)
     halves = {kind: weights[f"linear.{kind}"].chunk(2) for kind in ("weight", "bias")}
     state = {f"{name}.{kind}": halves[kind][side] for side, name in enumerate(CLASSIFIERS) for kind in halves}
