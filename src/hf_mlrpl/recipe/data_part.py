@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..data.captions.load_captions import load_captions
 from ..data.columns import (
     FULL_LABELS,
     IMAGE_ID,
@@ -289,6 +288,8 @@ class DataPart:
 
     def _load_captions(self, images: "Dataset | None") -> "Dataset":
         """The captions, for the labels of `images`."""
+        from ..data.captions.load_captions import load_captions
+
         config = self.config
         if images is None or config.captions is None:
             raise ValueError(
