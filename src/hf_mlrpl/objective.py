@@ -61,6 +61,8 @@ class Objective(nn.Module):
             stores of all images, its `needs_neighbours` is true, see `find_neighbours`. Where
             it takes no label for absent that is not known to be, its `needs_negatives` is true; where it depends on
             `Progress.num_epochs`, its `needs_num_epochs` is, and a run with another number of epochs is another one.
+            Where it compares vectors of labels, its `own_network_settings` must be 0 for another network than that of
+            the method, see `check_network`.
         needs_pixels: whether it does more with `pixel_values` than give them to `encode`, so that features of a frozen
             backbone cannot be computed beforehand.
         learns_from_captions: whether it reads `input_ids` where a batch has captions in the place of images.
@@ -178,6 +180,25 @@ class Objective(nn.Module):
                 of the images in the training set. In the place of pixels, captions have `input_ids`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
+
+
+def check_network(config: Any, network: Any, refusal: str) -> None:
+    """Raise `ValueError` where an objective cannot train another network than that of its method.
+
+    Args:
+        config: of the objective.
+        network: config of the other network, which must give each label a vector, see `label_vector_dim`.
+        refusal: the beginning of the error.
+    """
+    names: Collection[str] | None = getattr(config, "own_network_settings", None)
+    if names is None:
+        raise ValueError(refusal)
+    if needed := [f"`objective.{name}`" for name in names if getattr(config, name)]:
+        raise ValueError(
+            f"{refusal} With {', '.join(needed)} at 0, this one trains any network that gives each label a vector of "
+            "its own, such as query2label."
+        )
+    network.label_vector_dim()
 
 
 def check_views(config: Any, views: Collection[str]) -> None:

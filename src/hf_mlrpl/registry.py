@@ -41,7 +41,8 @@ class MethodSpec:
     page: name of its page among those of its package, by default that of the method.
     converter: target of a `hf_mlrpl.hub.converter.Converter` of the authors' checkpoints, if there is one.
     trains_any_model: whether the objective needs no more of a model than `represent` and `classify`, so that
-        `model.name` of a recipe may choose another network.
+        `model.name` of a recipe may choose another network; where it compares vectors of labels, see
+        `hf_mlrpl.objective.check_network`.
     """
 
     objective: str

@@ -15,6 +15,7 @@ from hf_mlrpl.methods.sst.objective_sst import (
     cross_image_pseudo_labels,
     intra_image_pseudo_labels,
 )
+from hf_mlrpl.methods.sst.pictures import cooccurrence
 from hf_mlrpl.schedules import StepDown
 
 LATE = Progress(step=90, max_steps=100, epoch=9.0)
@@ -184,3 +185,9 @@ def test_sums_are_as_many_times_the_means_as_there_are_pairs(model, batch):
     assert torch.isclose(terms[1]["cooccurrence"], 6 * 10 * terms[0]["cooccurrence"])
     known = batch["labels"].ne(0).sum(dim=0)
     assert torch.isclose(terms[1]["similarity"], (known * (known - 1) / 2).sum() * terms[0]["similarity"])
+
+
+def test_a_head_that_is_not_trained_is_not_shown():
+    config = SstObjectiveConfig(intra_weight=0.0, cooccurrence_weight=0.0)
+    with pytest.raises(ValueError, match="There is no co-occurrence to show: with these settings"):
+        cooccurrence(SstObjective(config, SstConfig(num_labels=3)), None, None)

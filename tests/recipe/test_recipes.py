@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny import MODELS, build_model, tiny_content, tiny_recipe, write_recipe
+from tiny import MODELS, build_model, make_trainer, tiny_content, tiny_model, tiny_recipe, write_recipe
 
 from hf_mlrpl.data.columns import label_matrix, make_dataset
 from hf_mlrpl.data.images.photos import pixels_of
@@ -14,6 +14,9 @@ from hf_mlrpl.recipe.data_part import DataPart
 from hf_mlrpl.recipe.document import DEFAULT_RECIPE, Recipe
 from hf_mlrpl.registry import METHODS, VIEWS, load
 from hf_mlrpl.schedules import Progress
+from hf_mlrpl.settings import from_mapping
+from hf_mlrpl.trainer.trainer import MultiLabelTrainer
+from hf_mlrpl.trainer.training_args import MultiLabelTrainingArguments
 
 
 @pytest.mark.parametrize("name", recipe_files())
@@ -360,11 +363,62 @@ def test_a_loss_trains_the_network_of_another_method():
         ("asl", {"output_dim": 8}, "Recipe section `model` has no key `output_dim`"),
         ("sst", {"name": "asl"}, "`model.name` must not be 'asl': sst needs its own network"),
         ("sarb", {"name": "sst"}, "`model.name` must not be 'sst': sarb needs its own network"),
+        ("sst", {"name": "query2label"}, "With `objective.intra_weight`, `objective.cooccurrence_weight` at 0, this"),
+        ("dsrb", {"name": "query2label"}, "dsrb needs its own network. Methods that are only a loss train"),
     ],
 )
 def test_a_network_that_does_not_fit_the_method_is_an_error(method, model, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Recipe.from_dict({"method": method, "data": {"name": "digit_scenes"}, "model": model})
+
+
+# Settings without the terms that need parts of the method's own network, and with those that compare vectors of labels
+EAGER = {"start_epoch": 0, "first": 0.1, "floor": 0.1}
+COMPARING = {
+    "sst": {"intra_weight": 0.0, "cooccurrence_weight": 0.0, "bank_size": 4, "cross_threshold": EAGER},
+    "sarb": {"instance_weight": 0.0, "prototype_weight": 0.0},
+    "hst": {
+        "intra_weight": 0.0,
+        "cross_weight": 0.0,
+        "intra_threshold_weight": 0.0,
+        "cross_threshold_weight": 0.0,
+        "cooccurrence_weight": 0.0,
+        "start_epoch": 0,
+        "num_prototypes": 2,
+    },
+}
+OTHER_TERMS = {"sst": {"cross", "similarity"}, "sarb": {"similarity"}, "hst": {"prototype", "similarity"}}
+
+
+def comparing_recipe(method: str, network: str, **model) -> Recipe:
+    return Recipe.from_dict(
+        tiny_content(method) | {"model": MODELS[network] | {"name": network} | model, "objective": COMPARING[method]}
+    )
+
+
+@pytest.mark.parametrize("network", ["query2label", "ml_decoder", "ssgrl"])
+@pytest.mark.parametrize("method", COMPARING)
+def test_terms_that_compare_vectors_of_labels_train_networks_that_have_them(method, network, tmp_path):
+    trainer = make_trainer(comparing_recipe(method, network), tmp_path)
+    trainer.train()
+    logged = {name.removeprefix("loss_") for entry in trainer.state.log_history for name in entry}
+    assert OTHER_TERMS[method] <= logged
+    assert type(trainer.model) is load(METHODS[network].model)
+
+
+@pytest.mark.parametrize("method", COMPARING)
+def test_terms_that_compare_vectors_of_labels_refuse_networks_where_labels_share_them(method, tmp_path):
+    shared = r"compares vectors of labels, and in this ML-Decoder 2 labels share one: set `model\.num_groups=10`"
+    with pytest.raises(ValueError, match=shared):
+        make_trainer(comparing_recipe(method, "ml_decoder", num_groups=5), tmp_path)
+    for network in ("asl", "gcn_ml", "add_gcn"):
+        with pytest.raises(ValueError, match="a network of the type .* gives labels none of their own"):
+            comparing_recipe(method, network)
+    config = from_mapping(load(METHODS[method].objective).config_class, COMPARING[method], "objective")
+    with pytest.raises(ValueError, match="in this ML-Decoder 3 labels share one"):
+        MultiLabelTrainer(tiny_model("ml_decoder", num_groups=2), MultiLabelTrainingArguments(tmp_path), config)
+    with pytest.raises(ValueError, match="at 0, this one trains any network that gives each label a vector"):
+        MultiLabelTrainer(tiny_model("query2label"), MultiLabelTrainingArguments(tmp_path), objective=method)
 
 
 def test_differences_name_the_settings():

@@ -37,8 +37,8 @@ class PrototypeObjective(Objective):
         """
         super().__init__(config, model_config)
         self.is_prepared = not num_prototypes
+        num_labels, dim = model_config.num_labels, model_config.label_vector_dim()
         if num_prototypes:
-            num_labels, dim = model_config.num_labels, model_config.representation_dim
             self.register_buffer("prototypes", torch.zeros(num_labels, num_prototypes, dim))
             self.register_buffer("counts", torch.zeros(num_labels, dtype=torch.int64))
             self.register_buffer("prototype_epoch", torch.tensor(-1))

@@ -135,6 +135,17 @@ class MultiLabelConfig(PreTrainedConfig):
         """Names in the order of the logits."""
         return [self.id2label[i] for i in range(self.num_labels)]
 
+    def label_vector_dim(self) -> int:
+        """Length of the vector that a network gives each label of its own, for objectives that compare these.
+
+        Raises:
+            ValueError: where labels share vectors.
+        """
+        raise ValueError(
+            f"The objective compares vectors of labels, and a network of the type {self.model_type} gives labels none "
+            "of their own. Take another one as `model.name`, such as query2label or ssgrl."
+        )
+
     def validate_ranges(self):
         """Every number lies in the range of its field."""
         check_ranges(type(self), {name: getattr(self, name) for name in self.own_settings()})

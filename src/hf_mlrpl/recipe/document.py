@@ -78,11 +78,12 @@ class Recipe:
                 raise ValueError(
                     f"Recipe section `{section}` must be a mapping of keys to values, got {shown(values)}."
                 )
+        data, objective = DataPart(sections["data"]), ObjectivePart(sections["objective"], method)
         recipe = cls(
             method=method,
-            data=DataPart(sections["data"]),
-            model=ModelPart(sections["model"], method),
-            objective=ObjectivePart(sections["objective"], method),
+            data=data,
+            model=ModelPart(sections["model"], method, objective.config),
+            objective=objective,
             training=TrainingPart(sections["training"]),
             name=name,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 
+from ..objective import check_network
 from ..ranges import check_ranges
 from ..registry import METHODS, load, lookup
 from ..settings import check_values, field_types, from_mapping
@@ -44,11 +45,20 @@ class ModelPart:
     settings: those of the network, and two keys of a recipe alone. `pretrained` is whether the model gets weights, or
         from where: a tagger, see `models.warm_start`, or what `load_published` of the network takes. `name` is a
         method whose network takes the place of the method's own.
+    objective: config of what trains it.
     """
 
-    def __init__(self, settings: Mapping[str, Any], method: str):
+    def __init__(self, settings: Mapping[str, Any], method: str, objective: Any = None):
         self.settings = dict(settings)
-        self.model_class = _network(method, settings.get("name", method))
+        name = settings.get("name", method)
+        own, other = METHODS[method], lookup(METHODS, name, "method")
+        self.model_class = load(other.model)
+        if other.model != own.model and not own.trains_any_model:
+            refusal = (
+                f"`model.name` must not be {name!r}: {method} needs its own network. Methods that are only a loss "
+                "train the network of any other."
+            )
+            check_network(objective, self.model_class.config_class.for_labels([]), refusal)
         kinds = self.model_class.config_class.own_settings()
         self._checked = check_values(settings, kinds | {"pretrained": bool | str, "name": str}, "model")
         check_ranges(self.model_class.config_class, self._checked, "model.")
@@ -120,14 +130,3 @@ class TrainingPart:
     def arguments_to_measure(self, output: str | Path) -> "MultiLabelTrainingArguments":
         """Arguments of a trainer that measures a finished model."""
         return self._arguments_class(**{**self._values, **_ONLY_MEASURED, "output_dir": str(output)})
-
-
-def _network(method: str, name: str) -> Any:
-    """The model class of the method `name`, which is trained by the objective of `method`."""
-    own, other = METHODS[method], lookup(METHODS, name, "method")
-    if other.model != own.model and not own.trains_any_model:
-        raise ValueError(
-            f"`model.name` must not be {name!r}: {method} needs its own network. Methods that are only a loss train "
-            "the network of any other."
-        )
-    return load(other.model)

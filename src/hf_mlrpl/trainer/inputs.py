@@ -8,7 +8,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils import logging
 
 from ..models.modeling_utils import MultiLabelPreTrainedModel
-from ..objective import Objective
+from ..objective import Objective, check_network
 from ..registry import METHODS, PACKAGE, load, lookup
 from .training_args import MultiLabelTrainingArguments
 
@@ -76,14 +76,14 @@ def make_objective(objective: Any, model: Any) -> Objective:
         objective: the name of a method, with its default settings; the config of an objective; or an objective.
     """
     if isinstance(objective, Objective):
-        _check_fits(type(objective), model)
+        _check_fits(type(objective), objective.config, model)
     else:
         if isinstance(objective, str):
             objective_class = load(lookup(METHODS, objective, "method").objective)
             config = _default_config(objective, objective_class.config_class)
         else:
             objective_class, config = _class_of_config(objective), objective
-        _check_fits(objective_class, model)
+        _check_fits(objective_class, config, model)
         objective = objective_class(config, model.config)
     if parameters := [name for name, _ in objective.named_parameters()]:
         raise ValueError(
@@ -135,7 +135,7 @@ def _class_of_config(config: Any) -> type[Objective]:
     return next(cls for cls in classes if cls.__name__ == found[0])
 
 
-def _check_fits(objective_class: type[Objective], model: Any) -> None:
+def _check_fits(objective_class: type[Objective], config: Any, model: Any) -> None:
     """Raise `ValueError` if the objective needs another network."""
     if not isinstance(model, MultiLabelPreTrainedModel):
         raise TypeError(
@@ -148,8 +148,9 @@ def _check_fits(objective_class: type[Objective], model: Any) -> None:
     needed = [load(spec.model) for spec in specs]
     if not isinstance(model, tuple(needed)):
         anything = [name for name, spec in METHODS.items() if spec.trains_any_model]
-        raise ValueError(
+        refusal = (
             f"{objective_class.__name__} trains a {needed[0].__name__}, got a {type(model).__name__}. Make one with "
             f"`{needed[0].__name__}.for_dataset(...)`, or choose an objective that trains any network: "
             f"{', '.join(anything)}."
         )
+        check_network(config, model.config, refusal)

@@ -69,6 +69,13 @@ class HstObjectiveConfig:
     reduction: Reduction = "micro"
 
     needs_negatives: ClassVar[bool] = True
+    own_network_settings: ClassVar[tuple[str, ...]] = (
+        "intra_weight",
+        "cross_weight",
+        "intra_threshold_weight",
+        "cross_threshold_weight",
+        "cooccurrence_weight",
+    )
 
 
 def excess(evidence: Tensor, threshold: Tensor) -> Tensor:

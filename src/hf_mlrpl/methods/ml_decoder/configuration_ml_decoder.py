@@ -48,6 +48,14 @@ class MlDecoderConfig(MultiLabelConfig):
         """Labels of a group; the last one may have fewer."""
         return math.ceil(self.num_labels / self.num_queries) if self.num_queries else 1
 
+    def label_vector_dim(self) -> int:
+        if self.labels_per_group > 1:
+            raise ValueError(
+                f"The objective compares vectors of labels, and in this ML-Decoder {self.labels_per_group} labels "
+                f"share one: set `model.num_groups={self.num_labels}`, which gives each label its own."
+            )
+        return self.representation_dim
+
     def validate_heads(self):
         if self.representation_dim % self.num_heads:
             raise ValueError(

@@ -36,6 +36,9 @@ class Query2LabelConfig(MultiLabelConfig):
     pre_norm: bool = False
     dropout: float = number("[0, 1)", 0.1)
 
+    def label_vector_dim(self) -> int:
+        return self.representation_dim
+
     def validate_dim(self):
         step = math.lcm(4, self.num_heads)  # two coordinates, each with a sine and a cosine
         if self.representation_dim is not None and self.representation_dim % step:

@@ -63,6 +63,7 @@ class SarbObjectiveConfig:
     reduction: Reduction = "micro"
 
     needs_negatives: ClassVar[bool] = True
+    own_network_settings: ClassVar[tuple[str, ...]] = ("instance_weight", "prototype_weight")
 
 
 def random_prototypes(num_prototypes: int, count: int, device: torch.device) -> Tensor:

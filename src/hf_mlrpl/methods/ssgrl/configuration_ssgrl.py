@@ -43,3 +43,6 @@ class SsgrlConfig(MultiLabelConfig):
     label_embeddings: str = "glove"
     label_graph: str = "labels"
     graph_estimator: Literal["published", "unbiased"] = "published"
+
+    def label_vector_dim(self) -> int:
+        return self.representation_dim

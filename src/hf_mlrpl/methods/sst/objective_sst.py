@@ -73,6 +73,7 @@ class SstObjectiveConfig:
     reduction: Reduction = "micro"
 
     needs_negatives: ClassVar[bool] = True
+    own_network_settings: ClassVar[tuple[str, ...]] = ("intra_weight", "cooccurrence_weight")
 
 
 def intra_image_pseudo_labels(
@@ -139,7 +140,7 @@ class SstObjective(Objective):
 
     def __init__(self, config: SstObjectiveConfig, model_config: SstConfig):
         super().__init__(config, model_config)
-        num_labels, dim = model_config.num_labels, model_config.representation_dim
+        num_labels, dim = model_config.num_labels, model_config.label_vector_dim()
         self.register_buffer("bank", torch.zeros(num_labels, config.bank_size + 1, dim))
         self.register_buffer("bank_rows", torch.full((num_labels, config.bank_size + 1), -1))
         self.register_buffer("bank_sums", torch.zeros(num_labels, dim))

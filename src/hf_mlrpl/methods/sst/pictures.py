@@ -36,6 +36,11 @@ def cooccurrence(
     Args:
         chosen: labels to show, by default the likeliest.
     """
+    if not objective.needs_cooccurrence_head:
+        raise ValueError(
+            "There is no co-occurrence to show: with these settings of the objective no head learns it. Train with "
+            "`objective.cooccurrence_weight` above 0."
+        )
     names, labels, config = model.config.label_names, photo.labels.unsqueeze(0), objective.config
     pair_logits = model.cooccurrence_head(_representations(model, photo)).float()
     matrix = cooccurrence_matrix(pair_logits, len(names))
