@@ -12,6 +12,7 @@ EXTRAS = {
         "evaluate",
         "iterstrat",
         "msgspec",
+        "scipy",
         "sklearn",
         "tensorboard",
         "threadpoolctl",
