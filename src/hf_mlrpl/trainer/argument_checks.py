@@ -27,7 +27,7 @@ RANGES = {  # of arguments whose range is not the default one
 }
 
 _METRICS = "the metrics of this library need all scores and labels, and nothing else"
-_OPTIMIZER = "`optimizer` chooses among adam, adamw and sgd"
+_OPTIMIZER = "`optimizer` chooses among adam, adamw, adamax and sgd"
 _TEXT = "it is for models of language"
 _REPEATABLE = "a run that is resumed must end like an unbroken one"
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {  # what a setting must stay, and why

@@ -17,9 +17,11 @@ def make_optimizer(model: nn.Module, args: "MultiLabelTrainingArguments") -> tor
     options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
     if args.optimizer == "sgd":
         return FusedSgd(groups, momentum=args.momentum, **options)
-    options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon, "fused": True}
+    options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+    if args.optimizer == "adamax":
+        return torch.optim.Adamax(groups, **options)
     optimizer = torch.optim.Adam if args.optimizer == "adam" else torch.optim.AdamW
-    return optimizer(groups, **options)
+    return optimizer(groups, fused=True, **options)
 
 
 class FusedSgd(torch.optim.SGD):

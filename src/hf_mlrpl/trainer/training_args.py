@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 from ..settings import did_you_mean
 from .argument_checks import check_arguments
 
-Optimizer = Literal["adam", "adamw", "sgd"]
+Optimizer = Literal["adam", "adamw", "adamax", "sgd"]
 LrSchedule = Literal["step", "one_cycle", "cosine", "transformers"]
 DecayExempt = Literal["none", "biases_and_norms"]
 FeatureDtype = Literal["float16", "bfloat16", "float32"]
@@ -41,7 +41,9 @@ class MultiLabelTrainingArguments(TrainingArguments):
     """The published settings of SST and SARB, on top of `transformers.TrainingArguments`."""
 
     output_dir: str = _field("runs/recipe", "Where results go; the command line names it after the recipe.")
-    optimizer: str = _field("adam", "adam (L2 added to the gradient, as published), adamw (decoupled decay) or sgd.")
+    optimizer: str = _field(
+        "adam", "adam (L2 added to the gradient, as published), adamw (decoupled decay), adamax or sgd."
+    )
     momentum: float = _field(0.9, "Momentum of sgd.")
     lr_schedule: str = _field(
         "step",
