@@ -120,6 +120,15 @@ def test_labels_that_are_known_are_never_completed(method):
     assert objective.completed_labels(labels.expand(20, -1)).labels[7].tolist() == [-1, -1, 1, 1, -1]
 
 
+@each_method
+def test_a_clip_that_is_sure_of_nothing_is_reported(method, monkeypatch):
+    said = []
+    monkeypatch.setattr(clip_labels.logger, "warning", said.append)
+    unsure = {"temperature": 100.0, "threshold": 0.9} | ({"negative_fraction": 0.0} if method == "vlpl" else {})
+    assert asked(method).made and not said
+    assert asked(method, **unsure).made and "CLIP is sure of no label" in said[0]
+
+
 # ---- what stands for CLIP ----
 
 

@@ -80,7 +80,9 @@ class ClipLabelsObjective(Objective):
             self.ask_clip(images)
         self.is_prepared = True
 
+    @torch.no_grad()
     def ask_clip(self, images: TrainingImages) -> None:
+        """Fill `pseudo_labels`."""
         clip: Any = zero_shot_clip(self.label_names, self.config)
         clip.to(self.made.device).eval()
         views = self.views(evaluation_view(clip.config))
@@ -94,7 +96,9 @@ class ClipLabelsObjective(Objective):
         for rows, labels in seen.map(label, "Labels from CLIP"):
             self.pseudo_labels[rows] = labels
         self.made.fill_(True)
-        logger.info("CLIP has labelled %d entries", self.pseudo_labels.count_nonzero())
+        if not (count := int(self.pseudo_labels.count_nonzero())):
+            logger.warning("CLIP is sure of no label: are `clip`, `templates`, `temperature` and `threshold` right?")
+        logger.info("CLIP: labels of %d entries", count)
 
     def views(self, whole: View) -> dict[str, View]:
         """What CLIP sees of an image; the first view is called `pixel_values`.
