@@ -11,7 +11,9 @@ from torch import nn
 from hf_mlrpl.trainer.optimization import FusedSgd, make_optimizer, make_schedule
 
 
-@pytest.mark.parametrize("name, kind", [("adam", "Adam"), ("adamw", "AdamW"), ("adamax", "Adamax"), ("sgd", "FusedSgd")])
+@pytest.mark.parametrize(
+    "name, kind", [("adam", "Adam"), ("adamw", "AdamW"), ("adamax", "Adamax"), ("sgd", "FusedSgd")]
+)
 def test_the_optimizer_is_the_one_that_was_asked_for(name, kind, tmp_path):
     settings = {"optimizer": name, "weight_decay": 0.01, "momentum": 0.8, "adam_beta1": 0.7}
     trainer = make_trainer(tiny_recipe("ssgrl", training=settings), tmp_path)
