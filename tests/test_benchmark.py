@@ -1,6 +1,8 @@
 import argparse
+import functools
 
 import benchmark
+import benchmark_ours
 import benchmark_parts
 import pytest
 from tiny_clip import TINY_RESNET, TINY_TEXT
@@ -39,3 +41,17 @@ def test_peak_memory_is_that_of_a_fresh_process():
     memory = benchmark.measure_memory("pseudo_labels", ["plain", "ours"], args)
     gathered = 8 * 80 * 100 * 1024 * 4 / benchmark.MIB * 0.8  # most labels are unknown; each meets its whole bank
     assert memory["plain"] > gathered > 2 * memory["ours"]
+
+
+@pytest.mark.slow
+def test_decoders_are_measured_over_their_backbones(monkeypatch):
+    cases = (("ml_decoder", 7, {"num_groups": 2}), ("query2label", 4, {}))
+    monkeypatch.setattr(benchmark_ours, "DECODERS", cases)
+    timer = functools.partial(benchmark.median_milliseconds, repeats=1, device="cpu")
+    rows = list(benchmark_ours.decoders(SMALL, timer))
+    assert [(row["method"], row["labels"], row["groups"]) for row in rows] == [
+        ("ml_decoder", 7, 2),
+        ("query2label", 4, None),
+    ]
+    measured = ("step ms", "step / backbone", "inference ms", "inference / backbone")
+    assert all(row[name] > 0 for row in rows for name in measured)

@@ -1,13 +1,14 @@
 """How fast the library is, and how much memory it needs. Weights and images are random.
 
-    python training/benchmark.py --quick                  three minutes on one thread of a CPU
+    python training/benchmark.py --quick                  four minutes on one thread of a CPU
     python training/benchmark.py --json all.json --markdown all.md
     python training/benchmark.py --parts step inference --tables --batch-size 16 --repeats 5 --device cuda
 
 Parts compare the fast code with the plain transcription in plain.py and plain_clip.py: both sides run in turn in one
 process, the medians are compared. On a CPU the peak memory of each side is measured in a process of its own, since
 what an allocator keeps cannot be told from what is used. Tables measure the library alone: the step of each method
-over its bare backbone, bank and pair scores by the number of labels, the Trainer, start-up, metrics and annotations.
+over its bare backbone, that and the inference of decoders by the number of labels, bank and pair scores, the Trainer,
+start-up, metrics and annotations.
 """
 
 import argparse
@@ -126,7 +127,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--methods", choices=("networks", "all"), default="networks", help="whose steps: one for each network, or all"
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes, and no memory: three minutes on one thread")
+    parser.add_argument("--quick", action="store_true", help="small sizes, and no memory: four minutes on one thread")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
     parser.add_argument("--memory-of", metavar="SIDE", help=argparse.SUPPRESS)  # one measurement in a fresh process

@@ -33,6 +33,13 @@ from hf_mlrpl.settings import from_mapping
 Row = dict[str, Any]
 Timer = Callable[[dict[str, Callable[[], object]]], dict[str, float]]  # medians in milliseconds
 SCALES = (20, 80, 200, 497, 1203)  # labels: VOC, COCO, VG-200, Open Images, LVIS
+DECODERS: tuple[tuple[str, int, Row], ...] = (  # a method, the labels of COCO or LVIS, and settings of the network
+    ("ml_decoder", 80, {}),
+    ("ml_decoder", 1203, {}),
+    ("ml_decoder", 1203, {"num_groups": 1203}),
+    ("query2label", 80, {}),
+    ("query2label", 1203, {}),
+)
 EPOCH = 13.0  # all losses and rules are on
 NEEDED = {"role": {"expected_positives": 2.9}, "epr": {"expected_positives": 2.9}}  # COCO
 DIGITS = [f"training.{off}" for off in ("report_to=none", "eval_strategy=no", "save_strategy=no", "disable_tqdm=true")]
@@ -58,8 +65,38 @@ def steps(args: argparse.Namespace, timer: Timer) -> Iterator[Row]:
             yield row | _on_gpu(args, step)
 
 
-def _trainer(method: str, args: argparse.Namespace, folder: str) -> tuple[MultiLabelTrainer, dict[str, Any]]:
-    """A trainer in the middle of a training on random photos, and a batch of them."""
+def decoders(args: argparse.Namespace, timer: Timer) -> Iterator[Row]:
+    """A step and the inference of the networks whose labels ask with queries, and those of their bare backbones."""
+    for method, labels, settings in DECODERS:
+        with tempfile.TemporaryDirectory() as folder:
+            trainer, batch = _trainer(
+                method, argparse.Namespace(**vars(args) | {"labels": labels}), folder, **settings
+            )
+            step, bare_step = partial(_step, trainer, batch), partial(_bare_step, trainer, batch)
+            infer, encode = partial(_infer, trainer, batch), partial(_encode, trainer, batch)
+            times = timer({"step": step, "bare step": bare_step, "inference": infer, "backbone": encode})
+            row: Row = {"method": method, "labels": labels, "groups": settings.get("num_groups")}
+            row |= {"step ms": times["step"], "step / backbone": times["step"] / times["bare step"]}
+            row |= {"inference ms": times["inference"], "inference / backbone": times["inference"] / times["backbone"]}
+            yield row | _on_gpu(args, step)
+
+
+@torch.inference_mode()
+def _infer(trainer: MultiLabelTrainer, batch: Row) -> None:
+    model: Any = trainer.model.eval()
+    model(trainer._prepare_inputs(dict(batch))["pixel_values"])
+
+
+@torch.inference_mode()
+def _encode(trainer: MultiLabelTrainer, batch: Row) -> None:
+    model: Any = trainer.model.eval()
+    model.encode(model.normalize(trainer._prepare_inputs(dict(batch))["pixel_values"]))
+
+
+def _trainer(
+    method: str, args: argparse.Namespace, folder: str, **settings: Any
+) -> tuple[MultiLabelTrainer, dict[str, Any]]:
+    """A trainer in the middle of a training on random photos, and a batch of them; `settings` are of the model."""
     spec, num_images = METHODS[method], 4 * args.batch_size
     generator = np.random.default_rng(0)
     present = generator.random((num_images, args.labels)) < 0.036
@@ -69,7 +106,7 @@ def _trainer(method: str, args: argparse.Namespace, folder: str) -> tuple[MultiL
     names = [f"{label:04}" for label in range(args.labels)]
     photos = make_dataset([_png(pixels) for pixels in noise], [str(row) for row in range(num_images)], labels, names)
     model_class = load(spec.model)
-    settings: Row = {"image_size": args.image_size, "backbone": args.backbone}
+    settings |= {"image_size": args.image_size, "backbone": args.backbone}
     if "embed_dim" in model_class.config_class.own_settings():
         settings |= {"backbone": args.clip_backbone, "context_words": None}
     elif "label_embeddings" in model_class.config_class.own_settings():
@@ -246,6 +283,7 @@ def annotation_file(args: argparse.Namespace, timer: Timer) -> Iterator[Row]:
 
 TABLES: dict[str, tuple[str, Callable[..., Iterator[Row]]]] = {
     "steps": ("Steps of the methods over their backbones", steps),
+    "decoders": ("Networks with queries over their backbones", decoders),
     "scaling": ("Bank and pair scores by the number of labels", scaling),
     "trainer": ("The Trainer over a bare loop", trainer_overhead),
     "start_up": ("Start-up", start_up),
