@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from huggingface_hub import constants
 from tiny import CLIP, OBJECTIVES, GivenLogits, make_trainer, memory, tiny_images, tiny_model, tiny_recipe
 from torchvision.transforms.v2 import functional as F
 
@@ -94,6 +95,14 @@ def test_clip_is_asked_once_and_a_resumed_run_does_not_need_it(method, monkeypat
 
 
 @each_method
+def test_a_single_label_is_refused(method):
+    """Its score would be 1 in every image."""
+    config = from_mapping(OBJECTIVE_CLASSES[method].config_class, OBJECTIVES[method], "objective")
+    with pytest.raises(ValueError, match="a single one, '0', always has the score 1. Have at least two labels"):
+        OBJECTIVE_CLASSES[method](config, GivenLogits(1).config)
+
+
+@each_method
 def test_without_having_asked_it_there_is_a_clear_error(method):
     objective = make(method)
     batch = {"pixel_values": torch.randn(2, 5), "labels": torch.zeros(2, 5), "index": torch.arange(2)}
@@ -164,6 +173,12 @@ def test_its_images_are_cut_or_stretched_as_the_setting_says():
 def test_what_cannot_be_asked_is_an_error(settings, error, message):
     with pytest.raises(error, match=message):
         asked("vlpl", **settings)
+
+
+def test_clip_that_cannot_be_fetched_is_an_error_of_the_setting(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match=r"`objective.clip`: The Hub cannot be reached"):
+        asked("vlpl", clip="nobody/clip-that-nobody-has")
 
 
 def test_a_tagger_that_is_no_clip_is_an_error(tmp_path):

@@ -85,6 +85,14 @@ def test_both_ramps_end_together_where_they_include_the_last_epoch():
         assert (last.slope, last.offset, last.centre, last.width) == (slope, -2, 0.8, 0.5)
 
 
+def test_a_ramp_that_begins_after_the_run_is_refused():
+    assert GrObjectiveConfig(start_epoch=7).belief(of_epoch(8, 8)).centre == 0.8
+    with pytest.raises(
+        ValueError, match="`start_epoch` must be less than the epochs of the run, got 8 and 8"
+    ):
+        GrObjectiveConfig(start_epoch=8).belief(of_epoch(1, 8))
+
+
 def test_what_the_objective_reports():
     output = loss_of_logits(GrObjective(GrObjectiveConfig(), None), LOGITS, LABELS, epoch=4.2)
     assert output.logs == pytest.approx({"slope": 0.8, "offset": -2.0, "centre": 0.65, "width": 1.25})

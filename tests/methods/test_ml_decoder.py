@@ -127,7 +127,7 @@ def test_up_to_a_hundred_labels_have_a_query_each_and_more_labels_are_grouped_wi
     assert MlDecoderConfig(num_labels=101, num_groups=101).labels_per_group == 1
     assert MlDecoderConfig(num_labels=9605, num_groups=200).labels_per_group == 49
     assert tiny_model(NAME, 101).query.weight.shape == (100, 24)
-    assert "each of 100 queries asks for 2 of the 101 labels; `num_groups: 101` has one for each" in caplog.text
+    assert "100 queries for 101 labels, and 2 labels share one; `num_groups: 101` has one for each" in caplog.text
     caplog.clear()
     assert tiny_model(NAME, 101, num_groups=100).config.labels_per_group == 2 and not caplog.records
 

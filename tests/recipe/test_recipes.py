@@ -376,7 +376,7 @@ def test_a_network_that_does_not_fit_the_method_is_an_error(method, model, messa
 EAGER = {"start_epoch": 0, "first": 0.1, "floor": 0.1}
 COMPARING = {
     "sst": {"intra_weight": 0.0, "cooccurrence_weight": 0.0, "bank_size": 4, "cross_threshold": EAGER},
-    "sarb": {"instance_weight": 0.0, "prototype_weight": 0.0},
+    "sarb": {"instance_weight": 0.0, "prototype_weight": 0.0, "start_epoch": 0},
     "hst": {
         "intra_weight": 0.0,
         "cross_weight": 0.0,

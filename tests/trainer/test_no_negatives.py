@@ -42,6 +42,8 @@ NEED = [
     ("soft_exposure", {"variant": "NE"}),
     ("soft_exposure", {"variant": "wNE"}),
     ("an", {"unknown_weight": 0.0}),
+    ("em_apl", {"entropy_weight": 0.0, "proportion": 0.0}),
+    ("vlpl", {"entropy_weight": 0.0, "negative_fraction": 0.0}),
 ]
 
 

@@ -125,8 +125,10 @@ class BlendingObjective(PrototypeObjective):
         places: Tensor | None = None,
     ) -> dict[str, Blend]:
         """The batch as blended by each rule that is switched on."""
+        blends: dict[str, Blend] = {}
+        if not (self.config.instance_weight or self.config.prototype_weight):
+            return blends  # the network may be one without coefficients
         model.coefficients.clamp_()
-        blends = {}
         if self.config.instance_weight:
             blends["instance"] = self.blend_with_images(representations, labels, model.coefficients.alpha)
         if self.config.prototype_weight:

@@ -68,6 +68,11 @@ class ClipLabelsObjective(Objective):
     def __init__(self, config: ClipLabelsConfig, model_config: MultiLabelConfig):
         super().__init__(config, model_config)
         self.label_names = model_config.label_names
+        if len(self.label_names) == 1:
+            raise ValueError(
+                f"CLIP's scores say which of the labels an image shows, and a single one, {self.label_names[0]!r}, "
+                "always has the score 1. Have at least two labels, or take a method that asks no CLIP, such as `em`."
+            )
         self.is_prepared = False
         self.register_buffer("made", torch.tensor(False))
 
@@ -145,13 +150,13 @@ def zero_shot_clip(names: list[str], config: ClipLabelsConfig) -> ZeroShotClipFo
     """CLIP whose logits for the labels `names` are cosines over the temperature.
 
     Raises:
-        FileNotFoundError: if `config.clip` names nothing.
+        OSError: if `config.clip` names nothing, or cannot be read or fetched.
         ValueError: if it names something else, or cannot be asked about these labels.
     """
     try:
         tagger = find_tagger(config.clip, ZeroShotClipConfig.earlier_model_type)
         clip = _of_published(config.clip, names) if tagger is None else _of_tagger(tagger)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise type(error)(f"`objective.clip`: {error}") from error
     clip.config.resize, clip.config.templates = config.clip_resize, config.templates
     clip.set_labels(names)

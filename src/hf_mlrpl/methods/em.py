@@ -59,7 +59,7 @@ class EmAplObjectiveConfig(EmObjectiveConfig):
 
     @property
     def needs_negatives(self) -> bool:
-        return self.entropy_weight == self.pseudo_weight == 0
+        return self.entropy_weight == self.pseudo_weight * self.proportion == 0
 
     def num_rounds(self, progress: Progress) -> int:
         """How often labels are taken for absent in the whole run.

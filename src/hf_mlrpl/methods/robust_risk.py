@@ -73,7 +73,16 @@ class RobustRiskConfig:
                 raise ValueError(f"`{name}` must be two numbers, the first and the last value, got {list(pair)}.")
 
     def belief(self, progress: Progress) -> Belief:
-        """The values of an epoch."""
+        """The values of an epoch.
+
+        Raises:
+            ValueError: if the run ends before the first step.
+        """
+        if (num_epochs := progress.known_num_epochs()) <= self.start_epoch:
+            raise ValueError(
+                f"`start_epoch` must be less than the epochs of the run, got {self.start_epoch} and {num_epochs}: no "
+                "value would ever move. Lower it, or train longer."
+            )
         share = share_of_epochs(progress, self.start_epoch, ahead=1)
         behind = share if self.ramp == "inclusive" else share_of_epochs(progress, self.start_epoch)
         return Belief(

@@ -52,7 +52,7 @@ class VlplObjectiveConfig(ClipLabelsConfig):
 
     @property
     def needs_negatives(self) -> bool:
-        return self.loss == "em" and self.entropy_weight == self.negative_weight == 0
+        return self.loss == "em" and self.entropy_weight == self.negative_weight * self.negative_fraction == 0
 
 
 def clip_pseudo_labels(scores: Tensor, threshold: float, negative_fraction: float) -> Tensor:

@@ -92,8 +92,8 @@ class MlDecoderForMultiLabelClassification(MultiLabelPreTrainedModel):
             self.word_embeddings.copy_(vectors)
         elif config.num_groups is None and config.labels_per_group > 1:
             logger.warning(
-                f"`num_groups` is null, so each of {config.num_queries} queries asks for {config.labels_per_group} of "
-                f"the {config.num_labels} labels; `num_groups: {config.num_labels}` has one for each label."
+                f"`num_groups` is null, so there are {config.num_queries} queries for {config.num_labels} labels, and "
+                f"{config.labels_per_group} labels share one; `num_groups: {config.num_labels}` has one for each."
             )
 
     def _take_labels(self, names: Sequence[str], rows: list[int | None]) -> None:
