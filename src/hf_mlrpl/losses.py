@@ -147,7 +147,15 @@ def expected_positives_penalty(logits: Tensor, expected_positives: float) -> Ten
     """Squared distance of the mean number of present labels in an image to the expected one, over `num_labels ** 2`.
 
     The regulariser of EPR and ROLE (Cole et al., CVPR 2021). The number is a mean over the batch, the square is not.
+
+    Raises:
+        ValueError: if more labels are expected than there are.
     """
+    if expected_positives > logits.shape[1]:
+        raise ValueError(
+            f"`expected_positives` must be at most the number of labels, {logits.shape[1]}, got {expected_positives}. "
+            "It is the mean number of labels that an image shows."
+        )
     return ((logits.sigmoid().sum(dim=1).mean() - expected_positives) / logits.shape[1]).square()
 
 

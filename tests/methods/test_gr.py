@@ -87,9 +87,7 @@ def test_both_ramps_end_together_where_they_include_the_last_epoch():
 
 def test_a_ramp_that_begins_after_the_run_is_refused():
     assert GrObjectiveConfig(start_epoch=7).belief(of_epoch(8, 8)).centre == 0.8
-    with pytest.raises(
-        ValueError, match="`start_epoch` must be less than the epochs of the run, got 8 and 8"
-    ):
+    with pytest.raises(ValueError, match="`start_epoch` must be less than the epochs of the run, got 8 and 8"):
         GrObjectiveConfig(start_epoch=8).belief(of_epoch(1, 8))
 
 

@@ -137,6 +137,8 @@ def test_up_to_a_hundred_labels_have_a_query_each_and_more_labels_are_grouped_wi
     [
         ({"num_groups": 6}, "`num_groups` must be at most the number of labels, 5, got 6"),
         ({"num_groups": 2, "queries": "words"}, "`num_groups` must be null with `queries: words`"),
+        ({"word_embedding_dim": 16}, "`word_embedding_dim` is that of words, .* got 16 and `queries: fixed`"),
+        ({"label_embeddings": "glove.txt", "queries": "learned"}, "`label_embeddings` is that of words, .* learned"),
         ({"representation_dim": 20}, "`representation_dim` must be a multiple of `num_heads`, got 20 and 8"),
     ],
 )

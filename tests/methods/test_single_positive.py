@@ -90,6 +90,11 @@ def test_epr_needs_the_number_of_positives():
         make(EprObjective, 5)
 
 
+def test_more_present_labels_than_there_are_is_an_error():
+    with pytest.raises(ValueError, match=r"`expected_positives` must be at most the number of labels, 5, got 31\.4"):
+        loss_of_logits(make(EprObjective, 5, expected_positives=31.4), LOGITS, LABELS)
+
+
 def test_ranking_is_the_sum_over_pairs():
     p, expected = LOGITS.sigmoid(), torch.zeros(2)
     for b, i, j in torch.cartesian_prod(torch.arange(2), torch.arange(5), torch.arange(5)).tolist():

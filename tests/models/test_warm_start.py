@@ -106,7 +106,7 @@ def test_the_learned_context_of_prompts_is_not_started_again(saved):
 
 
 def test_other_sizes_are_an_error_that_names_the_setting(saved):
-    with pytest.raises(ValueError, match=r"`representation_dim` is 24 there and 32 here"):
+    with pytest.raises(ValueError, match=r"\. `representation_dim` is 24 there and 32 here\. Give the section"):
         new_model("ssgrl", representation_dim=32, pretrained=str(saved("ssgrl")))
     with pytest.raises(ValueError, match=r"`backbone` is 'test_resnet' there and 'test_convnext' here"):
         new_model("asl", backbone="test_convnext", pretrained=str(saved("ssgrl")))

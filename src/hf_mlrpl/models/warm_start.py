@@ -21,6 +21,7 @@ from ..labels import shorten
 from ..settings import shown
 
 if TYPE_CHECKING:
+    from .configuration_utils import MultiLabelConfig
     from .modeling_utils import MultiLabelPreTrainedModel
 
 AVERAGED_WEIGHTS = "ema.safetensors"  # of a checkpoint in the middle of a training
@@ -129,7 +130,7 @@ def start_from(model: "MultiLabelPreTrainedModel", folder: Path, source: str) ->
             tensor.copy_(theirs)
             report.loaded.append(name)
     if wrong:
-        raise ValueError(_explain(source, wrong, config, json.loads(model.config.to_json_string())))
+        raise ValueError(_explain(source, wrong, config, model.config))
     model.load_state_dict(own)
     return report
 
@@ -178,12 +179,12 @@ def _copy_labels(tensor: Tensor, theirs: Tensor, axes: tuple[int, ...], ours: li
         to[torch.tensor(ours)[:, None], ours] = source[torch.tensor(their)[:, None], their]
 
 
-def _explain(source: str, wrong: list[str], theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    settings = ("architectures", "dtype", "id2label", "label2id", "model_type", "thresholds", "transformers_version")
+def _explain(source: str, wrong: list[str], theirs: Mapping[str, Any], config: "MultiLabelConfig") -> str:
+    ours = json.loads(config.to_json_string(use_diff=False))
     different = [
-        f"`{key}` is {theirs.get(key)!r} there and {ours.get(key)!r} here"
-        for key in sorted(theirs.keys() | ours.keys())
-        if key not in (*settings, "auto_map") and theirs.get(key) != ours.get(key)
+        f"`{name}` is {theirs.get(name)!r} there and {ours[name]!r} here"
+        for name in sorted(config.own_settings().keys() - {"thresholds"})
+        if theirs.get(name) != ours[name]
     ]
     return (
         f"The model cannot start from {source}, whose weights are of other sizes: {shorten(wrong)}. "

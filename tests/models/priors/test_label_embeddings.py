@@ -40,7 +40,7 @@ def test_packaged_vectors_cover_voc_and_the_longest_coco_names():
 def test_a_name_without_packaged_vector_says_what_to_do():
     with pytest.raises(ValueError, match="not: unicorn, zero(.|\n)*GloVe text file(.|\n)*orthogonal"):
         label_embeddings(["cat", "unicorn", "zero"])
-    with pytest.raises(ValueError, match="`dim` must be 300"):
+    with pytest.raises(ValueError, match="`word_embedding_dim` must be 300"):
         label_embeddings(["cat"], dim=50)
 
 

@@ -63,6 +63,14 @@ class MlDecoderConfig(MultiLabelConfig):
                 f"{self.num_heads}."
             )
 
+    def validate_words(self):
+        for name in ("label_embeddings", "word_embedding_dim"):
+            if self.queries != "words" and getattr(self, name) != getattr(MlDecoderConfig, name):
+                raise ValueError(
+                    f"`{name}` is that of words, which queries are made from with `queries: words` alone, got "
+                    f"{getattr(self, name)!r} and `queries: {self.queries}`. Set `queries: words`, or leave it out."
+                )
+
     def validate_groups(self):
         if self.num_groups is None:
             return

@@ -76,7 +76,7 @@ def read_glove(names: Sequence[str], path: str | Path, dim: int = 300) -> Tensor
     if unknown_names:
         raise ValueError(
             f"{path} has no vector for any word of {len(unknown_names)} label name(s): {', '.join(unknown_names)}. "
-            'Rename them to words the file knows, or pass `source="orthogonal"`.'
+            "Rename them to words the file knows, or set `label_embeddings: orthogonal`."
         )
     missing = sorted({word for of_name in words for word in of_name} - found.keys())
     if missing:
@@ -92,13 +92,16 @@ def _packaged_embeddings(names: Sequence[str], dim: int) -> Tensor:
         rows = {normalized_name(name): row for row, name in enumerate(json.loads(file.metadata()["names"]))}
         vectors = file.get_tensor("vectors")
     if dim != vectors.shape[1]:
-        raise ValueError(f'`dim` must be {vectors.shape[1]} for the packaged vectors (`source="glove"`), got {dim}.')
+        raise ValueError(
+            f"`word_embedding_dim` must be {vectors.shape[1]} for the packaged vectors (`label_embeddings: glove`), "
+            f"got {dim}."
+        )
     missing = [name for name in names if normalized_name(name) not in rows]
     if missing:
         raise ValueError(
             f"The packaged GloVe vectors cover the {len(rows)} names of COCO and VOC, not: {', '.join(missing)}. "
-            "Pass the path of a GloVe text file (glove.6B.300d.txt from https://nlp.stanford.edu/projects/glove/) as "
-            '`source`, or `source="orthogonal"`.'
+            "Set `label_embeddings` to the path of a GloVe text file (glove.6B.300d.txt from "
+            "https://nlp.stanford.edu/projects/glove/), or to `orthogonal`, which knows nothing of words."
         )
     return vectors[[rows[normalized_name(name)] for name in names]]
 
@@ -131,7 +134,7 @@ def _check_width(path: Path, number: int, width: int, dim: int) -> None:
     if width != dim and not is_header:
         raise ValueError(
             f"{path}, line {number}: expected a word and {dim} numbers, got {width} numbers. "
-            f"Pass `dim={width}` if that is the width of the file."
+            f"Set `word_embedding_dim: {width}` if that is the width of the file."
         )
 
 
