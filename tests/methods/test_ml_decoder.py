@@ -52,7 +52,7 @@ def golden_model(case: str, dtype: torch.dtype) -> tuple[MlDecoderForMultiLabelC
         num_groups=None if is_words else info["queries"],
         representation_dim=hparams["dim"],
         feedforward_dim=hparams["feedforward"],
-        word_embedding_dim=hparams["word_dim"],
+        **({"word_embedding_dim": hparams["word_dim"]} if is_words else {}),
     )
     assert config.labels_per_group == info["factor"]
     model = MlDecoderForMultiLabelClassification(config)

@@ -72,7 +72,7 @@ def test_tokens_with_spaces_are_no_words(glove_file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dog 1 2\ncat 1 2\n", "line 1: expected a word and 3 numbers, got 2.*`dim=2`"),
+        ("dog 1 2\ncat 1 2\n", "line 1: expected a word and 3 numbers, got 2.*`word_embedding_dim: 2`"),
         ("dog 1 2 3\nred 1 2 3\ncat 1 2", "line 3: expected 3 numbers, got 2"),
         ("dog 1 2 3\nred 1 2 3\ncat 1 x 3", "line 3: expected numbers after 'cat'"),
         ("", "no vector"),
