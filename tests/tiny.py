@@ -60,6 +60,7 @@ MODELS = dict.fromkeys(METHODS, BACKBONE) | {  # those with a network of their o
     "add_gcn": BACKBONE | {"representation_dim": 24},
     "ml_decoder": BACKBONE | {"representation_dim": 24, "feedforward_dim": 32},
     "query2label": BACKBONE | {"feedforward_dim": 32},
+    "mime": BACKBONE | {"feedforward_dim": 32, "latent_dim": 12},
     "scpnet": _CLIP | {"context_words": None, "graph_dim": 32},
     "dualcoop": _CLIP | {"region_scale": 4.0, "scale": 20.0},  # the published ones are for pretrained towers
     "tai_dpt": _CLIP | {"image_sharpness": 4.0, "scale": 20.0},
@@ -92,6 +93,7 @@ OBJECTIVES = {  # settings that are needed, that let a method act within two epo
     "large_loss": {"scheme": "LL-Cp", "rate": 0.05},
     "boost_lu": {"scheme": "LL-Cp", "rate": 0.05, "strict": False},
     "em_apl": {"warmup_epochs": 1},
+    "mime": {"warmup_epochs": 1, "threshold": 0.3},
     "vlpl": {"clip": CLIP, "temperature": 0.1, "negative_fraction": 0.2, "negative_weight": 0.5},
     "gpr": {"clip": CLIP, "temperature": 0.1, "grid": 2, "threshold": 0.2, "expected_positives": 2.0},
     "asl": {"gamma_negative": 1.0, "clip": 0.0},  # learns in a few steps

@@ -121,6 +121,10 @@ if TYPE_CHECKING:  # what there is, for editors and type checkers; below it is r
     from .methods.large_loss import LargeLossObjectiveConfig as LargeLossObjectiveConfig
     from .methods.logic_mix import LogicMixObjective as LogicMixObjective
     from .methods.logic_mix import LogicMixObjectiveConfig as LogicMixObjectiveConfig
+    from .methods.mime.configuration_mime import MimeConfig as MimeConfig
+    from .methods.mime.modeling_mime import MimeForMultiLabelClassification as MimeForMultiLabelClassification
+    from .methods.mime.objective_mime import MimeObjective as MimeObjective
+    from .methods.mime.objective_mime import MimeObjectiveConfig as MimeObjectiveConfig
     from .methods.mixup import FmMixupObjective as FmMixupObjective
     from .methods.mixup import IpMixupObjective as IpMixupObjective
     from .methods.mixup import MixupObjectiveConfig as MixupObjectiveConfig

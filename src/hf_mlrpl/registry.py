@@ -226,6 +226,11 @@ METHODS.update(
             model=".methods.query2label.modeling_query2label:Query2LabelForMultiLabelClassification",
             trains_any_model=True,
         ),
+        "mime": MethodSpec(
+            ".methods.mime.objective_mime:MimeObjective",
+            "completes labels for good where it is sure of them, behind a bottleneck of noise (ICML 2023)",
+            model=".methods.mime.modeling_mime:MimeForMultiLabelClassification",
+        ),
         "imcl": MethodSpec(
             ".methods.imcl.objective_imcl:ImclObjective",
             "labels and features are combinations of those of other images (CVPR 2020)",
