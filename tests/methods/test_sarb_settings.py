@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny import make_trainer, tiny_images, tiny_model, tiny_recipe
+from torch.utils.flop_counter import FlopCounterMode
 
 from hf_mlrpl import Progress, SarbConfig, SarbObjective, SsgrlForMultiLabelClassification
 from hf_mlrpl.data.images.views import crop_flip_view
@@ -58,6 +59,18 @@ def test_the_middle_image_of_an_odd_batch_meets_itself_and_stays(model):
     blended = objective.blend_with_images(representations_of(LABELS), LABELS, model.coefficients.alpha)
     # The first image meets the last one, which shows the labels 1, 2 and 4; the last one has no unknown label.
     assert blended.chosen.nonzero().tolist() == [[0, 1], [0, 2], [0, 4]]
+
+
+def test_images_that_meet_a_prototype_cost_less_than_others(model):
+    objective, representations = make_objective(model), representations_of(LABELS)
+
+    def operations(function) -> int:
+        with FlopCounterMode(display=False) as counter:
+            function()
+        return counter.get_total_flops()
+
+    early, late = (operations(lambda p=p: step(model, objective, progress=p)) for p in (Progress(0, 100, 0.0), LATE))
+    assert late - early < 0.95 * operations(lambda: model.classify(representations.repeat(2, 1, 1)))
 
 
 def test_a_single_image_meets_nothing_but_a_prototype(model):

@@ -19,11 +19,13 @@ class Blend(NamedTuple):
     representations: `(batch_size, num_labels, dim)`.
     targets: `(batch_size, num_labels)`, the labels, and soft positives in [0, 1] where something was blended.
     chosen: `(batch_size, num_labels)` booleans, what was blended.
+    columns: `(batch_size, K)`, where few labels of an image are blended: those that may be chosen.
     """
 
     representations: Tensor
     targets: Tensor
     chosen: Tensor
+    columns: Tensor | None = None
 
 
 def blend(representations: Tensor, labels: Tensor, others: Tensor, chosen: Tensor, coefficient: Tensor) -> Blend:
@@ -95,7 +97,8 @@ class BlendingObjective(PrototypeObjective):
         blends = self.blend(model, representations, labels, places) if progress.epoch >= config.start_epoch else {}
         # One batch of up to 3B: the images are independent of each other from here on.
         stacked = torch.cat([representations, *(blended.representations for blended in blends.values())])
-        logits, *blended_logits = at_least_float32(model.classify(stacked)).split(len(labels))
+        differing = blends["prototype"].columns if "prototype" in blends else None
+        logits, *blended_logits = at_least_float32(model.classify(stacked, differing)).split(len(labels))
 
         terms = {"known": partial_bce(logits, labels, config.reduction)}
         for (name, blended), its_logits in zip(blends.items(), blended_logits, strict=True):
@@ -147,5 +150,5 @@ class BlendingObjective(PrototypeObjective):
     def blend_with_prototypes(
         self, representations: Tensor, labels: Tensor, beta: Tensor, places: Tensor | None = None
     ) -> Blend:
-        """Unknown labels of each image, blended with prototypes of these labels."""
+        """Unknown labels of each image, blended with prototypes of these labels; names their `columns`."""
         raise NotImplementedError(f"{type(self).__name__} must define `blend_with_prototypes`.")

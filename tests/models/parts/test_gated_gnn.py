@@ -43,3 +43,42 @@ def _variants(module, nodes, graph, tensors):
             broken[int(match[1])] = torch.nan
             outputs[name] = module(nodes, broken).isnan()
     return outputs
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_images_that_differ_in_few_labels_are_computed_from_their_likes(tied):
+    torch.manual_seed(0)
+    module, graph = GatedGnn(4, 2, tied).double(), torch.rand(5, 5, dtype=torch.float64)
+    nodes, changes = torch.randn(3, 5, 4).double().requires_grad_(), torch.randn(2, 2, 4).double().requires_grad_()
+    labels = torch.tensor([[0, 3], [4, 1]])
+    results = []
+    for differing in (None, labels):
+        last = nodes[:2].scatter_add(1, labels.unsqueeze(2).expand_as(changes), changes)
+        updated = module(torch.cat([nodes, last]), graph, differing)
+        results.append((updated, *torch.autograd.grad(updated.sin().sum(), (nodes, changes, *module.parameters()))))
+    torch.testing.assert_close(*results)
+
+
+def test_keeps_the_gates_and_nodes_of_each_time_step_alone():
+    module, kept = GatedGnn(16, time_steps=3), {}
+    weights = {parameter.data_ptr() for parameter in module.parameters()}
+
+    def keep(tensor):
+        if tensor.data_ptr() not in weights and tensor.numel() >= 20 * 50 * 16:
+            kept[tensor.data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        module(torch.randn(20, 50, 16), torch.rand(50, 50)).sum()
+    assert sum(tensor.numel() for tensor in kept.values()) == 3 * 4 * 20 * 50 * 16
+
+
+def test_autocast_computes_in_its_type():
+    torch.manual_seed(0)
+    module, nodes, graph = GatedGnn(16), torch.randn(3, 5, 16, requires_grad=True), torch.rand(5, 5) / 5
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        short = module(nodes, graph)
+    assert short.dtype == torch.bfloat16
+    torch.testing.assert_close(short.float(), module(nodes, graph), atol=0.03, rtol=0.03)
+    short.float().sum().backward()
+    assert nodes.grad.dtype == module.neighbour.weight.grad.dtype == torch.float32

@@ -107,4 +107,4 @@ class DsrbObjective(BlendingObjective):
         found = self.prototypes[columns, turned.gather(1, columns)]  # (B, K, D): those of the chosen labels alone
         index = columns.unsqueeze(2).expand_as(found)
         others = representations.detach().scatter(1, index, found.to(representations.dtype))
-        return blend(representations, labels, others, chosen, beta)
+        return blend(representations, labels, others, chosen, beta)._replace(columns=columns)

@@ -1,5 +1,5 @@
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import initialization as init
 
 from ..ssgrl.modeling_ssgrl import SsgrlForMultiLabelClassification
@@ -44,3 +44,11 @@ class SarbForMultiLabelClassification(SsgrlForMultiLabelClassification):
         super().__init__(config)
         self.coefficients = BlendingCoefficients(config)
         self.post_init()
+
+    def classify(self, representations: Tensor, differing: Tensor | None = None) -> Tensor:
+        """Logits after the labels exchanged messages.
+
+        Args:
+            differing: `(n, K)` labels; in all others the last n images are equal to the first n.
+        """
+        return self.classifier(self.interact(representations, differing))

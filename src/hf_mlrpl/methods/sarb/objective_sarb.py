@@ -93,7 +93,6 @@ class SarbObjective(BlendingObjective):
         count = {"shared": 1, "per_label": num_labels, "per_image": batch_size}[config.prototype_index]
         drawn = random_prototypes(config.num_prototypes, count, labels.device)
         columns, chosen = choose_unknown_labels(labels, self.counts > 0, relabel=config.relabel_complete_images)
-        columns = columns.squeeze(1)
-        index = drawn[columns] if config.prototype_index == "per_label" else drawn.expand(batch_size)
-        others = self.prototypes[columns, index].unsqueeze(1)  # (B, 1, D): a label of each image, no (B, C, D)
-        return blend(representations, labels, others, chosen, beta)
+        index = drawn[columns] if config.prototype_index == "per_label" else drawn.expand(batch_size).unsqueeze(1)
+        others = self.prototypes[columns, index]  # (B, 1, D): a label of each image, no (B, C, D)
+        return blend(representations, labels, others, chosen, beta)._replace(columns=columns)

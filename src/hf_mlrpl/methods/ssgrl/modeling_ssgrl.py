@@ -57,10 +57,14 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
         """Logits after the labels exchanged messages."""
         return self.classifier(self.interact(representations))
 
-    def interact(self, representations: Tensor) -> Tensor:
+    def interact(self, representations: Tensor, differing: Tensor | None = None) -> Tensor:
         """Vectors of the labels after they exchanged messages, `(batch_size, num_labels, output_dim)`: semantic
-        interaction."""
-        nodes = self.graph_network(representations, self.label_graph)
+        interaction.
+
+        Args:
+            differing: the labels that the last images do not share with the first ones, see `GatedGnn`.
+        """
+        nodes = self.graph_network(representations, self.label_graph, differing)
         return torch.tanh(self.fuse(torch.cat([nodes, representations], dim=-1)))
 
     @torch.no_grad()

@@ -2,6 +2,78 @@
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class _Heard(torch.autograd.Function):
+    """What each node hears for its gates, `(N, 3 D)`: messages along and against the graph, and its own state.
+
+    The messages are computed again in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx, nodes: Tensor, graph: Tensor, neighbour: Tensor, own: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(nodes, graph, neighbour, own)
+        heard = torch.addmm(bias, _messages(nodes, graph), neighbour.t())
+        heard[:, : len(own)].addmm_(nodes.flatten(0, -2), own.t())
+        return heard
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        nodes, graph, neighbour, own = ctx.saved_tensors
+        grad_own, rows = grad[:, : len(own)], nodes.flatten(0, -2)
+        grad_weights = grad.t() @ _messages(nodes, graph), grad_own.t() @ rows, grad.sum(dim=0)
+        incoming, outgoing = (grad @ neighbour).view(*nodes.shape[:-1], -1).chunk(2, dim=-1)
+        grad_nodes = (grad_own @ own).view_as(nodes)
+        grad_nodes += graph.t() @ incoming
+        grad_nodes += graph @ outgoing
+        grad_graph = None
+        if ctx.needs_input_grad[1]:
+            grad_graph = torch.einsum("...id,...jd->ij", incoming, nodes)
+            grad_graph += torch.einsum("...id,...jd->ij", nodes, outgoing)
+        return grad_nodes, grad_graph, *grad_weights
+
+
+def _messages(nodes: Tensor, graph: Tensor) -> Tensor:
+    """`(N, 2 D)`, incoming first."""
+    return torch.cat([graph @ nodes, graph.t() @ nodes], dim=-1).flatten(0, -2)
+
+
+def _change_of_heard(change: Tensor, labels: Tensor, graph: Tensor, neighbour: Tensor, own: Tensor) -> Tensor:
+    """What the nodes of n images hear more, `(n * C, 3 D)`, when those of `labels`, `(n, K)`, grow by `change`."""
+    incoming, outgoing = (change @ neighbour.view(-1, change.shape[-1]).t()).unflatten(-1, (-1, 2)).unbind(-1)
+    heard = graph.t()[labels].mT @ incoming + graph[labels].mT @ outgoing  # (n, C, 3 D)
+    to_itself = F.pad(change @ own.t(), (0, heard.shape[-1] - len(own)))
+    return heard.scatter_add(1, labels.unsqueeze(2).expand_as(to_itself), to_itself).flatten(0, 1)
+
+
+class _GatedUpdate(torch.autograd.Function):
+    """The next nodes, of what they hear for the gates [update, reset, candidate]; keeps no product of the gates."""
+
+    @staticmethod
+    def forward(ctx, heard: Tensor, nodes: Tensor, candidate: Tensor) -> Tensor:
+        rows, both = nodes.flatten(0, -2), 2 * nodes.shape[-1]
+        gates = heard[:, :both].sigmoid()
+        update, reset = gates.chunk(2, dim=1)
+        wanted = torch.addmm(heard[:, both:], reset * rows, candidate.t()).tanh_()
+        ctx.save_for_backward(gates, wanted, nodes, candidate)
+        return rows.lerp(wanted, update).view_as(nodes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gates, wanted, nodes, candidate = ctx.saved_tensors
+        rows, grad = nodes.flatten(0, -2), grad.flatten(0, -2)
+        update, reset = gates.chunk(2, dim=1)
+        change = grad * update
+        grad_wanted = torch.ops.aten.tanh_backward(change, wanted)
+        grad_product = grad_wanted @ candidate  # of reset * rows
+        grad_gates = torch.cat([grad * (wanted - rows), grad_product * rows], dim=1)
+        grad_heard = torch.cat([torch.ops.aten.sigmoid_backward(grad_gates, gates), grad_wanted], dim=1)
+        grad_rows = (grad - change).addcmul_(grad_product, reset)
+        return grad_heard, grad_rows.view_as(nodes), grad_wanted.t() @ (reset * rows)
 
 
 class GatedGnn(nn.Module):
@@ -21,16 +93,37 @@ class GatedGnn(nn.Module):
         self.self_gates = nn.Linear(dim, dim if tie_reset_gate else 2 * dim)
         self.self_candidate = nn.Linear(dim, dim)
 
-    def forward(self, nodes: Tensor, label_graph: Tensor) -> Tensor:
-        """Update `nodes`, `(batch_size, num_labels, dim)`, along `label_graph`, `(num_labels, num_labels)`."""
-        graph = label_graph.to(nodes.dtype)
-        for _ in range(self.time_steps):
-            messages = torch.cat([graph @ nodes, graph.t() @ nodes], dim=-1)  # incoming first
-            update, reset, candidate = self.neighbour(messages).chunk(3, dim=-1)
-            own = self.self_gates(nodes)
-            own_update, own_reset = (own, own) if self.tie_reset_gate else own.chunk(2, dim=-1)
-            update = torch.sigmoid(update + own_update)
-            reset = torch.sigmoid(reset + own_reset)
-            candidate = torch.tanh(candidate + self.self_candidate(reset * nodes))
-            nodes = nodes + update * (candidate - nodes)
+    def forward(self, nodes: Tensor, label_graph: Tensor, differing: Tensor | None = None) -> Tensor:
+        """Update nodes along a graph.
+
+        Args:
+            nodes: `(batch_size, num_labels, dim)`.
+            label_graph: `(num_labels, num_labels)`.
+            differing: `(n, K)` labels; in all others the last n images are equal to the first n, which spares them
+                most of the first time step.
+        """
+        device = nodes.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else nodes.dtype
+        own, own_bias = self._own_gates()
+        bias = self.neighbour.bias + torch.cat([own_bias, self.self_candidate.bias])
+        tensors = nodes, label_graph, self.neighbour.weight, own, bias, self.self_candidate.weight
+        nodes, graph, neighbour, own, bias, candidate = (tensor.to(dtype) for tensor in tensors)
+        with torch.autocast(device, enabled=False):
+            for step in range(self.time_steps):
+                if differing is None or step:
+                    heard = _Heard.apply(nodes, graph, neighbour, own, bias)
+                else:
+                    first, last = nodes[: len(differing)], nodes[-len(differing) :]
+                    heard = _Heard.apply(nodes[: -len(differing)], graph, neighbour, own, bias)
+                    change = (last - first).take_along_dim(differing.unsqueeze(2), dim=1)  # (n, K, D)
+                    further = heard[: first.shape[:2].numel()] + _change_of_heard(
+                        change, differing, graph, neighbour, own
+                    )
+                    heard = torch.cat([heard, further])
+                nodes = _GatedUpdate.apply(heard, nodes, candidate)
         return nodes
+
+    def _own_gates(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of what a node tells its own update and reset gate."""
+        copies = 2 if self.tie_reset_gate else 1
+        return self.self_gates.weight.repeat(copies, 1), self.self_gates.bias.repeat(copies)
