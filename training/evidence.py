@@ -1,7 +1,7 @@
-"""Writes the tables of EVIDENCE.md from the results of the sweeps: `python training/evidence.py`.
+"""Writes the tables of EVIDENCE.md and of the README from the results of the sweeps: `python training/evidence.py`.
 
 A table stands between `<!-- table: SWEEP METRIC ... -->` and `<!-- end -->`; `differences` in the place of `table` has
-differences to the baseline of the sweep, `claims` judges what papers say.
+differences to the baseline of the sweep, `claims` judges what papers say. `rows: A; B` chooses rows.
 """
 
 import re
@@ -13,24 +13,38 @@ from hf_mlrpl.cli.sweep_comparison import compare, judge
 from hf_mlrpl.cli.sweep_file import find_sweep, read_sweep
 
 PAGE = Path(__file__).with_name("EVIDENCE.md")
-BLOCK = re.compile(r"(<!-- (table|differences|claims): (\w+) ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+README = Path(__file__).parents[1] / "README.md"
+BLOCK = re.compile(
+    r"(<!-- (table|differences|claims): (\w+) ([\w ]+?)(?: rows: ([^>]+))? -->\n).*?(<!-- end -->)", re.DOTALL
+)
 
 
 def with_tables(text: str) -> str:
     """`text` with the tables that the results say now."""
-    return BLOCK.sub(lambda block: f"{block[1]}{_table(block[2], block[3], block[4].split())}\n{block[5]}", text)
+
+    def renew(block: re.Match) -> str:
+        rows = block[5].split("; ") if block[5] else None
+        return f"{block[1]}{_table(block[2], block[3], block[4].split(), rows)}\n{block[6]}"
+
+    return BLOCK.sub(renew, text)
 
 
-def _table(kind: str, name: str, metrics: list[str]) -> str:
+def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None) -> str:
     sweep = replace(read_sweep(find_sweep(name)), metrics=metrics)
+    if rows is not None:
+        sweep = sweep.select(rows)
     results = read_results(find_sweep(name, ".jsonl"))
+    done = [run for run in sweep.runs if run.key in results]
+    empty = [column for column in sweep.columns() if all(run.column != column for run in done)]
+    shown = replace(sweep, runs=[run for run in sweep.runs if run.column not in empty])
     if kind == "differences":
-        return compare(sweep, results, sweep.baseline, metrics[0]).to_markdown().strip()
+        return compare(shown, results, shown.baseline, metrics[0]).to_markdown().strip()
     if kind == "claims":
         return judge(sweep, results, metrics[0]).strip()
-    done = sum(run.key in results for run in sweep.runs)
-    return f"{done} of {len(sweep.runs)} runs:\n\n{make_table(sweep, results).to_markdown().strip()}"
+    not_run = f" (nothing: {'; '.join(empty)})" if empty else ""
+    return f"{len(done)} of {len(sweep.runs)} runs{not_run}:\n\n{make_table(shown, results).to_markdown().strip()}"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in (PAGE, README):
+        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
