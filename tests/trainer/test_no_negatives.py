@@ -41,6 +41,8 @@ NEED = [
     ("p_asl", {"unknown": "ignore_normalized"}),
     ("soft_exposure", {"variant": "NE"}),
     ("soft_exposure", {"variant": "wNE"}),
+    ("soft_exposure", {"variant": "SE"}),
+    ("soft_exposure", {"variant": "SE-L"}),
     ("an", {"unknown_weight": 0.0}),
     ("em_apl", {"entropy_weight": 0.0, "proportion": 0.0}),
     ("vlpl", {"entropy_weight": 0.0, "negative_fraction": 0.0}),

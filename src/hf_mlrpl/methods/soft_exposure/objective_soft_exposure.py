@@ -92,6 +92,8 @@ class SoftExposureObjectiveConfig:
 
     @property
     def needs_negatives(self) -> bool:
+        if self.variant in ("SE", "SE-L"):
+            return True  # every unknown label is nearer to a present one than to an absent one, if there is none
         return self.variant in ("NE", "wNE") or (self.variant == "FE" and self.unknown_as == "positive")
 
     @property
