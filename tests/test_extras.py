@@ -38,12 +38,14 @@ def test_what_a_checkout_has_a_wheel_has(name):
 
 
 def test_links_of_the_readme_are_absolute_on_pypi():
-    (rule,) = PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]
-    shown = re.sub(rule["pattern"], rule["replacement"], (ROOT / "README.md").read_text(encoding="utf-8"))
-    links = re.findall(r"\]\(([^)]+)\)", shown)
+    shown = (ROOT / "README.md").read_text(encoding="utf-8")
+    for rule in PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        shown = re.sub(rule["pattern"], rule["replacement"], shown)
     repository = PROJECT["project"]["urls"]["Repository"]
-    assert len(links) > 20 and all(link.startswith(f"{repository}/blob/main/") for link in links)
-    assert all((ROOT / link.removeprefix(f"{repository}/blob/main/")).exists() for link in links)
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", shown)
+    files = [link.removeprefix(f"{repository}/{'raw' if is_picture else 'blob'}/main/") for is_picture, link in links]
+    assert len(files) > 20 and any(is_picture for is_picture, _ in links)
+    assert all((ROOT / file).is_file() for file in files)
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch, capsys):

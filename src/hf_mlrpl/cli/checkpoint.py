@@ -94,5 +94,5 @@ def check_checkpoint(folder: Path, name: str) -> None:
     if config.model_type == ClipConfig.model_type:
         raise ValueError(
             f"Checkpoint `{name}` has the towers of CLIP without labels. Train a model from it, with "
-            f"`model.pretrained={name}` in a recipe of SCPNet or DualCoOp."
+            f"`model.pretrained={name}` in a recipe of a method that starts from CLIP, such as SCPNet or DualCoOp."
         )
