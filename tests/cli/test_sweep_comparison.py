@@ -75,6 +75,13 @@ def test_rows_that_did_not_run_everywhere_have_no_rank(file):
     assert mean_ranks(read_sweep(file), some, "test_map") == {"A": 2.0, "B": 1.0}
 
 
+def test_ranks_are_those_of_the_columns_of_the_baseline(file, results):
+    elsewhere = results_of(file, lambda run: 99.0 if "1.0" in run.column else None)
+    assert mean_ranks(read_sweep(file), results | elsewhere, "test_map") == pytest.approx(
+        {"A": 8 / 3, "B": 4 / 3, "C": 2}
+    )
+
+
 def test_the_critical_difference_is_that_of_the_literature():
     """Demsar, JMLR 2006, section 3.2.2: 4 classifiers on 14 data sets."""
     assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.01)

@@ -94,13 +94,16 @@ def compare(sweep: Sweep, results: Results, baseline: str, metric: str) -> Table
 
 
 def blocks(sweep: Sweep, results: Results, metric: str) -> list[dict[str, float]]:
-    """For each column and seed the values of the rows. Rows that lack one of them, where most are, are left out."""
+    """For each column and seed in which the baseline has run, or else most rows have: the values of the rows that have
+    run in all of them."""
     found: dict[tuple[str, int], dict[str, float]] = {}
     for run in sweep.runs:
         if metric in (metrics := results.get(run.key, {}).get("metrics", {})):
             found.setdefault((run.column, run.seed), {})[run.row] = metrics[metric]
     most = max((len(block) for block in found.values()), default=0)
-    full = [block for block in found.values() if 2 * len(block) > most]
+    full = [
+        block for block in found.values() if (sweep.baseline in block if sweep.baseline else 2 * len(block) > most)
+    ]
     everywhere = set.intersection(*map(set, full)) if full else set()
     return [{row: block[row] for row in sweep.rows() if row in everywhere} for block in full]
 
