@@ -21,13 +21,17 @@ from hf_mlrpl.data.captions.words import LabelFinder, singular, words_of
         ("knives", "knife"),
         ("people", "person"),
         ("Women", "woman"),
+        ("policemen", "policeman"),
+        ("grandchildren", "grandchild"),
+        ("bookshelves", "bookshelf"),
+        ("specimens", "specimen"),
     ],
 )
 def test_plurals(plural, expected):
     assert " ".join(words_of(plural)) == expected
 
 
-@pytest.mark.parametrize("word", ["bus", "glass", "tennis", "lens", "us", "sheep", "skiing"])
+@pytest.mark.parametrize("word", ["bus", "glass", "tennis", "lens", "us", "sheep", "skiing", "specimen"])
 def test_what_is_no_plural_stays(word):
     assert singular(word) == word
 

@@ -6,10 +6,7 @@ from functools import cache
 
 _WORD = re.compile(r"[^\W_]+")
 _PLURALS = {  # what the rules below would spell wrongly
-    "men": "man",
-    "women": "woman",
     "people": "person",
-    "children": "child",
     "feet": "foot",
     "teeth": "tooth",
     "geese": "goose",
@@ -17,15 +14,12 @@ _PLURALS = {  # what the rules below would spell wrongly
     "oxen": "ox",
     "calves": "calf",
     "halves": "half",
-    "knives": "knife",
     "leaves": "leaf",
     "lives": "life",
     "loaves": "loaf",
     "scarves": "scarf",
-    "shelves": "shelf",
     "thieves": "thief",
     "wives": "wife",
-    "wolves": "wolf",
     "buses": "bus",
     "gases": "gas",
     "lenses": "lens",
@@ -44,7 +38,17 @@ _PLURALS = {  # what the rules below would spell wrongly
     "skis": "ski",
     "taxis": "taxi",
 }
-_NO_PLURALS = {"canvas", "christmas", "gas", "lens", "news", "series", "species"}
+_NO_PLURALS = {
+    *("canvas", "christmas", "gas", "lens", "news", "series", "species"),
+    *("abdomen", "cyclamen", "omen", "ramen", "regimen", "specimen", "stamen"),
+}
+_ENDINGS = {
+    "men": "man",
+    "children": "child",
+    "shelves": "shelf",
+    "wolves": "wolf",
+    "knives": "knife",
+}  # also of compounds
 
 
 def words_of(text: str) -> list[str]:
@@ -61,7 +65,12 @@ def singular(word: str) -> str:
     """
     if word in _PLURALS:
         return _PLURALS[word]
-    if len(word) < 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")) or word in _NO_PLURALS:
+    if word in _NO_PLURALS:
+        return word
+    for plural, ending in _ENDINGS.items():
+        if word.endswith(plural):
+            return word.removesuffix(plural) + ending
+    if len(word) < 3 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word
     if word.endswith("ies"):
         return f"{word[:-3]}y"
