@@ -165,6 +165,18 @@ def test_overwrite_starts_afresh(tmp_path):
     assert Recipe.load(output / "recipe.yaml").training.settings["num_train_epochs"] == 1
 
 
+@pytest.mark.slow
+def test_overwrite_removes_reports_of_the_earlier_run_and_no_file_of_yours(tmp_path):
+    recipe, output = write_recipe(tmp_path), tmp_path / "run"
+    for name in ("report_validation/report.json", "report_test/average_precision.png", "report_test/notes.txt"):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_text("of the earlier run")
+    assert main(["train", recipe, "--output", str(output), "--no-pictures", "--overwrite"]) == 0
+    assert not (output / "report_validation").exists() and not (output / "attention.png").exists()
+    left = {path.name for path in (output / "report_test").iterdir()}
+    assert left == {"report.json", "labels.csv", "notes.txt"}
+
+
 def test_a_mistake_leaves_no_trace(tmp_path, capsys):
     recipe, output = write_recipe(tmp_path), tmp_path / "run"
     command = ["train", recipe, "--output", str(output)]

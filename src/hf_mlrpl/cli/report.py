@@ -86,6 +86,15 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
+def remove_reports(output: Path) -> None:
+    """Remove the reports of an earlier run, and nothing else that lies in their folders."""
+    for folder in output.glob(REPORT.format("*")):
+        for name in ("report.json", "labels.csv", "average_precision.png", "precision_recall.png"):
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def save_report(
     folder: Path, report: "LabelReport", metrics: dict[str, float], part: str, *, with_pictures: bool = True
 ) -> None:

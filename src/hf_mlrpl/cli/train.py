@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .report import MAIN, REPORT, format_metrics, save_report
+from .report import MAIN, REPORT, format_metrics, remove_reports, save_report
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -241,6 +241,7 @@ def _begin_output(output: Path, *, resume: bool, is_main: bool) -> "FileLock":
                 shutil.rmtree(checkpoint)
             for result in ("recipe.yaml", "facts.json", "metrics.json", "model.safetensors", "attention.png"):
                 (output / result).unlink(missing_ok=True)
+            remove_reports(output)
     PartialState().wait_for_everyone()
     return lock
 
