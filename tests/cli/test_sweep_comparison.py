@@ -4,7 +4,7 @@ from test_sweep_file import results_of
 from tiny import write_recipe
 
 from hf_mlrpl.cli.main import main
-from hf_mlrpl.cli.sweep import describe_comparison
+from hf_mlrpl.cli.sweep import describe_comparison, show
 from hf_mlrpl.cli.sweep_comparison import compare, critical_difference, difference, mean_ranks
 from hf_mlrpl.cli.sweep_file import read_sweep
 from hf_mlrpl.visualization.ranks import _groups, plot_mean_ranks
@@ -94,6 +94,48 @@ def test_lines_join_all_that_chance_may_have_ordered():
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["B", "C", "A"]
 
 
+def test_less_is_better_where_a_metric_says_what_it_costs(file, results):
+    seconds = {key: {"metrics": {"train_seconds": run["metrics"]["test_map"]}} for key, run in results.items()}
+    sweep = read_sweep(file)
+    assert mean_ranks(sweep, seconds, "train_seconds") == pytest.approx({"A": 4 / 3, "B": 8 / 3, "C": 2.0})
+    lines = describe_comparison(sweep, seconds, "train_seconds").splitlines()
+    assert [line.split(" | ")[-1] for line in lines[-3:]] == ["reversed |", "confirmed |", "within chance |"]
+
+
+def test_columns_of_averages_are_compared_where_both_rows_average_the_same(file):
+    text = file.read_text().replace("grid: {data.proportion: [0.5]}", "grid: {data.proportion: [0.5, 1.0]}")
+    text = text.replace("overrides: [training.max_steps=2], grid: {data.proportion: [0.5, 1.0]}", "overrides: [a.b=2]")
+    text = text.replace("better: B, worse: A, columns: [proportion 0.5]", "better: B, worse: A, columns: [average]")
+    file.write_text(text.replace("baseline:", "average: data.proportion\nonly_average: true\nbaseline:", 1))
+    sweep = read_sweep(file)
+    runs = results_of(file, lambda run: VALUES[run.row][run.seed] + 10 * run.cell[0][1] * (run.row == "B"))
+    lines = describe_comparison(sweep, runs, "test_map").splitlines()
+    assert lines[2] == "| method | test_map average | mean rank |" and lines[5].startswith("| B | +9.5 ± 1.2 |")
+    assert "| B over A (Table 1) | average | +9.5 ± 1.2 | confirmed |" in lines
+    file.write_text(file.read_text().replace("overrides: [a.b=2]", "grid: {data.proportion: [0.5]}"))
+    assert difference(read_sweep(file), runs, "C", "A", "average", "test_map").planned == 0
+
+
+def test_rows_may_be_numbers_as_their_names_may(file):
+    text = (
+        file.read_text()
+        .replace("name: B", "name: 2")
+        .replace("better: B", "better: 2")
+        .replace("worse: B", "worse: 2")
+    )
+    file.write_text(text)
+    assert read_sweep(file).claims[0].better == "2"
+
+
+def test_nothing_of_earlier_rows_is_left(file, results, tmp_path):
+    sweep = read_sweep(file)
+    known = {run.key: None for run in sweep.runs}
+    show(sweep, results, known, tmp_path)
+    assert {"comparison.md", "ranks.png"} <= {path.name for path in tmp_path.iterdir()}
+    show(sweep.select(["C"]), results, known, tmp_path)
+    assert not {"comparison.md", "ranks.png"} & {path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -102,6 +144,18 @@ def test_lines_join_all_that_chance_may_have_ordered():
         ("columns: [proportion 0.5]}", "columns: [proportion 0.7]}", "'proportion 0.7'"),
         ("source: Table 1", "sauce: Table 1", "an entry of `claims` must have"),
         ("better: B, ", "", "an entry of `claims` must have"),
+        ("better: B, worse: A", "better: A, worse: A", "'A' with itself"),
+        ("columns: [proportion 0.5]", "columns: proportion 0.5", "must be a list of at least one column, got 'prop"),
+        ("columns: [proportion 0.5]", "columns: []", "must be a list of at least one column, got []"),
+        ("columns: [proportion 0.5]", "columns: ", "must be a list of at least one column, got None"),
+        ("better: B", "better: [B]", "\"['B']\" in 'proportion 0.5', which is not in the table"),
+        (
+            "columns: [proportion 0.5]",
+            "columns: [0.5]",
+            "'0.5', which is not in the table. Available: proportion 0.5.",
+        ),
+        ("seeds: [0, 1, 2]", "seeds: []", "`seeds` is an empty list"),
+        ("metrics: [test_map]", "metrics: []", "`metrics` is an empty list"),
     ],
 )
 def test_what_is_not_in_the_table_cannot_be_compared(file, old, new, message, capsys):

@@ -42,6 +42,14 @@ _OTHERS = {
 }
 
 
+_LESS_IS_BETTER = ("loss", "seconds", "runtime", "labels_without_positives", "labels_without_negatives")
+
+
+def less_is_better(name: str) -> bool:
+    """Whether a smaller value of a metric is the better one."""
+    return name.endswith(_LESS_IS_BETTER)
+
+
 def explain(name: str) -> str:
     """What a metric is, without the part of the data in front of its name; empty if nobody knows."""
     if name in _OTHERS:

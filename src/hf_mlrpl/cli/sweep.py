@@ -13,13 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..registry import DATASETS, lookup
-from .sweep_comparison import blocks, compare, critical_difference, judge, mean_ranks
-from .sweep_file import Run, Sweep, average_column, find_sweep, read_sweep
+from .sweep_comparison import blocks, compare, critical_difference, judge, mean_of, mean_ranks
+from .sweep_file import Run, Sweep, find_sweep, read_sweep
 from .sweep_results import Cell, Published, Table, chart
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ A sweep is a YAML file, or the name of a shipped one such as sst_table_1 (`hf-ml
   only_average: true                    it stands in their place
   metrics: [test_map, train_seconds]    columns (default: test_map, train_seconds); the chart shows the first
   baseline: SSGRL                       the row that the others are compared with, seed by seed
-  claims:                               what papers say, to be judged from the same differences
+  claims:                               what papers say, to be judged from such differences of the first metric
     - {better: SST, worse: SSGRL, columns: [proportion 0.1], source: "Table 1 of the paper"}
 
 An entry of `runs` may also have `column` (a name for its column, such as that of its data) and `published`: the
@@ -141,6 +140,8 @@ def show(
     note: str = "",
 ) -> None:
     """Write tables and chart, and print the table; `note` stands below it."""
+    for name in ("chart.png", "comparison.md", "ranks.png"):  # of earlier results or rows, if there is none now
+        (output / name).unlink(missing_ok=True)
     table = make_table(sweep, results)
     (output / "table.md").write_text(table.to_markdown() + note)
     (output / "table.tex").write_text(table.to_latex() + (f"% {note.strip()}\n" if note else ""))
@@ -335,26 +336,19 @@ def make_table(sweep: Sweep, results: dict[str, dict[str, Any]]) -> Table:
     columns, metrics = sweep.columns(), sweep.metrics
     rows: dict[str, list[Cell | Published]] = {}
     for row in sweep.rows():
-        planned = [run for run in sweep.runs if run.row == row]
-        rows[row] = [_cell(sweep, planned, column, metric, results) for column in columns for metric in metrics]
+        rows[row] = [_cell(sweep, row, column, metric, results) for column in columns for metric in metrics]
         numbers = [sweep.published.get((row, column, metric)) for column in columns for metric in metrics]
         if any(number is not None for number in numbers):
             rows[f"{row}, published"] = [Published(number) for number in numbers]
     return Table([f"{metric} {column}".strip() for column in columns for metric in metrics], rows)
 
 
-def _cell(sweep: Sweep, runs: list[Run], column: str, metric: str, results: dict[str, dict[str, Any]]) -> Cell:
+def _cell(sweep: Sweep, row: str, column: str, metric: str, results: dict[str, dict[str, Any]]) -> Cell:
     """The values of the seeds; of an average, those of the seeds that have all of its columns."""
-    groups = [[run] for run in runs if run.column == column]
-    if not groups and sweep.average:
-        averaged = [run for run in runs if average_column(run.column_without(sweep.average)) == column]
-        by_seed: dict[int, list[Run]] = {}
-        for run in averaged:
-            by_seed.setdefault(run.seed, []).append(run)
-        groups = list(by_seed.values())
-    done = [[results[run.key]["metrics"] for run in group] for group in groups if all(r.key in results for r in group)]
-    values = [mean(found[metric] for found in group) for group in done if all(metric in found for found in group)]
-    return Cell(values, run=len(done), planned=len(groups))
+    groups = sweep.runs_by_seed(row, column).values()
+    values = [mean_of(group, results, metric) for group in groups]
+    num_run = sum(all(run.key in results for run in group) for group in groups)
+    return Cell([value for value in values if value is not None], run=num_run, planned=len(groups))
 
 
 def make_series(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from .report import less_is_better
 from .sweep_file import Claim, Run, Sweep
 from .sweep_results import Published, Table
 
@@ -21,10 +22,12 @@ class Difference:
     """Differences of the seeds that two rows share in a column; its interval is that of Student's t.
 
     planned: number of seeds.
+    less_is_better: whether the row is the better one where the difference is below 0.
     """
 
     values: Sequence[float]
     planned: int
+    less_is_better: bool = False
 
     @property
     def half_width(self) -> float | None:
@@ -38,13 +41,13 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Of the claim that it is above 0."""
+        """Of the claim that the row is the better one."""
         if not self.values:
             return "not run"
         half, middle = self.half_width, mean(self.values)
         if half is None or abs(middle) <= half:
             return "within chance"
-        return "confirmed" if middle > 0 else "reversed"
+        return "confirmed" if (middle > 0) != self.less_is_better else "reversed"
 
     def text(self, plus_minus: str) -> str:
         if not self.values:
@@ -66,17 +69,26 @@ class Rank:
 
 
 def difference(sweep: Sweep, results: Results, row: str, other: str, column: str, metric: str) -> Difference:
-    """`row` minus `other`."""
-    ours, theirs = (_by_seed(sweep.runs, results, name, column, metric) for name in (row, other))
-    cells = {(run.row, run.column, run.seed) for run in sweep.runs}
-    seeds = [run.seed for run in sweep.runs if (run.row, run.column) == (row, column)]
-    seeds = [seed for seed in seeds if (other, column, seed) in cells]
-    return Difference([ours[seed] - theirs[seed] for seed in seeds if seed in ours and seed in theirs], len(seeds))
+    """`row` minus `other`; in a column of averages, where both have the same ones to average."""
+    ours, theirs = (sweep.runs_by_seed(name, column) for name in (row, other))
+    pairs = [
+        [mean_of(runs[seed], results, metric) for runs in (ours, theirs)]
+        for seed in ours
+        if {run.column for run in ours[seed]} == {run.column for run in theirs.get(seed, ())}
+    ]
+    values = [first - second for first, second in pairs if first is not None and second is not None]
+    return Difference(values, len(pairs), less_is_better(metric))
+
+
+def mean_of(runs: Sequence[Run], results: Results, metric: str) -> float | None:
+    """The mean of a metric; `None` if a run lacks it."""
+    found = [results.get(run.key, {}).get("metrics", {}).get(metric) for run in runs]
+    return None if None in found else mean(found)
 
 
 def compare(sweep: Sweep, results: Results, baseline: str, metric: str) -> Table:
     """Paired differences of all other rows to `baseline`, with half of their 95 % intervals, and mean ranks."""
-    columns = list(dict.fromkeys(run.column for run in sweep.runs))
+    columns = sweep.columns()
     ranks = mean_ranks(sweep, results, metric)
     return Table(
         [*(f"{metric} {column}".strip() for column in columns), "mean rank"],
@@ -109,13 +121,15 @@ def blocks(sweep: Sweep, results: Results, metric: str) -> list[dict[str, float]
 
 
 def mean_ranks(sweep: Sweep, results: Results, metric: str) -> dict[str, float]:
-    """Mean over columns and seeds of the rank of each row that has run in all of them; equal values share a rank."""
+    """Mean over columns and seeds of the rank of each row that has run in all of them, 1 for the best; equal values
+    share a rank."""
     from scipy.stats import rankdata
 
     found = blocks(sweep, results, metric)
     if not found or len(found[0]) < 2:
         return {}
-    ranks = rankdata([[-value for value in block.values()] for block in found], axis=1).mean(axis=0)
+    sign = 1 if less_is_better(metric) else -1
+    ranks = rankdata([[sign * value for value in block.values()] for block in found], axis=1).mean(axis=0)
     return dict(zip(found[0], ranks.tolist(), strict=True))
 
 
@@ -139,9 +153,3 @@ def judge(sweep: Sweep, results: Results, metric: str) -> str:
 def _words(claim: Claim) -> str:
     text = f"{claim.better} over {claim.worse}"
     return f"{text} ({claim.source})" if claim.source else text
-
-
-def _by_seed(runs: Sequence[Run], results: Results, row: str, column: str, metric: str) -> dict[int, float]:
-    cell = [run for run in runs if (run.row, run.column) == (row, column)]
-    found = {run.seed: results.get(run.key, {}).get("metrics", {}) for run in cell}
-    return {seed: metrics[metric] for seed, metrics in found.items() if metric in metrics}

@@ -119,6 +119,15 @@ class Sweep:
                 found[average_column(part)] = None
         return list(found)
 
+    def runs_by_seed(self, row: str, column: str) -> dict[int, list[Run]]:
+        """The runs behind a cell of the table: one for each seed, or those that are averaged."""
+        found: dict[int, list[Run]] = {}
+        for run in (run for run in self.runs if run.row == row):
+            is_averaged = self.average and average_column(run.column_without(self.average)) == column
+            if run.column == column or is_averaged:
+                found.setdefault(run.seed, []).append(run)
+        return found
+
     def select(self, names: Sequence[str]) -> "Sweep":
         """The same with only the rows `names`."""
         from ..settings import did_you_mean
@@ -160,6 +169,9 @@ def read_sweep(path: Path) -> Sweep:
     if not isinstance(content, dict) or not content.get("runs"):
         raise ValueError(f"{path} must have a list `runs`, see `hf-mlrpl sweep --help`.")
     check_values(content, _KINDS, "sweep")
+    for name in ("seeds", "metrics"):
+        if content.get(name) == []:
+            raise ValueError(f"{path}: `{name}` is an empty list. Name at least one, or leave the line out.")
     average, metrics = content.get("average", ""), content.get("metrics", ["test_map", "train_seconds"])
     _check_settings(content, path)
     runs: list[Run] = []
@@ -190,19 +202,34 @@ def _baseline(content: dict[str, Any], sweep: Sweep, path: Path) -> str:
 def _claims(content: dict[str, Any], sweep: Sweep, path: Path) -> list[Claim]:
     """Each claim in each of its columns."""
     found = []
-    cells = {(run.row, run.column) for run in sweep.runs}
     for entry in content.get("claims", []):
         if not isinstance(entry, dict) or not {"better", "worse", "columns"} <= entry.keys() <= _OF_CLAIM:
             raise ValueError(
                 f"{path}: an entry of `claims` must have `better` and `worse`, two rows, `columns`, and may have "
                 f"`source`; got {entry!r}."
             )
-        for column in entry["columns"]:
-            for row in (entry["better"], entry["worse"]):
-                if (row, column) not in cells:
-                    raise ValueError(f"{path}: `claims` compares {row!r} in {column!r}, which is not in the table.")
-            found.append(Claim(entry["better"], entry["worse"], column, entry.get("source", "")))
+        better, worse, columns = str(entry["better"]), str(entry["worse"]), entry["columns"]
+        if not columns or not isinstance(columns, list):
+            raise ValueError(f"{path}: `columns` of a claim must be a list of at least one column, got {columns!r}.")
+        if better == worse:
+            raise ValueError(f"{path}: `claims` compares {better!r} with itself. Name another row.")
+        for column in map(str, columns):
+            for row in (better, worse):
+                _check_cell(sweep, row, column, path)
+            found.append(Claim(better, worse, column, str(entry.get("source", ""))))
     return found
+
+
+def _check_cell(sweep: Sweep, row: str, column: str, path: Path) -> None:
+    from ..settings import did_you_mean
+
+    if sweep.runs_by_seed(row, column):
+        return
+    where = f"{path}: `claims` compares {row!r} in {column!r}, which is not in the table."
+    if row not in sweep.rows():
+        raise ValueError(f"{where} {did_you_mean(row, sweep.rows())}")
+    columns = [name for name in sweep.columns() if sweep.runs_by_seed(row, name)]
+    raise ValueError(f"{where} {did_you_mean(column, columns)}")
 
 
 def _check_settings(content: dict[str, Any], path: Path) -> None:
