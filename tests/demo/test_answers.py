@@ -11,7 +11,16 @@ import torch
 from PIL import Image
 from tiny import tiny_model
 
-from hf_mlrpl.demo.answers import MAX_PHOTOS, MOST_MAPS, Answerer, Fault, RefusedError, bounds_of, open_upload
+from hf_mlrpl.demo.answers import (
+    MAX_PHOTOS,
+    MOST_MAPS,
+    Answerer,
+    Fault,
+    RefusedError,
+    bounds_of,
+    open_upload,
+    without_folders,
+)
 from hf_mlrpl.pipelines.image_tagging import ImageTaggingPipeline
 
 
@@ -86,6 +95,19 @@ def test_labels_that_the_model_cannot_be_asked_for(uploads):
     for words in (",".join(map(str, range(201))), "x" * 101):
         with pytest.raises(RefusedError, match="at most 200 labels"):
             answerer(uploads, "scpnet").answer([str(uploads / "a.png")], words)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/anna/vectors/glove.txt has no vector for 'x'.", "glove.txt has no vector for 'x'."),
+        ("the path '/srv/a.txt', which is no file", "the path 'a.txt', which is no file"),
+        (r"C:\Users\anna\glove.txt, line 3", "glove.txt, line 3"),
+        ("labels such as cat/dog or 1/2 stay", "labels such as cat/dog or 1/2 stay"),
+    ],
+)
+def test_visitors_see_no_folders(text, shown):
+    assert without_folders(text) == shown
 
 
 def test_too_many_photos(uploads):

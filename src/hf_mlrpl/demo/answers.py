@@ -1,6 +1,7 @@
 """What a model says of uploaded photos, for one visitor or for many at a time."""
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,14 @@ class Answerer:
                     model=model, image_processor=self.tagger.image_processor, device=self.tagger.device, labels=names
                 )
             except (OSError, ValueError) as error:  # about the names; the model is as it was
-                raise RefusedError(str(error)) from error
+                raise RefusedError(without_folders(str(error))) from error
             self._asked = tagger, names
         return self._asked[0]
+
+
+def without_folders(text: str) -> str:
+    """`text` in which files of this machine have lost their folders, which are no business of visitors."""
+    return re.sub(r"(?<![\w.])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"]+[/\\])*(?=[^\s/\\'\"])", "", text)
 
 
 def _twin(model: Any) -> Any:
