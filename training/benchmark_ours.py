@@ -106,10 +106,11 @@ def _trainer(
     names = [f"{label:04}" for label in range(args.labels)]
     photos = make_dataset([_png(pixels) for pixels in noise], [str(row) for row in range(num_images)], labels, names)
     model_class = load(spec.model)
+    known = model_class.config_class.own_settings()
     settings |= {"image_size": args.image_size, "backbone": args.backbone}
-    if "embed_dim" in model_class.config_class.own_settings():
+    if "embed_dim" in known:
         settings |= {"backbone": args.clip_backbone, "context_words": None}
-    elif "label_embeddings" in model_class.config_class.own_settings():
+    elif "label_embeddings" in known and "queries" not in known:  # the queries of a decoder need no words
         settings["label_embeddings"] = "orthogonal"
     model = model_class.for_dataset(photos, pretrained=False, **settings)
     objective = from_mapping(load(spec.objective).config_class, NEEDED.get(method, {}), "objective")

@@ -97,8 +97,8 @@ class BlendingObjective(PrototypeObjective):
         blends = self.blend(model, representations, labels, places) if progress.epoch >= config.start_epoch else {}
         # One batch of up to 3B: the images are independent of each other from here on.
         stacked = torch.cat([representations, *(blended.representations for blended in blends.values())])
-        differing = blends["prototype"].columns if "prototype" in blends else None
-        logits, *blended_logits = at_least_float32(model.classify(stacked, differing)).split(len(labels))
+        shared = {"differing": blends["prototype"].columns} if "prototype" in blends else {}
+        logits, *blended_logits = at_least_float32(model.classify(stacked, **shared)).split(len(labels))
 
         terms = {"known": partial_bce(logits, labels, config.reduction)}
         for (name, blended), its_logits in zip(blends.items(), blended_logits, strict=True):
