@@ -1,4 +1,5 @@
-"""Writes the tables of EVIDENCE.md and of the README from the results of the sweeps: `python training/evidence.py`.
+"""Writes the tables of EVIDENCE.md and of the README, and the chart of ranks, from the results of the sweeps:
+`python training/evidence.py`.
 
 A table stands between `<!-- table: SWEEP METRIC ... -->` and `<!-- end -->`; `differences` in the place of `table` has
 differences to the baseline of the sweep, `claims` judges what papers say. `rows: A; B` chooses rows.
@@ -8,7 +9,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from hf_mlrpl.cli.sweep import make_table, read_results
+from hf_mlrpl.cli.sweep import make_table, ranks_chart, read_results
 from hf_mlrpl.cli.sweep_comparison import compare, judge
 from hf_mlrpl.cli.sweep_file import find_sweep, read_sweep
 
@@ -48,3 +49,6 @@ def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None) -> 
 if __name__ == "__main__":
     for page in (PAGE, README):
         page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+    photos = read_sweep(find_sweep("voc_photos_frozen"))
+    chart = ranks_chart(photos, read_results(find_sweep("voc_photos_frozen", ".jsonl")))
+    chart.savefig(PAGE.with_name("voc_photos_ranks.png"), dpi=110)

@@ -22,6 +22,8 @@ from .sweep_file import Run, Sweep, find_sweep, read_sweep
 from .sweep_results import Cell, Published, Table, chart
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..recipe.data_part import DataPart
 
 PLACES = ("path", "list", "labels")  # settings of data that are files here, and not part of what a run is
@@ -155,13 +157,20 @@ def show(
     if comparison:
         (output / "comparison.md").write_text(comparison)
         print(f"\n{comparison}", end="")
-    found = blocks(sweep, results, sweep.metrics[0])
-    if sweep.baseline and found and len(found[0]) > 2:
-        from ..visualization.ranks import plot_mean_ranks
+    ranks = ranks_chart(sweep, results)
+    if ranks is not None:
+        ranks.savefig(output / "ranks.png", dpi=150)
 
-        ranks = mean_ranks(sweep, results, sweep.metrics[0])
-        figure = plot_mean_ranks(ranks, critical_difference(len(ranks), len(found)))
-        figure.savefig(output / "ranks.png", dpi=150)
+
+def ranks_chart(sweep: Sweep, results: dict[str, Any]) -> "Figure | None":
+    """The mean ranks by the first metric, of a sweep with a baseline and more than two rows that can be ranked."""
+    found = blocks(sweep, results, sweep.metrics[0])
+    if not sweep.baseline or not found or len(found[0]) < 3:
+        return None
+    from ..visualization.ranks import plot_mean_ranks
+
+    ranks = mean_ranks(sweep, results, sweep.metrics[0])
+    return plot_mean_ranks(ranks, critical_difference(len(ranks), len(found)))
 
 
 def describe_comparison(sweep: Sweep, results: dict[str, Any], metric: str) -> str:
@@ -262,20 +271,12 @@ def _run_one(planned: Run, output: Path, local: list[str]) -> str | None:
 @cache
 def code_version() -> str:
     """The commit of a checkout, with "-dirty" where files differ from it; otherwise the version of the package."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-        "--exclude=*",
-    ]
-    is_tracked = ["git", "-C", str(Path(__file__).parent), "ls-files", "--error-unmatch", Path(__file__).name]
+    file = Path(__file__)
+    git = ["git", "-C", str(file.parent)]
     try:
-        subprocess.run(is_tracked, check=True, capture_output=True)
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], check=True, capture_output=True)
+        described = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(described, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return __version__
 
