@@ -7,11 +7,13 @@ differences to the baseline of the sweep, `claims` judges what papers say. `rows
 
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
-from hf_mlrpl.cli.sweep import make_table, ranks_chart, read_results
+from hf_mlrpl.cli.sweep import make_table, ranks_chart
 from hf_mlrpl.cli.sweep_comparison import compare, judge
 from hf_mlrpl.cli.sweep_file import find_sweep, read_sweep
+from hf_mlrpl.cli.sweep_lines import Finished, read_finished
 
 PAGE = Path(__file__).with_name("EVIDENCE.md")
 README = Path(__file__).parents[1] / "README.md"
@@ -30,11 +32,16 @@ def with_tables(text: str) -> str:
     return BLOCK.sub(renew, text)
 
 
+@cache
+def _finished(name: str) -> Finished:
+    return read_finished(read_sweep(find_sweep(name)).runs, find_sweep(name, ".jsonl"))
+
+
 def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None) -> str:
     sweep = replace(read_sweep(find_sweep(name)), metrics=metrics)
     if rows is not None:
         sweep = sweep.select(rows)
-    results = read_results(find_sweep(name, ".jsonl"))
+    results = _finished(name).results
     done = [run for run in sweep.runs if run.key in results]
     empty = [column for column in sweep.columns() if all(run.column != column for run in done)]
     shown = replace(sweep, runs=[run for run in sweep.runs if run.column not in empty])
@@ -43,12 +50,17 @@ def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None) -> 
     if kind == "claims":
         return judge(sweep, results, metrics[0]).strip()
     not_run = f" (nothing: {'; '.join(empty)})" if empty else ""
-    return f"{len(done)} of {len(sweep.runs)} runs{not_run}:\n\n{make_table(shown, results).to_markdown().strip()}"
+    time_taken = Finished({run.key: results[run.key] for run in done}).describe_time()
+    runs = f"{len(done)} of {len(sweep.runs)} runs{not_run}{f' ({time_taken})' if time_taken else ''}"
+    return f"{runs}:\n\n{make_table(shown, results).to_markdown().strip()}"
 
 
 if __name__ == "__main__":
     for page in (PAGE, README):
         page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for name in dict.fromkeys(block[2] for page in (PAGE, README) for block in BLOCK.findall(page.read_text())):
+        if outdated := _finished(name).describe_outdated():
+            print(f"{name}: {outdated}", end="")
     photos = read_sweep(find_sweep("voc_photos_frozen"))
-    chart = ranks_chart(photos, read_results(find_sweep("voc_photos_frozen", ".jsonl")))
+    chart = ranks_chart(photos, _finished("voc_photos_frozen").results)
     chart.savefig(PAGE.with_name("voc_photos_ranks.png"), dpi=110)

@@ -11,6 +11,7 @@ import torch
 from hf_mlrpl.cli.main import main, parse_arguments
 from hf_mlrpl.cli.papers import paper_parts
 from hf_mlrpl.cli.sweep_file import Run, Sweep
+from hf_mlrpl.cli.sweep_lines import digests_of, line_of
 from hf_mlrpl.recipe.document import Recipe
 
 PARTS = {part.name: part for part in paper_parts()}
@@ -74,8 +75,8 @@ def test_the_list_shows_published_numbers_and_ours(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     run = next(run for run in PARTS["scpnet_table_7"].sweep.runs if run.column == "graph_layers 3")
     (tmp_path / "runs" / "scpnet_table_7").mkdir(parents=True)
-    line = json.dumps({"key": run.key, "metrics": {"test_map": 76.5}})
-    (tmp_path / "runs" / "scpnet_table_7" / "results.jsonl").write_text(line + "\n")
+    line = line_of(run, digests_of([run])[run.key], "", 1.0, 1.0, {"test_map": 76.5})
+    (tmp_path / "runs" / "scpnet_table_7" / "results.jsonl").write_text(line)
     assert main(["list", "papers"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "hf-mlrpl sweep scpnet_table_7 needs COCO 2014" in text

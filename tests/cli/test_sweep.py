@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from tiny import write_recipe
 from hf_mlrpl import __version__
 from hf_mlrpl.cli import sweep
 from hf_mlrpl.cli.main import main
+from hf_mlrpl.cli.sweep_lines import read_finished
 from hf_mlrpl.cli.sweep_results import in_words
 from hf_mlrpl.recipe.document import Recipe
 
@@ -42,18 +44,19 @@ class Started:
     """Stands for the processes of a sweep: writes the metrics of each run; runs whose folder is in `failing` fail."""
 
     def __init__(self):
-        self.commands, self.failing = [], ()
+        self.commands, self.failing, self.without_number = [], (), ()
 
     def __call__(self, command, log):
         self.commands.append(command)
         folder = Path(command[command.index("--output") + 1])
         if folder.name in self.failing:
             log.write_text("error: the reason\n")
-            return 2
+            return sweep.Ended(2, 0.0)
         seed = int(folder.name[-1])
         (folder / "checkpoint-3").mkdir()
-        (folder / "metrics.json").write_text(json.dumps({"test_map": 60.0 + 2 * seed, "train_seconds": 5.0}))
-        return 0
+        number = math.nan if folder.name in self.without_number else 60.0 + 2 * seed
+        (folder / "metrics.json").write_text(json.dumps({"test_map": number, "train_seconds": 5.0}))
+        return sweep.Ended(0, 3600.0)
 
 
 @pytest.fixture
@@ -62,6 +65,10 @@ def started(monkeypatch) -> Started:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a sweep sets it
     monkeypatch.setattr(sweep, "_run_command", started)
     return started
+
+
+def results_in(file: Path, output: Path) -> dict:
+    return read_finished(sweep.read_sweep(file).runs, output / "results.jsonl").results
 
 
 def test_runs_are_all_combinations(file):
@@ -88,6 +95,8 @@ def test_a_table_of_means_and_deviations(file, started, tmp_path, capsys):
         "|---|---|---|",
         "| SST | 61.0 ± 1.4 | 61.0 ± 1.4 |",
         "| no pair loss | 61.0 ± 1.4 |  |",
+        "",
+        "6 runs, 0.0 minutes of processes, 6.0 hours of processors.",
     ]
     assert table in capsys.readouterr().out
     lines = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
@@ -111,6 +120,7 @@ def test_the_same_table_for_latex(file, started, tmp_path):
         r"no L\_p \& 50 \% & 61.0 $\pm$ 1.4 &  \\",
         r"\bottomrule",
         r"\end{tabular}",
+        "% 5 runs, 0.0 minutes of processes, 5.0 hours of processors.",
     ]
 
 
@@ -179,9 +189,11 @@ def test_numbers_in_words(metric, words):
 
 @pytest.mark.slow
 def test_a_run_has_a_process_of_its_own(tmp_path):
-    assert sweep._run_command(["list", "recipes"], tmp_path / "log.txt") == 0
+    began = time.monotonic()
+    ended = sweep._run_command(["list", "recipes"], tmp_path / "log.txt")
+    assert ended.code == 0 and 0 < ended.cpu_seconds <= time.monotonic() - began + 1
     assert "sst/digit_scenes_10" in (tmp_path / "log.txt").read_text()
-    assert sweep._run_command(["train", "nothing"], tmp_path / "log.txt") == 2
+    assert sweep._run_command(["train", "nothing"], tmp_path / "log.txt").code == 2
     assert "error: There is no recipe 'nothing'" in (tmp_path / "log.txt").read_text()
 
 
@@ -231,7 +243,7 @@ def test_a_failed_run_is_named_and_tried_again(file, started, tmp_path, capsys):
     assert main(command) == 2
     message = capsys.readouterr().err
     assert "1 of 6 runs failed" in message and "SST-proportion_0.5-seed1: exit code 2, error: the reason" in message
-    assert len(sweep.read_results(tmp_path / "out" / "results.jsonl")) == 5, "the others went on"
+    assert len(results_in(file, tmp_path / "out")) == 5, "the others went on"
     assert main([*command, "--table"]) == 0
     assert "| SST | 60.0 (1 of 2 seeds) | 61.0 ± 1.4 |" in capsys.readouterr().out
     started.failing = ()
@@ -256,7 +268,7 @@ def test_a_run_with_other_settings_is_not_resumed(file, started, tmp_path):
 
 def test_a_result_names_the_code_that_made_it(file, started, tmp_path):
     assert main(["sweep", str(file), "--output", str(tmp_path / "out")]) == 0
-    results = sweep.read_results(tmp_path / "out" / "results.jsonl")
+    results = results_in(file, tmp_path / "out")
     assert {result["code"] for result in results.values()} == {sweep.code_version()}
     assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?|" + re.escape(__version__), sweep.code_version())
 
@@ -269,7 +281,7 @@ def test_a_sweep_needs_a_job(file, tmp_path, capsys):
 def test_runs_at_the_same_time_share_the_cores(file, started, tmp_path):
     assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--jobs", "3"]) == 0
     assert os.environ["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 3))
-    assert len(sweep.read_results(tmp_path / "out" / "results.jsonl")) == 6
+    assert len(results_in(file, tmp_path / "out")) == 6
 
 
 def test_a_table_before_anything_has_run(file, tmp_path, capsys):
@@ -311,8 +323,9 @@ def test_a_sweep_trains(tmp_path, monkeypatch):
     (tmp_path / "one.yaml").write_text(f"runs: [{{name: BCE, recipe: {recipe}}}]")
     output = tmp_path / "out"
     assert main(["sweep", str(tmp_path / "one.yaml"), "--output", str(output)]) == 0
-    (result,) = sweep.read_results(output / "results.jsonl").values()
+    (result,) = results_in(tmp_path / "one.yaml", output).values()
     assert 0 < result["metrics"]["test_map"] <= 100 and result["metrics"]["train_seconds"] > 0
+    assert result["seconds"] > 0 and result["cpu_seconds"] > 0
     run = output / "BCE--seed0"
     assert (run / "model.safetensors").is_file() and (run / "report_test" / "labels.csv").is_file()
     assert not list(run.rglob("*.png"))

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +6,7 @@ from tiny import write_recipe
 from hf_mlrpl.cli import sweep
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.cli.sweep_file import read_sweep
+from hf_mlrpl.cli.sweep_lines import digests_of, line_of
 from hf_mlrpl.hub.shipped import sweep_files
 from hf_mlrpl.recipe.document import Recipe
 
@@ -84,8 +84,10 @@ def test_any_setting_is_the_x_axis(tmp_path, monkeypatch, capsys):
         f"runs: [{{name: A, recipe: {write_recipe(tmp_path)}, published: [1.5, 2]}}]\n"
     )
     output.mkdir()
-    lines = [{"key": run.key, "metrics": {"test_map": 3.0}} for run in read_sweep(file).runs]
-    (output / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    runs = read_sweep(file).runs
+    digests = digests_of(runs)
+    lines = [line_of(run, digests[run.key], "", 1.0, 1.0, {"test_map": 3.0}) for run in runs]
+    (output / "results.jsonl").write_text("".join(lines))
     charts = []
     monkeypatch.setattr(sweep, "chart", lambda *what: charts.append(what))
     assert main(["sweep", str(file), "--output", str(output), "--table"]) == 0
@@ -126,7 +128,7 @@ def test_places_of_data_are_asked_for_before_a_run_and_are_no_part_of_it(tmp_pat
     def start(command, log):
         commands.append(command)
         (Path(command[command.index("--output") + 1]) / "metrics.json").write_text('{"test_map": 1}')
-        return 0
+        return sweep.Ended(0, 1.0)
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(sweep, "_run_command", start)

@@ -9,8 +9,9 @@ from pathlib import Path
 from ..hub.shipped import facts_of_page, sweep_files
 from ..registry import METHODS, PACKAGE
 from .picture import KINDS
-from .sweep import make_table, read_results
+from .sweep import make_table
 from .sweep_file import Sweep, read_sweep
+from .sweep_lines import read_finished
 from .sweep_results import Table
 
 _PART = re.compile(r"(.+?)_(table|figure|study)_(\w+)")  # of the name of a sweep
@@ -63,7 +64,8 @@ def paper_parts() -> list[PaperPart]:
     for name, file in sweep_files().items():
         if match := _PART.fullmatch(name):
             sweep = read_sweep(file)
-            results = read_results(file.with_suffix(".jsonl"), Path("runs") / name / "results.jsonl")
+            files = (file.with_suffix(".jsonl"), Path("runs") / name / "results.jsonl")
+            results = read_finished(sweep.runs, *files).results
             number = " ".join([match[2], match[3].replace("_", " ")])
             parts.append(PaperPart(match[1], name, number, sweep, make_table(sweep, results)))
     return parts

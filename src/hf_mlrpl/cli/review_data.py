@@ -120,7 +120,7 @@ def load_parts(recipe: "Recipe") -> Photos:
 
 
 def _overridden(content: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    from ..recipe.document import apply_overrides
+    from ..recipe.content import apply_overrides
 
     content = {**content, "data": dict(content["data"])}
     apply_overrides(content, overrides)

@@ -8,17 +8,19 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
 from ..registry import DATASETS, lookup
 from .sweep_comparison import blocks, compare, critical_difference, judge, mean_of, mean_ranks
 from .sweep_file import Run, Sweep, find_sweep, read_sweep
+from .sweep_lines import digests_of, finished, line_of, read_lines
 from .sweep_results import Cell, Published, Table, chart
 
 if TYPE_CHECKING:
@@ -61,11 +63,13 @@ numbers of the paper for the first metric, one for each column and one more for 
 such for each metric. They stand below ours in the table, and as dotted lines in the chart. `title`, `source` and
 `needs` are for `hf-mlrpl list papers`; `shared` holds lists of overrides that runs name by an alias.
 
-Results go to OUTPUT: results.jsonl has one line a run; table.md and table.tex (booktabs) the means and deviations over
-the seeds; chart.png the first metric over the part of the labels that is known, where that has several values. With
-`baseline` or `claims`, comparison.md has differences with 95 % intervals of Student's t over the seeds, and verdicts;
-ranks.png the mean ranks, with lines between those that are within chance. An interrupted sweep goes on where it was:
-finished runs are kept, the others resume from their last checkpoint.
+Results go to OUTPUT: results.jsonl has one line a run; table.md and table.tex (booktabs) the means and deviations
+over the seeds, and how long the runs took; chart.png the first metric over the part of the labels that is known,
+where that has several values. With `baseline` or `claims`, comparison.md has differences with 95 % intervals of
+Student's t over the seeds, and verdicts; ranks.png the mean ranks, with lines between those that are within chance.
+An interrupted sweep goes on where it was: finished runs are kept, the others resume from their last checkpoint. A
+line of results.jsonl counts as long as its `digest` is that of the recipe with its settings, whatever the order,
+comments, and folders of files; when a recipe changes, the runs with it are made again.
 """
 
 
@@ -117,21 +121,28 @@ def run(arguments: argparse.Namespace) -> None:
 
     # All recipes are read first: a typing mistake shows now, not after an hour.
     recipes = {planned.key: Recipe.load(planned.recipe, planned.settings) for planned in sweep.runs}
+    digests = digests_of(sweep.runs)
     output = Path(arguments.output or Path("runs") / path.stem)
     sources = [output / "results.jsonl", *given]
+    so_far = finished(sweep.runs, digests, read_lines(*sources))
+    print(so_far.describe_outdated(), end="", flush=True)
     if not arguments.table:
-        finished = read_results(*sources)
-        waiting = [planned for planned in sweep.runs if planned.key not in finished]
+        waiting = [planned for planned in sweep.runs if planned.key not in so_far.results]
         local = {planned.key: places.get(recipes[planned.key].data.config.name, []) for planned in waiting}
         _check_places([(recipes[planned.key].data, local[planned.key]) for planned in waiting], places)
         output.mkdir(parents=True, exist_ok=True)
         _end_cut_off_line(sources[0])
-        _run_all(waiting, output, arguments.jobs, len(sweep.runs), local)
+        _run_all(waiting, output, arguments.jobs, len(sweep.runs), local, digests)
+        so_far = finished(sweep.runs, digests, read_lines(*sources))
     output.mkdir(parents=True, exist_ok=True)
     known = {key: recipe.data.known_part for key, recipe in recipes.items()}
     optimistic = [planned.row for planned in sweep.runs if recipes[planned.key].data.config.selects_on_test]
-    note = f"\n{SELECTED_ON_TEST}: {', '.join(dict.fromkeys(optimistic))}.\n" if optimistic else ""
-    show(sweep, read_results(*sources), known, output, note)
+    notes = [
+        f"{SELECTED_ON_TEST}: {', '.join(dict.fromkeys(optimistic))}.\n" if optimistic else "",
+        so_far.describe_missing(sweep.metrics),
+        f"{time_taken}.\n" if (time_taken := so_far.describe_time()) else "",
+    ]
+    show(sweep, so_far.results, known, output, "".join(f"\n{note}" for note in notes if note))
 
 
 def show(
@@ -146,7 +157,8 @@ def show(
         (output / name).unlink(missing_ok=True)
     table = make_table(sweep, results)
     (output / "table.md").write_text(table.to_markdown() + note)
-    (output / "table.tex").write_text(table.to_latex() + (f"% {note.strip()}\n" if note else ""))
+    comments = "".join(f"% {line}\n" for line in note.splitlines() if line)
+    (output / "table.tex").write_text(table.to_latex() + comments)
     axis = sweep.x or next((f"data.{part[0]}" for part in known.values() if part), "")
     series = make_series(sweep, results, axis, known)
     figure = chart(series, sweep.metrics[0], axis, published_series(sweep, axis, known))
@@ -220,12 +232,15 @@ def _end_cut_off_line(results: Path) -> None:
             file.write("\n")
 
 
-def _run_all(waiting: list[Run], output: Path, jobs: int, total: int, local: dict[str, list[str]]) -> None:
+def _run_all(
+    waiting: list[Run], output: Path, jobs: int, total: int, local: dict[str, list[str]], digests: dict[str, str]
+) -> None:
     """Run what waits.
 
     Args:
         total: number of runs of the sweep, for the progress bar.
         local: by the key of a run the places of its data, which are not part of what it is.
+        digests: by the key of a run what was planned.
     """
     from tqdm import tqdm
 
@@ -235,7 +250,8 @@ def _run_all(waiting: list[Run], output: Path, jobs: int, total: int, local: dic
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=total, initial=total - len(waiting), unit="run") as bar:
         try:
             for planned, error in pool.map(
-                lambda planned: (planned, _run_one(planned, output, local[planned.key])), waiting
+                lambda planned: (planned, _run_one(planned, output, local[planned.key], digests[planned.key])),
+                waiting,
             ):
                 bar.set_postfix_str(planned.folder)
                 bar.update()
@@ -247,22 +263,24 @@ def _run_all(waiting: list[Run], output: Path, jobs: int, total: int, local: dic
         raise RuntimeError(f"{len(failures)} of {len(waiting)} runs failed:\n" + "\n".join(failures))
 
 
-def _run_one(planned: Run, output: Path, local: list[str]) -> str | None:
+def _run_one(planned: Run, output: Path, local: list[str], digest: str) -> str | None:
     """Train in a process of its own; returns what went wrong, if anything."""
+    if digests_of([planned])[planned.key] != digest:
+        return f"the recipe {planned.recipe} has changed since the sweep began; start it again"
     folder = output / planned.folder
     settings = [*planned.settings, *local, "training.report_to=none", "training.disable_tqdm=true"]
     command = ["train", planned.recipe, *settings, "--no-pictures", "--output", str(folder)]
     command += ["--resume" if _may_resume(folder, planned.recipe, settings) else "--overwrite"]
     folder.mkdir(parents=True, exist_ok=True)
-    code = _run_command(command, folder / "log.txt")
-    if code:
+    began = time.monotonic()
+    ended = _run_command(command, folder / "log.txt")
+    seconds = time.monotonic() - began
+    if ended.code:
         lines = (folder / "log.txt").read_text().strip().splitlines()
-        return f"exit code {code}, {lines[-1] if lines else 'no output'} (see {folder / 'log.txt'})"
+        return f"exit code {ended.code}, {lines[-1] if lines else 'no output'} (see {folder / 'log.txt'})"
     metrics = json.loads((folder / "metrics.json").read_text())
-    line = {"key": planned.key, "row": planned.row, "column": planned.column, "seed": planned.seed}
-    line |= {"code": code_version(), "metrics": metrics}
     with open(output / "results.jsonl", "a") as results:
-        results.write(json.dumps(line) + "\n")
+        results.write(line_of(planned, digest, code_version(), seconds, ended.cpu_seconds, metrics))
     for checkpoint in folder.glob("checkpoint-*"):  # only the interrupted need them
         shutil.rmtree(checkpoint)
     return None
@@ -289,27 +307,38 @@ def _may_resume(folder: Path, recipe: str, settings: list[str]) -> bool:
     return not saved.is_file() or saved.read_text(encoding="utf-8") == Recipe.load(recipe, settings).to_yaml()
 
 
-def _run_command(command: list[str], log: Path) -> int:
-    """Run `hf-mlrpl` in a fresh process that has the heavy imports behind it; returns its exit code."""
+class Ended(NamedTuple):
+    """How a process ended: its exit code, and the seconds that it and the processes it started kept cores busy."""
+
+    code: int
+    cpu_seconds: float
+
+
+def _run_command(command: list[str], log: Path) -> Ended:
+    """Run `hf-mlrpl` in a fresh process that has the heavy imports behind it."""
     has_fork_server = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
     context: Any = multiprocessing.get_context("forkserver" if has_fork_server else "spawn")
     if has_fork_server:
         context.set_forkserver_preload(_PRELOADED)
-    process = context.Process(target=_command_process, args=(command, log))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_command_process, args=(command, log, sender))
     process.start()
     process.join()
-    return process.exitcode or 0
+    cpu_seconds = receiver.recv() if receiver.poll() else 0.0  # a process that was killed sends nothing
+    return Ended(process.exitcode or 0, cpu_seconds)
 
 
-def _command_process(command: list[str], log: Path) -> None:
-    """The life of such a process."""
+def _command_process(command: list[str], log: Path, cpu_seconds: Any) -> None:
+    """The life of such a process; what it took goes through the pipe `cpu_seconds`."""
     from .main import main
 
     threading.Thread(target=_end_with_sweep, daemon=True).start()
     with open(log, "w") as file:
         for stream in (sys.stdout, sys.stderr):  # the files beneath them, so that what C code prints is kept, too
             os.dup2(file.fileno(), stream.fileno())
-    sys.exit(main(command))
+    code = main(command)
+    cpu_seconds.send(sum(os.times()[:4]))  # user and system, of the process and of those it has waited for
+    sys.exit(code)
 
 
 def _end_with_sweep() -> None:
@@ -318,18 +347,6 @@ def _end_with_sweep() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def read_results(*files: Path) -> dict[str, dict[str, Any]]:
-    """Finished runs by their key; a line that was cut off by an interruption is not a finished run."""
-    results = {}
-    for line in (line for file in files if file.exists() for line in file.read_text().splitlines()):
-        try:
-            result = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        results[result["key"]] = result
-    return results
 
 
 def make_table(sweep: Sweep, results: dict[str, dict[str, Any]]) -> Table:

@@ -58,9 +58,14 @@ class Run:
         return [*self.overrides, *(f"{name}={self.seed}" for name in self.seed_settings)]
 
     @property
+    def settings_that_count(self) -> list[str]:
+        """Those that change the outcome of the run."""
+        return [setting for setting in self.settings if setting not in _WITHOUT_EFFECT]
+
+    @property
     def key(self) -> str:
-        """Everything that changes the outcome of the run; it identifies the run in the results."""
-        return " ".join([self.recipe, *(setting for setting in self.settings if setting not in _WITHOUT_EFFECT)])
+        """The name of the run among those of a sweep: recipe and settings."""
+        return " ".join([self.recipe, *self.settings_that_count])
 
     @property
     def folder(self) -> str:

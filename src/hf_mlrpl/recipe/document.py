@@ -1,6 +1,5 @@
 """Recipes: a method, its data and its settings in one YAML file, checked before anything is loaded."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..data.columns import are_captions
-from ..data.files import read_utf8, replace_text
-from ..data.tables.table_files import SUFFIXES as TABLE_SUFFIXES
+from ..data.files import replace_text
 from ..hub.privacy import refuse_tokens
-from ..hub.shipped import find_recipe, recipe_files
+from ..hub.shipped import find_recipe
 from ..objective import Objective, check_learns_from_captions, check_views
 from ..registry import METHODS, lookup
-from ..settings import check_keys, check_once, closest, parse_yaml, shown
+from ..settings import check_keys, shown
+from .content import SECTIONS, apply_overrides, find_recipe_file, read_content
 from .data_part import DataPart, Splits
 from .parts import ModelPart, ObjectivePart, TrainingPart
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ..trainer.training_args import MultiLabelTrainingArguments
 
 DEFAULT_RECIPE = "sst/digit_scenes_30"
-SECTIONS = ("data", "model", "objective", "training")
 
 
 @dataclass(frozen=True)
@@ -53,10 +51,8 @@ class Recipe:
             path: a path, or a name such as `sst/coco2014_10`.
             overrides: texts `section.key=value`, where values are YAML; `section.key=` takes a setting out.
         """
-        file = _find(path)
-        content = parse_yaml(read_utf8(file, "Save the recipe as UTF-8."), str(file))
-        if not isinstance(content, dict):
-            raise ValueError(f"{file} must be a mapping with the keys method, {', '.join(SECTIONS)}.")
+        file = find_recipe_file(path)
+        content = read_content(file)
         apply_overrides(content, overrides or [])
         shipped = find_recipe(f"{file.parent.name}/{file.stem}")
         is_shipped = shipped is not None and shipped.samefile(file)
@@ -168,46 +164,3 @@ class Recipe:
             eval_dataset=validation,
             callbacks=callbacks,
         )
-
-
-def _find(path: str | Path) -> Path:
-    found = Path(path) if Path(path).is_file() else find_recipe(str(path).removesuffix(".yaml"))
-    if found is None:
-        near = [str(file) for file in Path(path).parent.glob("*.yaml")]
-        close = closest(path, [*near, *recipe_files()])
-        hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise FileNotFoundError(
-            f"There is no recipe {str(path)!r}, neither as a file nor among the shipped ones. {hint}"
-            "`hf-mlrpl list recipes` shows those."
-        )
-    if found.suffix.lower() in TABLE_SUFFIXES:
-        raise ValueError(
-            f"{path} is a table, not a recipe. `hf-mlrpl data table path={path}` shows what is in it; a recipe names "
-            "it as `data.path`."
-        )
-    return found
-
-
-def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Change `content` by texts `section.key=value`, or `section.key=`, which takes the setting out."""
-    check_once(overrides)
-    for override in overrides:
-        _apply_override(content, override)
-
-
-def _apply_override(content: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    parts = key.split(".")
-    if not separator or not all(parts):
-        raise ValueError(f"An override must look like section.key=value, got {override!r}.")
-    target = content
-    for part in parts[:-1]:
-        if target.get(part) is None:  # missing, or a section without keys
-            target[part] = {}
-        target = target[part]
-        if not isinstance(target, dict):
-            raise ValueError(f"The override {override!r} needs `{part}` to be a section, but it is a value.")
-    if value:
-        target[parts[-1]] = parse_yaml(value, f"The override {override!r}")
-    else:
-        target.pop(parts[-1], None)
