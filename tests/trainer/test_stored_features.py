@@ -4,11 +4,13 @@ import pytest
 import torch
 from tiny import make_trainer, memory, tiny_recipe, weights, without_clock
 
+from hf_mlrpl.data.images import storing
+from hf_mlrpl.data.images.feature_files import FEATURES
 from hf_mlrpl.data.images.stored_images import StoredImages
 
 FLIP = {"view": "flip"}
 EXACT = {"feature_dtype": "float32", "per_device_eval_batch_size": 16}
-METHODS = ["partial_bce", "sst", "sarb", "curriculum", "soft_exposure", "fm_mixup", "dualcoop"]
+METHODS = ["partial_bce", "sst", "sarb", "curriculum", "soft_exposure", "fm_mixup", "dualcoop", "boost_lu"]
 
 
 def recipe(method="partial_bce", trained=(), data=FLIP, **training):
@@ -29,6 +31,19 @@ def outcome(chosen, folder, *, stored):
 def test_with_float32_every_bit_is_that_of_training_on_pixels(method, tmp_path):
     stored = outcome(recipe(method, **EXACT), tmp_path / "stored", stored=True)
     assert stored == outcome(recipe(method, store_features=False), tmp_path / "pixels", stored=False)
+
+
+@pytest.mark.parametrize("method, dimensions", [("partial_bce", 1), ("boost_lu", 3), ("sst", 3)])
+def test_networks_that_read_only_the_mean_of_a_map_get_no_more(method, dimensions, tmp_path):
+    trainer = make_trainer(recipe(method), tmp_path)
+    for loader in (trainer.get_train_dataloader(), trainer.get_eval_dataloader()):
+        assert next(iter(loader))[FEATURES][0].ndim == dimensions
+
+
+def test_maps_that_are_stored_serve_networks_that_read_only_their_mean(tmp_path, monkeypatch):
+    make_trainer(recipe("ssgrl"), tmp_path / "maps").train()
+    monkeypatch.setattr(storing, "_compute", None)  # no photo passes the backbone again
+    make_trainer(recipe("partial_bce"), tmp_path / "means").train()
 
 
 @pytest.mark.parametrize("trained", [["layer4"], ["layer3.0", "layer4"]])

@@ -1,6 +1,7 @@
 """`hf-mlrpl sweep`: many runs of recipes, and one table."""
 
 import argparse
+import gc
 import json
 import multiprocessing
 import os
@@ -332,6 +333,7 @@ def _command_process(command: list[str], log: Path, cpu_seconds: Any) -> None:
     """The life of such a process; what it took goes through the pipe `cpu_seconds`."""
     from .main import main
 
+    gc.freeze()  # no collection looks through what was imported before, nor copies its pages
     threading.Thread(target=_end_with_sweep, daemon=True).start()
     with open(log, "w") as file:
         for stream in (sys.stdout, sys.stderr):  # the files beneath them, so that what C code prints is kept, too

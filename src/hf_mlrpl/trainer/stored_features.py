@@ -5,10 +5,12 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from ..data.images.feature_files import StoredFeatures
 from ..data.images.stored_images import StoredImages, StoredViews
 from ..data.images.storing import Storing
 from ..data.images.torch_dataset import PIXELS, PartialLabelImages
 from ..models.parts.partly_frozen import PartlyFrozen
+from ..models.parts.pooling import mean_of_map, reads_mean
 from ..objective import Objective
 from .training_args import MultiLabelTrainingArguments
 
@@ -91,6 +93,9 @@ def _storing(args: MultiLabelTrainingArguments, model: Any) -> Storing:
         finally:
             model.train(was_training)
 
+    def mean_of_stored(features: torch.Tensor) -> torch.Tensor:
+        return mean_of_map(model.backbone.from_stored(StoredFeatures(features)))
+
     return Storing(
         encode=encode,
         normalize=model.normalize,
@@ -99,6 +104,7 @@ def _storing(args: MultiLabelTrainingArguments, model: Any) -> Storing:
         batch_size=args.per_device_eval_batch_size,
         num_workers=args.dataloader_num_workers,
         show_progress=not args.disable_tqdm,
+        mean=mean_of_stored if model.backbone.is_frozen and reads_mean(model) else None,
     )
 
 

@@ -20,6 +20,7 @@ from hf_mlrpl.data.images.torch_dataset import PIXELS, PartialLabelImages
 from hf_mlrpl.data.images.training_images import TrainingImages
 from hf_mlrpl.data.images.views import View, crop_flip_view, flip_both_view, flip_view, normalized, plain_view
 from hf_mlrpl.data.rows import make_dataset
+from hf_mlrpl.models.parts.pooling import mean_of_map
 
 SIZE = (24, 16)
 
@@ -99,6 +100,40 @@ def test_an_item_has_the_features_of_its_pixels_in_each_epoch(make_view):
             assert torch.equal(item[FEATURES], expected(images, row)) and PIXELS not in item
             seen.add((row, item[FEATURES].sum().item()))
     assert len(seen) > 9 or make_view is plain_view
+
+
+@pytest.mark.parametrize("unreadable, count", [((), None), ((2,), None), ((), 4)])
+def test_the_items_of_a_batch_are_those_of_its_rows(unreadable, count):
+    view = crop_flip_view(SIZE) if count else flip_both_view(SIZE)
+    images = images_of(
+        noise(range(9), unreadable=unreadable), view, seed=3, on_bad_image="replace", with_full_labels=True
+    )
+    features = stored(images, Encoder(), count)
+    for rows in [0, 5, 1, 8], [4, 2, 3, 7]:
+        before = torch.get_rng_state()
+        batch = features.__getitems__(rows)
+        assert torch.equal(torch.get_rng_state(), before)
+        for row, item in zip(rows, batch, strict=True):
+            alone = features[row]
+            assert item.keys() == alone.keys() and all(torch.equal(item[name], alone[name]) for name in alone)
+
+
+@pytest.mark.parametrize("unreadable", [(), (2,)])
+def test_means_of_maps_are_stored_beside_them(unreadable, cache):
+    maps, means = Encoder(), Encoder()
+    images = images_of(noise(range(9), unreadable=unreadable), flip_view(SIZE), on_bad_image="skip")
+    of_maps = stored(images, maps, dtype=torch.float16)
+    of_means = StoredImages(
+        images, of_maps.stored, replace(means.storing(torch.float16), mean=lambda maps: mean_of_map(maps.float()))
+    )
+    of_means.make_ready()
+    assert not means.seen  # they are made of the maps
+    for row in set(range(9)) - set(unreadable):
+        assert torch.equal(of_means[row][FEATURES], of_maps[row][FEATURES].float().mean(dim=(1, 2)))
+    files = {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")}
+    of_means._made = []
+    of_means.make_ready()
+    assert files == {file: file.stat().st_mtime_ns for file in cache.rglob("*.safetensors")}
 
 
 def test_each_photo_is_seen_once_whatever_their_order_and_number(cache):

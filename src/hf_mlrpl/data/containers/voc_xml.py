@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DIFFICULT = ("absent", "unknown", "present")
 TRUE = ("1", "true", "yes")
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass(frozen=True)
@@ -125,26 +126,35 @@ def read_image(file: Path) -> VocImage:
         raise FileNotFoundError(f"The VOC annotation file {file} does not exist.") from error
     except ElementTree.ParseError as error:
         raise ValueError(f"{file} is not valid XML: {error}.") from error
-    objects = []
+    objects, boxes = [], []
     for item in root.findall("object"):
-        name = (item.findtext("name") or "").strip()  # the direct child: parts of the object have names, too
-        objects.append((name, (item.findtext("difficult") or "0").strip().lower() in TRUE))
-    boxes = [(item.findtext("name") or "", box) for item in root.findall("object") if (box := _box(item, file))]
+        children = _children(item)  # its parts have names, too
+        name, difficult = (_text(children, tag) for tag in ("name", "difficult"))
+        objects.append((name, difficult.lower() in TRUE))
+        if "bndbox" in children and (box := _box(_children(children["bndbox"]), name, file)):
+            boxes.append((name, box))
     nameless = [position for position, (name, _) in enumerate(objects) if not name]
     if nameless:
         raise ValueError(f"{file}: the objects {shorten(nameless)} have no <name>.")
     return VocImage((root.findtext("filename") or "").strip(), objects, boxes)
 
 
-def _box(item: ElementTree.Element, file: Path) -> Box | None:
-    """The box of an object, whose corners VOC counts from 1."""
-    corners = [item.findtext(f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
-    if None in corners:
+def _children(item: ElementTree.Element) -> dict[str, ElementTree.Element]:
+    """The direct children by their tags; of several with one tag the first."""
+    return {child.tag: child for child in reversed(item)}
+
+
+def _text(children: Mapping[str, ElementTree.Element], tag: str) -> str:
+    return (children[tag].text or "").strip() if tag in children else ""
+
+
+def _box(sides: Mapping[str, ElementTree.Element], name: str, file: Path) -> Box | None:
+    """The box of the object `name`, whose corners VOC counts from 1."""
+    if not all(side in sides for side in SIDES):
         return None
+    corners = [_text(sides, side) for side in SIDES]
     try:
-        left, top, right, bottom = (float(corner or "") for corner in corners)
+        left, top, right, bottom = map(float, corners)
     except ValueError as error:
-        raise ValueError(
-            f"{file}: the box of {item.findtext('name')} must have four numbers, got {corners}."
-        ) from error
+        raise ValueError(f"{file}: the box of {name} must have four numbers, got {corners}.") from error
     return left - 1, top - 1, right - left + 1, bottom - top + 1

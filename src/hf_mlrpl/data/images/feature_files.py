@@ -138,6 +138,11 @@ class FoundFeatures:
         """`(num_photos,)`."""
         return self._places[:, 0] < 0
 
+    @property
+    def have_maps(self) -> bool:
+        """Whether the features of a photo are a map, `(channels, height, width)`, and not a vector."""
+        return not self.is_missing.all() and self.zeros().ndim == 3
+
     def zeros(self) -> Tensor:
         """What has the shape of one photo's features."""
         return torch.zeros_like(self[int(np.flatnonzero(~self.is_missing)[0])])

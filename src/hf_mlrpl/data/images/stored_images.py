@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..columns import FULL_LABELS
 from .feature_files import FEATURES, FeatureFiles, FoundFeatures, stored_in
-from .storing import Storing, bytes_of_one, compute_missing, digests_of
+from .storing import Storing, average_missing, bytes_of_one, compute_missing, digests_of
 from .torch_dataset import PIXELS, PartialLabelImages
-from .views import MIRRORED, View, seeded, view_digest
+from .views import MIRRORED, View, draw_for_each, seeded, view_digest
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class StoredImages(PartialLabelImages):
         self.with_pixels = images
         self.stored, self._storing = stored, storing
         self._digests: list[np.ndarray] = []  # one, which copies share
-        self._files: list[FeatureFiles] = []
+        self._made: list[dict[str, Any]] = []  # what the features that were found are made from
         self._found: list[FoundFeatures] = []
 
     @property
@@ -101,12 +102,15 @@ class StoredImages(PartialLabelImages):
 
     def make_ready(self) -> None:
         """Compute the features that are not stored yet, on all processes; again if the weights have changed."""
-        made_from = self._made_from()
-        if made_from == [files.made_from for files in self._files]:
+        made_from, storing = self._made_from(), self._storing
+        if made_from == self._made:
             return
         files = [FeatureFiles(each) for each in made_from]
-        self._found = compute_missing(self.with_pixels, self._photos, self.stored.views, files, self._storing)
-        self._files = files
+        self._found = compute_missing(self.with_pixels, self._photos, self.stored.views, files, storing)
+        if storing.mean is not None and any(found.have_maps for found in self._found):
+            files = [FeatureFiles({**each, "part": "mean"}) for each in made_from]
+            self._found = average_missing(self._found, self._photos, files, storing)
+        self._made = made_from
         for found in self._found:
             self.is_bad |= torch.from_numpy(found.is_missing)
 
@@ -115,14 +119,14 @@ class StoredImages(PartialLabelImages):
 
     def without_augmentation(self) -> "StoredImages":
         plain: Any = super().without_augmentation()
-        plain.stored, plain._files, plain._found = StoredViews.of(self.plain_view), [], []
+        plain.stored, plain._made, plain._found = StoredViews.of(self.plain_view), [], []
         plain.with_pixels = self.with_pixels.without_augmentation()
         return plain
 
     def fingerprint(self) -> str:
         """SHA-256 of the content of the photos, in their order, and of what their features come from."""
         self.make_ready()
-        made_from = " ".join(files.fingerprint for files in self._files)
+        made_from = " ".join(FeatureFiles(each).fingerprint for each in self._made)
         return hashlib.sha256(self._photos.tobytes() + made_from.encode()).hexdigest()
 
     def digests(self) -> dict[str, str]:
@@ -137,6 +141,22 @@ class StoredImages(PartialLabelImages):
             with seeded(self._key(index, PIXELS)):
                 number = self.stored.draw()
         return {FEATURES: self._found[number][index]}
+
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Tensor]]:
+        """The items of a batch, in a tenth of the time that they take one by one."""
+        if self.is_bad[rows].any():
+            return [self[row] for row in rows]
+        names = {"labels": torch.from_numpy(self.labels[rows]), "index": torch.tensor(rows)}
+        if self.full_labels is not None:
+            names[FULL_LABELS] = torch.from_numpy(self.full_labels[rows])
+        numbers = [0] * len(rows)
+        if len(self._found) > 1:
+            numbers = draw_for_each((self._key(row, PIXELS) for row in rows), self.stored.draw)
+        features = [self._found[number][row] for number, row in zip(numbers, rows, strict=True)]
+        return [
+            {FEATURES: of_image, **{name: values[place] for name, values in names.items()}}
+            for place, of_image in enumerate(features)
+        ]
 
     def _blank(self) -> dict[str, Tensor]:
         return {FEATURES: self._found[0].zeros()}

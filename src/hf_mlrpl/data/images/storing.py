@@ -34,6 +34,7 @@ class Storing:
     """How features are computed and stored.
 
     encode: from normalised pixels to features.
+    mean: from stored feature maps to their means, `(batch_size, channels)`, if the network reads nothing else of them.
     normalize: from bytes to such pixels.
     settings: gives all that the features depend on beside photos and views, digests of weights included.
     dtype: of the features on the disk.
@@ -47,6 +48,7 @@ class Storing:
     batch_size: int
     num_workers: int = 0
     show_progress: bool = False
+    mean: Callable[[Tensor], Tensor] | None = None
 
 
 def digests_of(images: PartialLabelImages, storing: Storing) -> np.ndarray:
@@ -57,7 +59,7 @@ def digests_of(images: PartialLabelImages, storing: Storing) -> np.ndarray:
     with ThreadPoolExecutor(READERS) as pool, _bar(None, len(own), "Reading photos", storing) as bar:
         for first in range(0, len(own), READ_AT_ONCE):
             rows = own[first : first + READ_AT_ONCE]
-            read = b"".join(pool.map(lambda row: photo_digest(images.source_of(row)), rows))
+            read = b"".join(pool.map(photo_digest, images.sources_of(rows)))
             digests[rows] = np.frombuffer(read, dtype=np.uint8).reshape(-1, 16)
             bar.update(len(rows))
     return sum_over_processes(torch.from_numpy(digests)).numpy()
@@ -84,14 +86,34 @@ def compute_missing(
     Args:
         photos: `(num_images, 16)`, see `digests_of`.
     """
-    is_bad = torch.zeros(len(images), dtype=torch.bool)
+    return _with_what_is_missing(lambda rows: _compute(images, photos, rows, views, files, storing), photos, files)
+
+
+def average_missing(
+    found: Sequence[FoundFeatures], photos: np.ndarray, files: Sequence[FeatureFiles], storing: Storing
+) -> list[FoundFeatures]:
+    """Store the means of the maps that were `found` for each view, where they are missing, and find all. They are
+    stored in float32, so that they are what a network would make of the maps itself."""
+    return _with_what_is_missing(lambda rows: _average(found, photos, rows, files, storing), photos, files)
+
+
+def _with_what_is_missing(
+    compute: Callable[[np.ndarray], Tensor], photos: np.ndarray, files: Sequence[FeatureFiles]
+) -> list[FoundFeatures]:
+    """What is found in `files` after one run has computed what is missing in them.
+
+    Args:
+        compute: stores what belongs to rows, of which each process takes a part, and says for all photos which it
+            could not do.
+    """
+    is_bad = torch.zeros(len(photos), dtype=torch.bool)
     if total_over_processes(len(_rows_to_compute(photos, [each.find(photos) for each in files]))):
         with _alone(files[0].folder):
             if PartialState().is_main_process:
                 files[0].remove_unfinished()
             PartialState().wait_for_everyone()
             rows = _rows_to_compute(photos, [each.find(photos) for each in files])
-            is_bad = sum_over_processes(_compute(images, photos, rows, views, files, storing).int()) > 0
+            is_bad = sum_over_processes(compute(rows).int()) > 0
     found = [each.find(photos) for each in files]
     unexplained = np.any([each.is_missing for each in found], axis=0) & ~_shared(is_bad.numpy(), photos)
     if unexplained.any():
@@ -157,6 +179,32 @@ def _compute(
             writer.flush()
     state.wait_for_everyone()
     return opened.is_bad
+
+
+@torch.no_grad()
+def _average(
+    found: Sequence[FoundFeatures],
+    photos: np.ndarray,
+    rows: np.ndarray,
+    files: Sequence[FeatureFiles],
+    storing: Storing,
+) -> Tensor:
+    """Store the means of the features of `rows`; returns which photos have no features."""
+    state, mean = PartialState(), storing.mean
+    assert mean is not None
+    is_missing = np.any([each.is_missing for each in found], axis=0)
+    own = rows[~is_missing[rows]][state.process_index :: state.num_processes]
+    batches = np.split(own, range(storing.batch_size, len(own), storing.batch_size))
+    writers = [_Writer(each) for each in files]
+    for batch in _bar(batches, len(batches), "Means of the features", storing):
+        for maps, writer in zip(found, writers, strict=True):
+            if len(batch):
+                features = torch.stack([maps[row] for row in batch.tolist()])
+                writer.add(photos[batch], mean(features.to(state.device)).float().cpu())
+    for writer in writers:
+        writer.flush()
+    state.wait_for_everyone()
+    return torch.from_numpy(is_missing)
 
 
 def _encode(pixels: Tensor, storing: Storing) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -159,6 +159,10 @@ class PartialLabelImages(LabelledItems):
     def source_of(self, index: int) -> Any:
         """The file of an image, `{"path", "bytes"}`."""
         return self._images[index][IMAGE]
+
+    def sources_of(self, rows: Sequence[int]) -> list[Any]:
+        """The files of many images."""
+        return self._images[rows][IMAGE]
 
     def _pixels(self, index: int) -> dict[str, Tensor] | None:
         """All views of an image, or `None` where it cannot be read."""

@@ -5,7 +5,7 @@ global generator, which `PartialLabelImages` sets per image and epoch.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -96,6 +96,18 @@ def seeded(key: int) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(state)
+
+
+def draw_for_each(keys: Iterable[int], draw: Callable[[], int]) -> list[int]:
+    """The number that `draw` gives inside of `seeded(key)`, for each of the `keys`."""
+    state, numbers = torch.get_rng_state(), []
+    try:
+        for key in keys:
+            torch.default_generator.manual_seed(key)
+            numbers.append(draw())
+    finally:
+        torch.set_rng_state(state)
+    return numbers
 
 
 @cache  # a copy to the device in every step would make the host wait for it
@@ -233,7 +245,7 @@ def _first() -> int:
 
 
 def _coin() -> int:
-    return int(torch.rand(1) < 0.5)  # the draw of torchvision's random flips
+    return int(torch.rand(1).item() < 0.5)  # the draw of torchvision's random flips
 
 
 def _two_coins() -> int:

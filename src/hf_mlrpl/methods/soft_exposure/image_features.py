@@ -22,6 +22,7 @@ from ...models.baseline.configuration_baseline import BaselineConfig
 from ...models.baseline.modeling_baseline import BaselineForMultiLabelClassification
 from ...models.configuration_utils import MultiLabelConfig
 from ...models.modeling_utils import MultiLabelPreTrainedModel
+from ...models.parts.pooling import mean_of_map
 
 IMAGES_PER_FILE = 1024
 
@@ -128,7 +129,7 @@ class ImageFeatures:
         """Features of unit length, `(batch_size, dim)`."""
         with torch.autocast(batch["pixel_values"].device.type, enabled=False):
             features = self.model.encode(batch["pixel_values"])
-            return F.normalize((features.mean(dim=(2, 3)) if features.ndim == 4 else features).float())
+            return F.normalize(mean_of_map(features).float())
 
     def _write(self, number: int, rows: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Write a file and return the rows and the features that belong into the next ones."""

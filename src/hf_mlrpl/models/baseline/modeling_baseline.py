@@ -3,6 +3,7 @@ from torch import Tensor
 from ..modeling_utils import MultiLabelPreTrainedModel
 from ..parts.backbone import Backbone
 from ..parts.label_classifier import LabelClassifier
+from ..parts.pooling import of_the_mean
 from .configuration_baseline import BaselineConfig
 
 
@@ -18,9 +19,10 @@ class BaselineForMultiLabelClassification(MultiLabelPreTrainedModel):
         self.classifier = LabelClassifier(config.num_labels, self.backbone.num_features)
         self.post_init()
 
+    @of_the_mean
     def represent(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """The mean of the feature map, which all labels share, `(batch_size, 1, num_features)`."""
-        return features.mean(dim=(2, 3)).unsqueeze(1), None
+        return features.unsqueeze(1), None
 
     def classify(self, representations: Tensor) -> Tensor:
         return self.classifier(representations)
