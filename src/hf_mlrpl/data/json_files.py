@@ -115,7 +115,7 @@ class _Scanner:
         while True:
             for end in self._cuts():
                 try:
-                    block = decoder.decode(b"[" + self.text[self.at : end] + b"]")
+                    block = decoder.decode(self._as_list(end))
                 except msgspec.ValidationError:
                     raise
                 except msgspec.DecodeError as error:
@@ -123,10 +123,14 @@ class _Scanner:
                     if behind is None:
                         continue
                     end = self.text.rindex(b"]", self.at, self.at + int(behind[1]) - 1)  # the end of the list
-                    block = decoder.decode(b"[" + self.text[self.at : end] + b"]")
+                    block = decoder.decode(self._as_list(end))
                 self.at = end
                 return block
             self._more()
+
+    def _as_list(self, end: int) -> bytes:
+        """The text up to `end` between brackets, copied once."""
+        return b"".join((b"[", memoryview(self.text)[self.at : end], b"]"))
 
     def _cuts(self) -> Iterator[int]:
         """Where the text may be cut behind an object of the list: at the last brace; else where braces are even."""
@@ -159,7 +163,7 @@ class _Scanner:
             raise ValueError(f"{self.file} cannot be read as JSON near byte {self.stream.tell() - len(self.text)}.")
         block = self.stream.read(BLOCK)
         self.bar.update(len(block))
-        self.text, self.at = self.text[self.at :] + block, 0
+        self.text, self.at = b"".join((memoryview(self.text)[self.at :], block)), 0
         self.ended = not block
 
 

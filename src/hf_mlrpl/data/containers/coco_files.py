@@ -117,13 +117,15 @@ def places(content: CocoFile) -> tuple[np.ndarray, np.ndarray]:
 
 def positions(ids: Sequence[Id], known: Sequence[Id]) -> np.ndarray:
     """The position of each of `ids` in `known`, which are unique; -1 for one that is not there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     wanted, entries = np.array(ids), np.array(known)
     if wanted.dtype.kind != "i" or entries.dtype.kind != "i":  # texts among them
         position_of = {entry: position for position, entry in enumerate(known)}
         return np.array([position_of.get(id_, -1) for id_ in ids], dtype=np.int64)
-    order = entries.argsort()
-    found = order[np.searchsorted(entries, wanted, sorter=order).clip(max=len(order) - 1)]
-    return np.where(entries[found] == wanted, found, -1)
+    found = pc.index_in(pa.array(wanted), pa.array(entries))
+    return found.fill_null(-1).to_numpy().astype(np.int64)
 
 
 def _check_unique(content: CocoFile) -> None:
