@@ -93,6 +93,19 @@ print(done, main(["push", "{tmp_path}/run", "user/model", "--dry-run"]))
     assert (tmp_path / "tags.parquet").is_file() and (tmp_path / "out" / "photo_tags.png").is_file()
 
 
+@pytest.mark.slow
+def test_kept_digit_scenes_need_no_scikit_learn_in_memory(tmp_path):
+    """Its import takes as long as a sixth of the start of a training."""
+    code = """
+import sys
+from hf_mlrpl.data.collections.digit_scenes import load_digit_scenes
+load_digit_scenes("test")
+print("sklearn.base" in sys.modules)
+"""
+    environment = dict(os.environ, HF_ASSETS_CACHE=str(tmp_path))
+    assert [fresh(code, environment).strip() for _ in range(2)] == ["True", "False"], "drawn, and read"
+
+
 @pytest.mark.parametrize(("users", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
 def test_threads_wait_politely_unless_the_environment_says_otherwise(users, expected):
     code = """

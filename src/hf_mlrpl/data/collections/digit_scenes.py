@@ -6,12 +6,13 @@ Nothing is downloaded: the digits are those of `sklearn.datasets.load_digits`, 1
 import hashlib
 import io
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...extras import optional_packages
+from ...extras import check_installed, optional_packages
 from ...labels import NEGATIVE, POSITIVE
 from ..columns import Box, check_split, make_dataset, with_objects
 
@@ -88,10 +89,8 @@ def _kept_scenes(split: str, num_scenes: int, scenes_seed: int) -> "Dataset":
 
 def _version() -> str:
     """Tells apart what the pixels depend on beside the settings."""
-    import PIL
-    import sklearn
-
-    versions = f"{np.__version__} {PIL.__version__} {sklearn.__version__}"
+    check_installed("sklearn")
+    versions = " ".join(version(package) for package in ("numpy", "pillow", "scikit-learn"))  # imports none of them
     return hashlib.sha256(Path(__file__).read_bytes() + versions.encode()).hexdigest()[:12]
 
 
