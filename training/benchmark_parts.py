@@ -221,6 +221,7 @@ def sarb_step(args: argparse.Namespace, plain_type: torch.dtype, our_type: torch
     config = model.config
     pixel_values, labels = _pixel_values(args), _labels(args)
     objective = SarbObjective(SarbObjectiveConfig(), config).to(args.device)
+    objective.prepare(SimpleNamespace(labels=labels))
     objective.is_prepared = True
     objective.counts.fill_(1)
     torch.nn.init.normal_(objective.prototypes)

@@ -1,5 +1,7 @@
 """What SARB does with single images and labels, when it makes prototypes, and the rows of its ablation table."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import make_trainer, tiny_images, tiny_model, tiny_recipe
@@ -71,6 +73,27 @@ def test_images_that_meet_a_prototype_cost_less_than_others(model):
 
     early, late = (operations(lambda p=p: step(model, objective, progress=p)) for p in (Progress(0, 100, 0.0), LATE))
     assert late - early < 0.95 * operations(lambda: model.classify(representations.repeat(2, 1, 1)))
+
+
+@pytest.mark.parametrize("partner", ["flip", "random"])
+def test_images_that_show_few_labels_cost_less_and_give_the_same(partner):
+    labels = torch.tensor([[1, 0, 0, -1], [0, 1, -1, 0], [0, -1, 0, 1]], dtype=torch.int8)
+    model, results, operations = tiny_model("sarb", labels.shape[1]).double(), [], []
+    for is_prepared in (False, True):
+        objective = make_objective(model, partner=partner).double()
+        if is_prepared:
+            objective.prepare(SimpleNamespace(labels=labels))
+        torch.manual_seed(0)
+        with FlopCounterMode(display=False) as counter:
+            blends = objective.blend(model, representations_of(labels).double().requires_grad_(), labels)
+            stacked = torch.cat([blended.representations for blended in blends.values()])
+            differing = [blended.columns for blended in blends.values() if blended.columns is not None]
+            stacked = torch.cat([representations_of(labels).double(), stacked])
+            logits = model.classify(stacked, differing)
+        operations.append(counter.get_total_flops())
+        results.append((logits, *torch.autograd.grad(logits.sin().sum(), list(model.coefficients.parameters()))))
+    torch.testing.assert_close(*results)
+    assert blends["instance"].chosen.any() and operations[1] < operations[0]
 
 
 def test_a_single_image_meets_nothing_but_a_prototype(model):

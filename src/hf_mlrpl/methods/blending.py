@@ -5,12 +5,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..data.images.training_images import TrainingImages
 from ..labels import POSITIVE, UNKNOWN
 from ..losses import at_least_float32, partial_bce, similarity_loss
 from ..objective import ObjectiveOutput, sum_of_terms
 from ..schedules import Progress
 from .prototype_objective import PrototypeObjective
 from .sarb.modeling_sarb import SarbForMultiLabelClassification
+
+_FEW = 4  # at most one of so many labels differs where sharing the first time step of the graph network pays
 
 
 class Blend(NamedTuple):
@@ -85,7 +88,17 @@ class BlendingObjective(PrototypeObjective):
     """Base of the objectives that blend: partial BCE before and after blending, and a loss on similarities.
 
     Its config has the settings of `SarbObjectiveConfig` that do not speak of clusters.
+
+    Attributes:
+        most_positives: no training image is known to show more labels.
     """
+
+    def __init__(self, config: Any, model_config: Any, num_prototypes: int):
+        super().__init__(config, model_config, num_prototypes)
+        self.most_positives = model_config.num_labels
+
+    def prepare(self, images: TrainingImages) -> None:
+        self.most_positives = int(images.labels.eq(POSITIVE).sum(dim=1).max())
 
     def forward(
         self, model: SarbForMultiLabelClassification, batch: dict[str, Tensor], progress: Progress
@@ -97,7 +110,8 @@ class BlendingObjective(PrototypeObjective):
         blends = self.blend(model, representations, labels, places) if progress.epoch >= config.start_epoch else {}
         # One batch of up to 3B: the images are independent of each other from here on.
         stacked = torch.cat([representations, *(blended.representations for blended in blends.values())])
-        shared = {"differing": blends["prototype"].columns} if "prototype" in blends else {}
+        differing = [blended.columns for blended in blends.values() if blended.columns is not None]
+        shared = {"differing": differing} if differing else {}  # networks without blending know of none
         logits, *blended_logits = at_least_float32(model.classify(stacked, **shared)).split(len(labels))
 
         terms = {"known": partial_bce(logits, labels, config.reduction)}
@@ -127,7 +141,7 @@ class BlendingObjective(PrototypeObjective):
         labels: Tensor,
         places: Tensor | None = None,
     ) -> dict[str, Blend]:
-        """The batch as blended by each rule that is switched on."""
+        """The batch as blended by each rule that is switched on; those that name their `columns` come last."""
         blends: dict[str, Blend] = {}
         if not (self.config.instance_weight or self.config.prototype_weight):
             return blends  # the network may be one without coefficients
@@ -139,13 +153,20 @@ class BlendingObjective(PrototypeObjective):
         return blends
 
     def blend_with_images(self, representations: Tensor, labels: Tensor, alpha: Tensor) -> Blend:
-        """Instance-level blending (ILRB): wherever a label is unknown, and the partner of the image shows it."""
+        """Instance-level blending (ILRB): wherever a label is unknown, and the partner of the image shows it.
+
+        Names the `columns` where images show so few labels that it pays.
+        """
         if self.config.partner == "random":
             partners = random_partners(len(labels), labels.device)
         else:
             partners = torch.arange(len(labels) - 1, -1, -1, device=labels.device)
-        chosen = labels.eq(UNKNOWN) & labels[partners].eq(POSITIVE)
-        return blend(representations, labels, representations.index_select(0, partners), chosen, alpha)
+        shown = labels[partners].eq(POSITIVE)
+        chosen = labels.eq(UNKNOWN) & shown
+        blended = blend(representations, labels, representations.index_select(0, partners), chosen, alpha)
+        if self.most_positives * _FEW > labels.shape[1]:
+            return blended
+        return blended._replace(columns=shown.to(torch.uint8).topk(self.most_positives, dim=1).indices)
 
     def blend_with_prototypes(
         self, representations: Tensor, labels: Tensor, beta: Tensor, places: Tensor | None = None

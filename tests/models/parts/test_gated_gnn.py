@@ -49,14 +49,19 @@ def _variants(module, nodes, graph, tensors):
 def test_images_that_differ_in_few_labels_are_computed_from_their_likes(tied):
     torch.manual_seed(0)
     module, graph = GatedGnn(4, 2, tied).double(), torch.rand(5, 5, dtype=torch.float64)
-    nodes, changes = torch.randn(3, 5, 4).double().requires_grad_(), torch.randn(2, 2, 4).double().requires_grad_()
-    labels = torch.tensor([[0, 3], [4, 1]])
+    nodes = torch.randn(3, 5, 4).double().requires_grad_()
+    groups = [torch.tensor([[0, 3], [4, 1]]), torch.tensor([[2], [2]])]
+    changes = [torch.randn(*labels.shape, 4).double().requires_grad_() for labels in groups]
     results = []
-    for differing in (None, labels):
-        last = nodes[:2].scatter_add(1, labels.unsqueeze(2).expand_as(changes), changes)
-        updated = module(torch.cat([nodes, last]), graph, differing)
-        results.append((updated, *torch.autograd.grad(updated.sin().sum(), (nodes, changes, *module.parameters()))))
-    torch.testing.assert_close(*results)
+    for differing in ([], groups[1:], groups):
+        last = [
+            nodes[:2].scatter_add(1, labels.unsqueeze(2).expand_as(change), change)
+            for labels, change in zip(groups, changes, strict=True)
+        ]
+        updated = module(torch.cat([nodes, *last]), graph, differing)
+        results.append((updated, *torch.autograd.grad(updated.sin().sum(), (nodes, *changes, *module.parameters()))))
+    torch.testing.assert_close(results[1], results[0])
+    torch.testing.assert_close(results[2], results[0])
 
 
 def test_keeps_the_gates_and_nodes_of_each_time_step_alone():

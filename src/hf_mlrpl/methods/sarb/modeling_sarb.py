@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -45,10 +47,10 @@ class SarbForMultiLabelClassification(SsgrlForMultiLabelClassification):
         self.coefficients = BlendingCoefficients(config)
         self.post_init()
 
-    def classify(self, representations: Tensor, differing: Tensor | None = None) -> Tensor:
+    def classify(self, representations: Tensor, differing: Sequence[Tensor] = ()) -> Tensor:
         """Logits after the labels exchanged messages.
 
         Args:
-            differing: `(n, K)` labels; in all others the last n images are equal to the first n.
+            differing: the labels that the last groups of images do not share with the first ones, see `GatedGnn`.
         """
         return self.classifier(self.interact(representations, differing))

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -57,12 +59,12 @@ class SsgrlForMultiLabelClassification(MultiLabelPreTrainedModel):
         """Logits after the labels exchanged messages."""
         return self.classifier(self.interact(representations))
 
-    def interact(self, representations: Tensor, differing: Tensor | None = None) -> Tensor:
+    def interact(self, representations: Tensor, differing: Sequence[Tensor] = ()) -> Tensor:
         """Vectors of the labels after they exchanged messages, `(batch_size, num_labels, output_dim)`: semantic
         interaction.
 
         Args:
-            differing: the labels that the last images do not share with the first ones, see `GatedGnn`.
+            differing: the labels that the last groups of images do not share with the first ones, see `GatedGnn`.
         """
         nodes = self.graph_network(representations, self.label_graph, differing)
         return torch.tanh(self.fuse(torch.cat([nodes, representations], dim=-1)))

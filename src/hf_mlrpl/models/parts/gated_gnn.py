@@ -1,5 +1,7 @@
 """Gated graph neural network over the labels: the semantic interaction of SSGRL."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -23,17 +25,17 @@ class _Heard(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         nodes, graph, neighbour, own = ctx.saved_tensors
-        grad_own, rows = grad[:, : len(own)], nodes.flatten(0, -2)
-        grad_weights = grad.t() @ _messages(nodes, graph), grad_own.t() @ rows, grad.sum(dim=0)
-        incoming, outgoing = (grad @ neighbour).view(*nodes.shape[:-1], -1).chunk(2, dim=-1)
-        grad_nodes = (grad_own @ own).view_as(nodes)
-        grad_nodes += graph.t() @ incoming
-        grad_nodes += graph @ outgoing
+        grad_own, batch = grad[:, : len(own)], nodes.view(-1, *nodes.shape[-2:])
+        incoming, outgoing = (grad @ neighbour).view(*batch.shape[:2], -1).chunk(2, dim=-1)
         grad_graph = None
         if ctx.needs_input_grad[1]:
-            grad_graph = torch.einsum("...id,...jd->ij", incoming, nodes)
-            grad_graph += torch.einsum("...id,...jd->ij", nodes, outgoing)
-        return grad_nodes, grad_graph, *grad_weights
+            grad_graph = torch.einsum("bid,bjd->ij", incoming, batch)
+            grad_graph += torch.einsum("bid,bjd->ij", batch, outgoing)
+        grad_nodes, graphs = (grad_own @ own).view_as(batch), graph.expand(len(batch), -1, -1)
+        grad_nodes.baddbmm_(graphs.mT, incoming).baddbmm_(graphs, outgoing)
+        del incoming, outgoing  # before the gradients of the weights, which are large
+        grad_weights = grad.t() @ _messages(nodes, graph), grad_own.t() @ nodes.flatten(0, -2), grad.sum(dim=0)
+        return grad_nodes.view_as(nodes), grad_graph, *grad_weights
 
 
 def _messages(nodes: Tensor, graph: Tensor) -> Tensor:
@@ -93,14 +95,14 @@ class GatedGnn(nn.Module):
         self.self_gates = nn.Linear(dim, dim if tie_reset_gate else 2 * dim)
         self.self_candidate = nn.Linear(dim, dim)
 
-    def forward(self, nodes: Tensor, label_graph: Tensor, differing: Tensor | None = None) -> Tensor:
+    def forward(self, nodes: Tensor, label_graph: Tensor, differing: Sequence[Tensor] = ()) -> Tensor:
         """Update nodes along a graph.
 
         Args:
             nodes: `(batch_size, num_labels, dim)`.
             label_graph: `(num_labels, num_labels)`.
-            differing: `(n, K)` labels; in all others the last n images are equal to the first n, which spares them
-                most of the first time step.
+            differing: for each of the last groups of n images the labels, `(n, K)`, in which they may differ from the
+                first n images; all others are equal, which spares them most of the first time step.
         """
         device = nodes.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else nodes.dtype
@@ -110,20 +112,18 @@ class GatedGnn(nn.Module):
         nodes, graph, neighbour, own, bias, candidate = (tensor.to(dtype) for tensor in tensors)
         with torch.autocast(device, enabled=False):
             for step in range(self.time_steps):
-                if differing is None or step:
-                    heard = _Heard.apply(nodes, graph, neighbour, own, bias)
-                else:
-                    first, last = nodes[: len(differing)], nodes[-len(differing) :]
-                    heard = _Heard.apply(nodes[: -len(differing)], graph, neighbour, own, bias)
-                    change = (last - first).take_along_dim(differing.unsqueeze(2), dim=1)  # (n, K, D)
-                    further = heard[: first.shape[:2].numel()] + _change_of_heard(
-                        change, differing, graph, neighbour, own
-                    )
-                    heard = torch.cat([heard, further])
-                nodes = _GatedUpdate.apply(heard, nodes, candidate)
+                similar = () if step else differing
+                likes = sum(map(len, similar))
+                groups = nodes[len(nodes) - likes :].split([len(labels) for labels in similar])
+                heard = [_Heard.apply(nodes[: len(nodes) - likes], graph, neighbour, own, bias)]
+                for group, labels in zip(groups, similar, strict=True):
+                    change = (group - nodes[: len(group)]).take_along_dim(labels.unsqueeze(2), dim=1)  # (n, K, D)
+                    further = _change_of_heard(change, labels, graph, neighbour, own)
+                    heard.append(heard[0][: len(further)] + further)
+                nodes = _GatedUpdate.apply(torch.cat(heard) if groups else heard[0], nodes, candidate)
         return nodes
 
     def _own_gates(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of what a node tells its own update and reset gate."""
-        copies = 2 if self.tie_reset_gate else 1
-        return self.self_gates.weight.repeat(copies, 1), self.self_gates.bias.repeat(copies)
+        weight, bias = self.self_gates.weight, self.self_gates.bias
+        return (torch.cat([weight, weight]), torch.cat([bias, bias])) if self.tie_reset_gate else (weight, bias)
