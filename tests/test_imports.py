@@ -122,7 +122,7 @@ print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
 def test_freed_memory_is_kept_unless_the_environment_says_how(users, is_kept):
     code = """
 import resource
-from hf_mlrpl.cli.main import keep_freed_memory
+from hf_mlrpl.allocator import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

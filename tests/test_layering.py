@@ -8,7 +8,7 @@ import hf_mlrpl
 PACKAGE = Path(hf_mlrpl.__file__).parent
 LAYERS = [
     {"ranges", "faults"},
-    {"labels", "schedules", "distributed", "settings", "extras"},
+    {"allocator", "labels", "schedules", "distributed", "settings", "extras"},
     {"registry"},
     {"losses", "metrics", "data"},
     {"objective", "visualization", "hub", "review"},

@@ -2,7 +2,7 @@
 
     python training/benchmark.py --quick                  four minutes on one thread of a CPU
     python training/benchmark.py --json all.json --markdown all.md
-    python training/benchmark.py --parts step inference --tables --batch-size 16 --repeats 5 --device cuda
+    python training/benchmark.py --parts step inference --tables steps --batch-size 16 --repeats 5 --device cuda
 
 Parts compare the fast code with the plain transcription in plain.py and plain_clip.py: both sides run in turn in one
 process, the medians are compared. On a CPU the peak memory of each side is measured in a process of its own, since
@@ -32,6 +32,8 @@ import torch  # noqa: E402
 from benchmark_ours import TABLES, Row  # noqa: E402
 from benchmark_parts import KNOWN, NUM_PHOTOS, PARTS, Sides  # noqa: E402
 from transformers.utils import logging  # noqa: E402
+
+from hf_mlrpl.allocator import keep_freed_memory  # noqa: E402
 
 MIB = 2**20
 QUICK_PARTS = ("input_pipeline", "decoupling", "similarity", "pseudo_labels", "pair_head", "map", "step", "inference")
@@ -134,7 +136,7 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.parts is None and args.tables is None:  # everything
         args.parts, args.tables = list(QUICK_PARTS if args.quick else PARTS), list(TABLES)
-    args.parts, args.tables = args.parts or [], args.tables or []
+    args.parts, args.tables = args.parts or [], list(TABLES) if args.tables == [] else args.tables or []
     args.repeats = args.repeats or (1 if args.quick else 5)
     if args.quick:
         args.image_size, args.batch_size, args.backbone, args.threads = 128, 4, "resnet50.tv_in1k", 1
@@ -178,6 +180,7 @@ def _cell(value: Any) -> str:
 
 def main() -> None:
     args = parse_arguments()
+    keep_freed_memory()  # as the commands and the trainer do
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     logging.set_verbosity_error()  # of random labels

@@ -109,7 +109,8 @@ def _trainer(
     known = model_class.config_class.own_settings()
     settings |= {"image_size": args.image_size, "backbone": args.backbone}
     if "embed_dim" in known:
-        settings |= {"backbone": args.clip_backbone, "context_words": None}
+        settings["backbone"] = args.clip_backbone
+        settings |= {"context_words": None} if "context_words" in known else {}
     elif "label_embeddings" in known and "queries" not in known:  # the queries of a decoder need no words
         settings["label_embeddings"] = "orthogonal"
     model = model_class.for_dataset(photos, pretrained=False, **settings)

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hf_mlrpl import MultiLabelTrainingArguments
 from hf_mlrpl.registry import METHODS, load
 from hf_mlrpl.schedules import Progress
+from hf_mlrpl.trainer import trainer as trainer_module
 from hf_mlrpl.trainer.devices import (
     choose_threads,
     describe_precision,
@@ -171,3 +172,10 @@ def test_no_step_waits_for_a_device(method):
     with Waiting() as waiting:
         model(**batch, objective=objective, progress=LATE).loss.backward()
     assert waiting.found == []
+
+
+def test_the_memory_of_a_cpu_is_kept_with_the_python_api_too(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(trainer_module, "keep_freed_memory", lambda: calls.append(1))
+    make_trainer(tiny_recipe("partial_bce"), tmp_path)
+    assert calls

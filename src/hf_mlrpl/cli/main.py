@@ -1,13 +1,13 @@
 """The command `hf-mlrpl`. Heavy imports happen inside the command that runs."""
 
 import argparse
-import ctypes
 import errno
 import logging
 import os
 import sys
 from importlib import import_module
 
+from ..allocator import keep_freed_memory
 from ..extras import optional_packages
 
 TRACEBACK = "--traceback"
@@ -29,21 +29,6 @@ Two commands to start with:
 # Between two small operations the threads of OpenMP spin by default, and take the cores from the work of others. Read
 # when torch is imported, so it stands here, where all commands begin; what the environment says is stronger.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what tensors free for the next ones.
-
-    glibc gives large pieces back to the system after each use and gets new pages for the next tensor, which takes as
-    long as the arithmetic of a small network. Other C libraries, and what the environment says, are left alone.
-    """
-    if sys.platform == "linux" and not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
-        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-        if set_option is not None:
-            set_option(_M_MMAP_MAX, 0)
-            set_option(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:

@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
+from ..allocator import keep_freed_memory
 from ..data.columns import are_captions
 from ..data.images.feature_files import FEATURES
 from ..data.images.torch_dataset import PIXELS, PartialLabelImages
@@ -144,6 +145,8 @@ class MultiLabelTrainer(PushingTrainer):
     def _set_up(self, model: Any) -> None:
         """Make what depends on the model: its layout, images, the objective with its memory, and averaged weights."""
         args = self.args
+        if args.device.type == "cpu":
+            keep_freed_memory()
         model.to(memory_format=torch.channels_last)  # the layout in which the backbone runs
         objective = make_objective(self._given["objective"], model)
         images = self._images(self._given["train"], model, training_of=objective)
