@@ -15,6 +15,8 @@ SMALL = argparse.Namespace(
     clip_backbone="resnet50_clip",
     device="cpu",
     threads=1,
+    quick=False,
+    methods="few",
 )
 SMALL_TOWERS = TINY_RESNET | {"text_sizes": TINY_TEXT | {"context_length": 32}}
 
@@ -55,3 +57,26 @@ def test_decoders_are_measured_over_their_backbones(monkeypatch):
     ]
     measured = ("step ms", "step / backbone", "inference ms", "inference / backbone")
     assert all(row[name] > 0 for row in rows for name in measured)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "towers"), [("sst", False), ("clip_linear", True), ("scpnet", True)])
+def test_steps_are_measured_over_their_backbones(method, towers, monkeypatch):
+    monkeypatch.setattr(benchmark_ours, "FEW_METHODS", (method,))
+    small, settings = argparse.Namespace(**vars(SMALL) | {"clip_backbone": TINY_RESNET["backbone"]}), {}
+    if towers:
+        settings = {name: value for name, value in SMALL_TOWERS.items() if name not in ("backbone", "image_size")}
+    monkeypatch.setattr(benchmark_ours, "_trainer", functools.partial(benchmark_ours._trainer, **settings))
+    timer = functools.partial(benchmark.median_milliseconds, repeats=1, device="cpu")
+    (row,) = benchmark_ours.steps(small, timer)
+    assert row["method"] == method
+    assert all(row[name] > 0 for name in ("step ms", "backbone ms", "step / backbone", "images/s"))
+
+
+def test_a_quick_run_makes_all_tables(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["benchmark.py", "--quick"])
+    args = benchmark.parse_arguments()
+    assert args.tables == list(benchmark.TABLES) and args.methods == "few"
+    monkeypatch.setattr("sys.argv", ["benchmark.py", "--tables"])
+    args = benchmark.parse_arguments()
+    assert args.tables == list(benchmark.TABLES) and not args.parts and args.methods == "networks"

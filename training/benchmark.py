@@ -1,6 +1,6 @@
 """How fast the library is, and how much memory it needs. Weights and images are random.
 
-    python training/benchmark.py --quick                  four minutes on one thread of a CPU
+    python training/benchmark.py --quick                  at most three minutes of one thread of a CPU
     python training/benchmark.py --json all.json --markdown all.md
     python training/benchmark.py --parts step inference --tables steps --batch-size 16 --repeats 5 --device cuda
 
@@ -127,9 +127,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=None, help="timed runs of each side (default: 5, quick: 1)")
     parser.add_argument("--tables", nargs="*", choices=TABLES, default=None, metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument(
-        "--methods", choices=("networks", "all"), default="networks", help="whose steps: one for each network, or all"
+        "--methods",
+        choices=("few", "networks", "all"),
+        help="whose steps: a few, one for each network (default), or all",
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes, and no memory: four minutes on one thread")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, few methods, and no memory: three minutes of one thread"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
     parser.add_argument("--memory-of", metavar="SIDE", help=argparse.SUPPRESS)  # one measurement in a fresh process
@@ -138,6 +142,7 @@ def parse_arguments() -> argparse.Namespace:
         args.parts, args.tables = list(QUICK_PARTS if args.quick else PARTS), list(TABLES)
     args.parts, args.tables = args.parts or [], list(TABLES) if args.tables == [] else args.tables or []
     args.repeats = args.repeats or (1 if args.quick else 5)
+    args.methods = args.methods or ("few" if args.quick else "networks")
     if args.quick:
         args.image_size, args.batch_size, args.backbone, args.threads = 128, 4, "resnet50.tv_in1k", 1
     return args
@@ -199,7 +204,7 @@ def main() -> None:
         title, measure = TABLES[table]
         found[table] = title, measure(args, timer, *([memory] if table == "scaling" else []))
     for table, (title, rows) in found.items():
-        numbers[table] = []
+        numbers[table], start = [], sum(os.times()[:4])
         for row in rows:  # written one by one: an interruption costs what comes next only
             numbers[table].append(row)
             print(", ".join(f"{name} {_cell(value)}" for name, value in row.items()), file=sys.stderr, flush=True)
@@ -207,6 +212,7 @@ def main() -> None:
                 args.json.write_text(json.dumps(numbers, indent=2) + "\n")
             if args.markdown:
                 args.markdown.write_text("\n".join([*texts, as_markdown(title, numbers[table])]))
+        print(f"{title}: {sum(os.times()[:4]) - start:.0f} s of CPU", file=sys.stderr, flush=True)
         texts.append(as_markdown(title, numbers[table]))
         print(texts[-1], flush=True)
 
