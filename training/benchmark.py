@@ -110,7 +110,7 @@ def describe_hardware(args: argparse.Namespace) -> str:
     else:
         info = Path("/proc/cpuinfo")
         names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-        name = f"{names[0].split(':')[1].strip() if names else platform.processor()}, {args.threads} threads"
+        name = f"{names[0].split(':')[1].strip() if names else platform.processor()}, threads: {args.threads}"
     return f"{name}, torch {torch.__version__}"
 
 
