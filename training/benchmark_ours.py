@@ -43,7 +43,7 @@ DECODERS: tuple[tuple[str, int, Row], ...] = (  # a method, the labels of COCO o
 FEW_METHODS = ("soft_exposure", "ssgrl", "sst", "sarb")
 EPOCH = 13.0  # all losses and rules are on
 NEEDED = {"role": {"expected_positives": 2.9}, "epr": {"expected_positives": 2.9}}  # COCO
-# In float32, since bfloat16 takes ten times as long on processors without AVX-512.
+# In float32, since bfloat16 takes several times as long on processors without AVX-512.
 _OFF = ("report_to=none", "eval_strategy=no", "save_strategy=no", "disable_tqdm=true", "bf16=false")
 DIGITS = [f"training.{off}" for off in _OFF]
 START = """
