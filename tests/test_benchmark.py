@@ -60,12 +60,18 @@ def test_decoders_are_measured_over_their_backbones(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "towers"), [("sst", False), ("clip_linear", True), ("scpnet", True)])
-def test_steps_are_measured_over_their_backbones(method, towers, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "sizes"),
+    [
+        ("sst", ()),
+        ("clip_linear", ("vision_sizes", "embed_dim")),
+        ("scpnet", ("vision_sizes", "embed_dim", "text_sizes")),
+    ],
+)
+def test_steps_are_measured_over_their_backbones(method, sizes, monkeypatch):
     monkeypatch.setattr(benchmark_ours, "FEW_METHODS", (method,))
-    small, settings = argparse.Namespace(**vars(SMALL) | {"clip_backbone": TINY_RESNET["backbone"]}), {}
-    if towers:
-        settings = {name: value for name, value in SMALL_TOWERS.items() if name not in ("backbone", "image_size")}
+    small = argparse.Namespace(**vars(SMALL) | {"clip_backbone": TINY_RESNET["backbone"]})
+    settings = {name: SMALL_TOWERS[name] for name in sizes}
     monkeypatch.setattr(benchmark_ours, "_trainer", functools.partial(benchmark_ours._trainer, **settings))
     timer = functools.partial(benchmark.median_milliseconds, repeats=1, device="cpu")
     (row,) = benchmark_ours.steps(small, timer)
