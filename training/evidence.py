@@ -49,6 +49,8 @@ def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None) -> 
         return compare(shown, results, shown.baseline, metrics[0]).to_markdown().strip()
     if kind == "claims":
         return judge(sweep, results, metrics[0]).strip()
+    if not done:
+        return f"0 of {len(sweep.runs)} runs."
     not_run = f" (nothing: {'; '.join(empty)})" if empty else ""
     time_taken = Finished({run.key: results[run.key] for run in done}).describe_time()
     runs = f"{len(done)} of {len(sweep.runs)} runs{not_run}{f' ({time_taken})' if time_taken else ''}"
