@@ -17,6 +17,7 @@ from hf_mlrpl.trainer.devices import (
     describe_precision,
     spare_search_for_unused_parameters,
     unreached,
+    warn_of_slow_bfloat16,
     workers_for,
 )
 
@@ -88,6 +89,22 @@ def test_the_precision_of_a_gpu_is_said():
         torch.backends.cudnn.conv.fp32_precision = before
     assert describe_precision(SimpleNamespace(bf16=True, fp16=False, device=torch.device("cpu"))) == "bfloat16"
     assert describe_precision(SimpleNamespace(bf16=False, fp16=False, device=torch.device("cpu"))) == ""
+
+
+@pytest.mark.parametrize(
+    "capability, bf16, device, warned",
+    [
+        ("AVX2", True, "cpu", True),
+        ("AVX2", False, "cpu", False),
+        ("AVX2", True, "cuda", False),
+        ("AVX512", True, "cpu", False),
+        ("DEFAULT", True, "cpu", False),  # processors of other makers
+    ],
+)
+def test_slow_bfloat16_is_said(capability, bf16, device, warned, monkeypatch, caplog):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    warn_of_slow_bfloat16(SimpleNamespace(bf16=bf16, device=torch.device(device)))
+    assert ("training.bf16=false" in caplog.text) == warned
 
 
 @pytest.fixture

@@ -6,12 +6,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from transformers.utils import logging
 
 from ..data.images.torch_dataset import PartialLabelImages
 from ..objective import Objective
 from .training_args import MultiLabelTrainingArguments
 
+logger = logging.get_logger(__name__)
+
 MOST_WORKERS = 8  # by default; each of them has its own memory
+WITHOUT_BFLOAT16 = ("NO AVX", "AVX2")  # x86 before AVX-512
 
 
 def workers_for(images: Any, args: MultiLabelTrainingArguments) -> int:
@@ -54,6 +58,17 @@ def choose_threads(args: MultiLabelTrainingArguments) -> None:
 def prepare_kernels(args: MultiLabelTrainingArguments) -> None:
     """Let cuDNN try which of its convolutions is fastest, once for each size, as `cudnn_benchmark` says."""
     torch.backends.cudnn.benchmark = args.cudnn_benchmark and not args.full_determinism
+
+
+def warn_of_slow_bfloat16(args: MultiLabelTrainingArguments) -> None:
+    """Say that this processor has no instructions for bfloat16, in which convolutions take several times as long."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    if args.bf16 and args.device.type == "cpu" and capability in WITHOUT_BFLOAT16:
+        logger.warning(
+            "This processor (%s) has no instructions for bfloat16, so that a step takes several times as long as in "
+            "float32: set `training.bf16=false`.",
+            capability,
+        )
 
 
 def describe_precision(args: MultiLabelTrainingArguments) -> str:

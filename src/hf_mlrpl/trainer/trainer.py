@@ -46,6 +46,7 @@ from .devices import (
     choose_threads,
     prepare_kernels,
     spare_search_for_unused_parameters,
+    warn_of_slow_bfloat16,
     workers_for,
 )
 from .ema import WeightEma
@@ -134,6 +135,7 @@ class MultiLabelTrainer(PushingTrainer):
                 "supported. Start it with `accelerate launch` or `torchrun --nproc_per_node <number of devices>`."
             )
         prepare_kernels(self.args)
+        warn_of_slow_bfloat16(self.args)
         self._set_up(self.model)
         self._means = RunningMeans()
         self.add_callback(_EpochAndEma(self))
