@@ -8,7 +8,7 @@ from tiny import write_recipe
 from hf_mlrpl.cli import sweep
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.cli.sweep_file import read_sweep
-from hf_mlrpl.cli.sweep_lines import Finished, digests_of, line_of, read_finished
+from hf_mlrpl.cli.sweep_lines import Finished, digests_of, line_of, read_finished, read_lines
 
 SWEEP = """
 seeds: [0, 1]
@@ -133,3 +133,62 @@ def test_the_lines_say_how_long_all_of_it_took(file, tmp_path):
     del done.results[runs[0].key]["seconds"]
     assert done.describe_time().endswith("3 runs, 2.2 hours of processes, 1.5 hours of processors; 1 more do not say")
     assert Finished({}).describe_time() == ""
+
+
+@pytest.mark.parametrize("time", [None, "a day", [1], -1.0, float("nan"), True])
+@pytest.mark.parametrize("name", ["seconds", "cpu_seconds"])
+def test_a_time_that_is_none_is_a_run_that_does_not_say(file, tmp_path, name, time):
+    write_lines(file, tmp_path / "out")
+    runs = read_sweep(file).runs
+    done = read_finished(runs, tmp_path / "out" / "results.jsonl")
+    done.results[runs[0].key][name] = time
+    assert done.describe_time() == "3 runs, 3.0 minutes of processes, 1.5 minutes of processors; 1 more do not say"
+
+
+@pytest.mark.parametrize("number", ["true", "1" + 400 * "0", "[50]"])
+def test_what_only_looks_like_a_number_is_none(file, tmp_path, number):
+    write_lines(file, tmp_path / "out")
+    results = tmp_path / "out" / "results.jsonl"
+    results.write_text(results.read_text().replace("50.0", number, 1))
+    done = read_finished(read_sweep(file).runs, results)
+    assert [name for _, name in done.without_number] == ["test_map"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["null", "5", "[]", "{}", '{"digest": "a", "metrics": null}', '{"digest": [1], "metrics": {}}']
+    + ['{"key": [1], "metrics": {}}', '{"digest": "a"}'],
+)
+def test_a_line_that_is_no_result_is_named(file, tmp_path, capsys, line):
+    write_lines(file, tmp_path / "out")
+    with open(tmp_path / "out" / "results.jsonl", "a") as results:
+        results.write(line)
+    assert main(["sweep", str(file), "--output", str(tmp_path / "out"), "--table"]) == 2
+    assert "results.jsonl, line 5 must be the result of a run" in capsys.readouterr().err
+
+
+def test_lines_are_read_as_editors_write_them_and_what_is_left_out_is_named(file, tmp_path, caplog):
+    write_lines(file, tmp_path / "out")
+    results = tmp_path / "out" / "results.jsonl"
+    whole = results.read_text()
+    for text in (whole.replace("\n", "\r\n"), "\ufeff" + whole, whole.replace('"code": "', '"code": "\u2028')):
+        results.write_bytes(text.encode())
+        assert len(read_lines(results)) == 4 and not caplog.text
+    results.write_text(whole.replace("\n", "", 1)[:-30])
+    assert len(read_lines(results)) == 1
+    assert (
+        f"Not read, for they are cut off or not one result a line: {results}, line 1, {results}, line 3."
+        in caplog.text
+    )
+    results.write_bytes(whole.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"results\.jsonl"):
+        read_lines(results)
+
+
+def test_runs_that_share_all_but_an_empty_section_share_a_result(tmp_path):
+    recipe = tmp_path / "one.yaml"
+    recipe.write_text("method: partial_bce\ndata: {name: digit_scenes, protocol: random_known, proportion: 0.5}\n")
+    same = f"{{name: A, recipe: {recipe}}}, {{name: B, recipe: {recipe}, grid: {{training.max_steps: ['', 5]}}}}"
+    (tmp_path / "sweep.yaml").write_text(f"runs: [{same}]")
+    digests = digests_of(read_sweep(tmp_path / "sweep.yaml").runs)
+    assert len(digests) == 3 and len({*digests.values()}) == 2

@@ -172,12 +172,3 @@ def test_a_pooling_larger_than_the_feature_map_is_an_error():
     model = tiny_model("partial_bce", feature_pool=9).eval()
     with pytest.raises(ValueError, match="`feature_pool` must not be larger than the feature map, got 9 for one of"):
         model(torch.zeros(1, 3, *model.config.height_and_width))
-
-
-@pytest.mark.parametrize("trainable", [None, [], ["layer4"]])
-def test_no_gradient_is_left_behind(trainable):
-    model = tiny_model("partial_bce", trainable_backbone=trainable)
-    model(torch.rand(2, 3, 32, 32), labels=torch.tensor([[1, -1, 0, 1, -1]] * 2)).loss.backward()
-    assert any(parameter.grad is not None for parameter in model.parameters())
-    model.zero_grad()
-    assert all(parameter.grad is None for parameter in model.parameters())

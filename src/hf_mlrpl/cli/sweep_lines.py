@@ -4,7 +4,8 @@ A line says by a digest of the recipe what was run, so that a recipe which chang
 """
 
 import json
-import math
+import logging
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .sweep_file import Run
+
+logger = logging.getLogger(__name__)
 
 Line = dict[str, Any]
 
@@ -51,7 +54,7 @@ class Finished:
     def describe_time(self) -> str:
         """How long the processes of the runs took in all, as far as their lines say; "" where none does."""
         lines = {line["digest"]: line for line in self.results.values()}.values()  # rows may share a run
-        timed = [line for line in lines if "seconds" in line]
+        timed = [line for line in lines if all(_is_duration(line.get(name)) for name in ("seconds", "cpu_seconds"))]
         if not timed:
             return ""
         total, busy = (_duration(sum(line[name] for line in timed)) for name in ("seconds", "cpu_seconds"))
@@ -65,7 +68,7 @@ def digests_of(runs: Sequence[Run]) -> dict[str, str]:
     Raises:
         ValueError: where two differ in nothing that a digest has.
     """
-    from ..recipe.content import apply_overrides, digest_of, find_recipe_file, read_content
+    from ..recipe.content import apply_overrides, digest_of, find_recipe_file, read_content, what_counts
 
     files = {name: read_content(find_recipe_file(name)) for name in {run.recipe for run in runs}}
     contents: dict[str, Any] = {}
@@ -74,7 +77,8 @@ def digests_of(runs: Sequence[Run]) -> dict[str, str]:
         content = deepcopy(files[run.recipe])
         apply_overrides(content, run.settings_that_count)
         digests[run.key] = digest = digest_of(content)
-        if contents.setdefault(digest, content) != content:
+        said = what_counts(content)
+        if contents.setdefault(digest, said) != said:
             others = [other.folder for other in runs if digests.get(other.key) == digest and other.key != run.key]
             raise ValueError(
                 f"{run.folder} and {others[0]} differ only in the folders in which a file of theirs lies, and results "
@@ -84,14 +88,41 @@ def digests_of(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def read_lines(*files: Path) -> list[Line]:
-    """All of them but those that an interruption cut off."""
-    lines = []
-    for text in (text for file in files if file.exists() for text in file.read_text().splitlines()):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+    """All of them but those that an interruption cut off, which a warning names.
+
+    Raises:
+        ValueError: for a file that is not UTF-8, and for a line that is whole, but not of a run.
+    """
+    from ..data.files import read_utf8
+    from ..labels import shorten
+
+    lines, cut_off = [], []
+    for file in files:
+        if not file.exists():
             continue
+        text = read_utf8(file, "A sweep writes its results so: undo what was done to the file.")
+        for number, entry in enumerate(text.split("\n"), start=1):
+            if not entry.strip():
+                continue
+            try:
+                lines.append(_checked(json.loads(entry), f"{file}, line {number}"))
+            except json.JSONDecodeError:
+                cut_off.append(f"{file}, line {number}")
+    if cut_off:
+        logger.warning("Not read, for they are cut off or not one result a line: %s.", shorten(cut_off))
     return lines
+
+
+def _checked(line: Any, where: str) -> Line:
+    """A line of which all that counts has the right kind."""
+    if isinstance(line, dict):
+        named = all(isinstance(line.get(name), str | None) for name in ("key", "digest"))
+        if named and isinstance(line.get("metrics"), dict):
+            return line
+    raise ValueError(
+        f"{where} must be the result of a run, a mapping with the texts `key` and `digest` and the mapping `metrics`, "
+        f"got {json.dumps(line)[:100]}. Delete the line; the sweep then makes that run again."
+    )
 
 
 def finished(runs: Sequence[Run], digests: Mapping[str, str], lines: Iterable[Line]) -> Finished:
@@ -133,7 +164,11 @@ def line_of(run: Run, digest: str, code: str, seconds: float, cpu_seconds: float
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_duration(value: Any) -> bool:
+    return _is_number(value) and value >= 0
 
 
 def _duration(seconds: float) -> str:

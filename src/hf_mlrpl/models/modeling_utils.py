@@ -370,15 +370,6 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         self.backbone.keep_frozen_parts_in_evaluation_mode()
         return self
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """As everywhere, but for a frozen backbone, which has no gradients: to walk through its weights takes as long
-        as the rest of a step on stored features."""
-        for parameter in self.parameters(recurse=False):
-            parameter.grad = None if set_to_none or parameter.grad is None else parameter.grad.zero_()
-        for part in self.children():
-            if part is not self.backbone or not self.backbone.is_frozen:
-                part.zero_grad(set_to_none)
-
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
         """Torch's own initialisation everywhere, instead of the N(0, 0.02) of language models.

@@ -48,9 +48,13 @@ def digest_of(content: Mapping[str, Any]) -> str:
     Of the path of a file or folder only its own name counts, not where it lies: the same run has the same digest on
     another machine.
     """
-    said = {"method": content.get("method"), **{section: content.get(section) or {} for section in SECTIONS}}
-    text = json.dumps(_without_folders(said), sort_keys=True, default=str)
+    text = json.dumps(_without_folders(what_counts(content)), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def what_counts(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Method and sections; a section that is missing is an empty one."""
+    return {"method": content.get("method"), **{section: content.get(section) or {} for section in SECTIONS}}
 
 
 def _without_folders(value: Any) -> Any:
