@@ -51,6 +51,20 @@ def _change_of_heard(change: Tensor, labels: Tensor, graph: Tensor, neighbour: T
     return heard.scatter_add(1, labels.unsqueeze(2).expand_as(to_itself), to_itself).flatten(0, 1)
 
 
+def _heard_by_differing(
+    differing: Sequence[Tensor], nodes: Tensor, graph: Tensor, neighbour: Tensor, own: Tensor, bias: Tensor
+) -> Tensor:
+    """What `_Heard` gives, where the last groups of images differ from the first ones in few labels each, see
+    `GatedGnn.forward`."""
+    count = len(nodes) - sum(map(len, differing))
+    heard = [_Heard.apply(nodes[:count], graph, neighbour, own, bias)]
+    for group, labels in zip(nodes[count:].split([*map(len, differing)]), differing, strict=True):
+        change = (group - nodes[: len(group)]).take_along_dim(labels.unsqueeze(2), dim=1)  # (n, K, D)
+        further = _change_of_heard(change, labels, graph, neighbour, own)
+        heard.append(heard[0][: len(further)] + further)
+    return torch.cat(heard)
+
+
 class _GatedUpdate(torch.autograd.Function):
     """The next nodes, of what they hear for the gates [update, reset, candidate]; keeps no product of the gates."""
 
@@ -112,15 +126,11 @@ class GatedGnn(nn.Module):
         nodes, graph, neighbour, own, bias, candidate = (tensor.to(dtype) for tensor in tensors)
         with torch.autocast(device, enabled=False):
             for step in range(self.time_steps):
-                similar = () if step else differing
-                likes = sum(map(len, similar))
-                groups = nodes[len(nodes) - likes :].split([len(labels) for labels in similar])
-                heard = [_Heard.apply(nodes[: len(nodes) - likes], graph, neighbour, own, bias)]
-                for group, labels in zip(groups, similar, strict=True):
-                    change = (group - nodes[: len(group)]).take_along_dim(labels.unsqueeze(2), dim=1)  # (n, K, D)
-                    further = _change_of_heard(change, labels, graph, neighbour, own)
-                    heard.append(heard[0][: len(further)] + further)
-                nodes = _GatedUpdate.apply(torch.cat(heard) if groups else heard[0], nodes, candidate)
+                if differing and not step:
+                    heard = _heard_by_differing(differing, nodes, graph, neighbour, own, bias)
+                else:
+                    heard = _Heard.apply(nodes, graph, neighbour, own, bias)
+                nodes = _GatedUpdate.apply(heard, nodes, candidate)
         return nodes
 
     def _own_gates(self) -> tuple[Tensor, Tensor]:
