@@ -65,4 +65,5 @@ if __name__ == "__main__":
             print(f"{name}: {outdated}", end="")
     photos = read_sweep(find_sweep("voc_photos_frozen"))
     chart = ranks_chart(photos, _finished("voc_photos_frozen").results)
-    chart.savefig(PAGE.with_name("voc_photos_ranks.png"), dpi=110)
+    if chart is not None:
+        chart.savefig(PAGE.with_name("voc_photos_ranks.png"), dpi=110)
