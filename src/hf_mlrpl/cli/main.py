@@ -19,7 +19,7 @@ COMMANDS = (
 
 _EPILOG = """\
 Two commands to start with:
-  hf-mlrpl train                        train the built-in example, about two minutes on a laptop
+  hf-mlrpl train                        train the built-in example, two to three minutes on a laptop
   hf-mlrpl tag runs/sst-digit_scenes_30 runs/sst-digit_scenes_30/examples
 
 `hf-mlrpl doctor` says what is installed, what this machine has, and what looks wrong.

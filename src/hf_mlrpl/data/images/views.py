@@ -100,13 +100,11 @@ def seeded(key: int) -> Iterator[None]:
 
 def draw_for_each(keys: Iterable[int], draw: Callable[[], int]) -> list[int]:
     """The number that `draw` gives inside of `seeded(key)`, for each of the `keys`."""
-    state, numbers = torch.get_rng_state(), []
-    try:
+    numbers = []
+    with seeded(0):  # once for all: to save and restore the generator takes longer than a draw
         for key in keys:
             torch.default_generator.manual_seed(key)
             numbers.append(draw())
-    finally:
-        torch.set_rng_state(state)
     return numbers
 
 
