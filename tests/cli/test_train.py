@@ -79,10 +79,10 @@ def test_the_checkpoint_gives_the_printed_metrics(run):
 
 def test_the_validation_metrics_are_those_of_the_weights_that_are_kept():
     history = [
-        {"step": 3, "pseudo_labels_intra": 1.0},
-        {"step": 3, "eval_map": 70.0},
-        {"step": 6, "pseudo_labels_intra": 2.0},
-        {"step": 6, "eval_map": 60.0},
+        {"step": 3, "epoch": 1.0, "pseudo_labels_intra": 1.0},
+        {"step": 3, "epoch": 1.0, "eval_map": 70.0},
+        {"step": 6, "epoch": 2.0, "pseudo_labels_intra": 2.0},
+        {"step": 6, "epoch": 2.0, "eval_map": 60.0},
     ]
     last, best = train_command._training_metrics(history), train_command._training_metrics(history, kept_step=3)
     assert last == {"pseudo_labels_intra": 2.0, "validation_map": 60.0}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_mlrpl.objective import ObjectiveOutput
-from hf_mlrpl.trainer.logs import RunningMeans
+from hf_mlrpl.trainer.logs import RunningMeans, completed_in_last_epoch
 
 LABELS = torch.tensor([[1, 0, 0, -1]])
 FULL_LABELS = torch.tensor([[1, 1, -1, -1]])
@@ -49,3 +49,14 @@ def test_sums_begin_anew_after_each_log():
         logs = {}
         means.move_to(logs)
         assert logs == {"threshold": value}
+
+
+def test_pseudo_labels_are_those_of_the_whole_last_epoch():
+    def entry(epoch: float, **numbers: float) -> dict[str, float]:
+        return {"epoch": epoch} | {f"pseudo_{name}_rule": number for name, number in numbers.items()}
+
+    history = [entry(1.0, labels=7.0, precision=10.0), entry(1.5, labels=30.0, precision=50.0)]
+    history += [entry(1.8, labels=0.0), entry(2.0, labels=10.0, precision=90.0), {"epoch": 2.0, "eval_map": 30.0}]
+    assert completed_in_last_epoch(history) == {"pseudo_labels_rule": 40.0, "pseudo_precision_rule": 60.0}
+    assert completed_in_last_epoch([entry(0.5, labels=0.0)]) == {"pseudo_labels_rule": 0.0}
+    assert completed_in_last_epoch([]) == {}

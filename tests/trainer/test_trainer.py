@@ -81,6 +81,16 @@ def test_a_checkpoint_and_an_evaluation_close_the_interval_of_the_logs(tmp_path)
     assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [2, 3, 4, 6]
 
 
+@pytest.mark.parametrize(
+    "settings, steps", [({}, [3, 6]), ({"max_steps": 4}, [3, 4]), ({"logging_strategy": "no"}, [])]
+)
+def test_an_epoch_ends_with_a_log(settings, steps, tmp_path):
+    training = {"logging_steps": 100, "save_strategy": "no", "eval_strategy": "no", **settings}
+    trainer = make_trainer(tiny_recipe(training=training), tmp_path)
+    trainer.train()
+    assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == steps
+
+
 def test_logs_go_to_tensorboard(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

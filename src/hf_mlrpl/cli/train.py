@@ -30,7 +30,7 @@ _BEGINNING = (
 )  # what a run leaves that ends before it saves
 
 _DESCRIPTION = """\
-Train a method from a recipe. Without arguments: SST on scenes of handwritten digits, with 10 % of the labels known.
+Train a method from a recipe. Without arguments: SST on scenes of handwritten digits, with 30 % of the labels known.
 
 The output folder gets the checkpoint (with the weights, its model card, the recipe and the metrics), a report of each
 label with its average precision, precision and recall (`report_test`, or `report_validation` where there are no test
@@ -338,17 +338,19 @@ def _check_data(splits: "Splits", say: Callable[..., None]) -> None:
 
 
 def _training_metrics(history: list[dict[str, float]], kept_step: int | None = None) -> dict[str, float]:
-    """Validation mAP and mean F1, and number and precision of the last pseudo-labels that were logged.
+    """Validation mAP and mean F1, and number and precision of the pseudo-labels of the last epoch.
 
     Args:
         kept_step: the step whose weights are kept, by default the last one.
     """
+    from ..trainer.logs import completed_in_last_epoch
+
     last: dict[str, float] = {}
     for entry in history:
-        last |= {k: value for k, value in entry.items() if k.startswith("pseudo_") or k == "validation_mean_f1_chosen"}
+        last |= {name: value for name, value in entry.items() if name == "validation_mean_f1_chosen"}
         if "eval_map" in entry and kept_step in (None, entry["step"]):
             last["validation_map"] = entry["eval_map"]
-    return last
+    return last | completed_in_last_epoch(history)
 
 
 def save_results(

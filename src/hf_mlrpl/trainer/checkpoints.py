@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -183,7 +184,7 @@ def check_resumable(checkpoint: str | Path, model: Any, data: dict[str, str], nu
 
 
 class SaveLast(TrainerCallback):
-    """Saves the checkpoint of a step after everything else that belongs to the step.
+    """Saves the checkpoint of a step after everything else that belongs to the step, and logs each epoch.
 
     The Trainer may save first, then log and evaluate. A run that is interrupted in between and goes on from there
     would never log nor evaluate that step.
@@ -198,5 +199,8 @@ class SaveLast(TrainerCallback):
 
     def on_epoch_end(self, args, state, control, **kwargs):
         control.should_save |= self._postponed
+        control.should_log |= (
+            args.logging_strategy != IntervalStrategy.NO
+        )  # also with fewer steps than `logging_steps`
         control.should_log |= control.should_save or control.should_evaluate
         self._postponed = False

@@ -1,5 +1,7 @@
 """Logs of a run: means of what an objective reports, and one short line for each of them."""
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -58,6 +60,20 @@ def last_evaluation(state: TrainerState, eval_dataset: Any, best: bool) -> tuple
         if not name.endswith(("_runtime", "_per_second"))
     }
     return (part if measured else None), measured
+
+
+def completed_in_last_epoch(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Number of pseudo-labels in the last epoch, and how many percent of them are right, from one or more entries that
+    in one entry or several."""
+    end = max((entry.get("epoch", 0.0) for entry in history), default=0.0)
+    last = [entry for entry in history if entry.get("epoch", 0.0) > math.ceil(end) - 1]
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for entry in last for name in entry if name.startswith("pseudo_labels_")):
+        precision = name.replace("labels", "precision", 1)
+        found[name] = sum(entry.get(name, 0.0) for entry in last)
+        if any(precision in entry for entry in last):
+            found[precision] = sum(entry.get(name, 0.0) * entry.get(precision, 0.0) for entry in last) / found[name]
+    return found
 
 
 class RunningMeans:
