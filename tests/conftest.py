@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-# Workers share the cores, and some trainings choose another number for all that follow in their process, where sums are
-# rounded otherwise. torch reads it when it is imported.
+# Workers share the cores, and some trainings choose another number for all that follow in their process, which rounds
+# sums otherwise. torch reads it when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What is kept between runs, of this session alone; huggingface_hub reads the variable when it is imported.

@@ -63,8 +63,11 @@ def last_evaluation(state: TrainerState, eval_dataset: Any, best: bool) -> tuple
 
 
 def completed_in_last_epoch(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Number of pseudo-labels in the last epoch, and how many percent of them are right, from one or more entries that
-    `RunningMeans` made."""
+    """Number of pseudo-labels in the last epoch, and how many percent of them are right.
+
+    Args:
+        history: entries of a log, of which an epoch may have several.
+    """
     end = max((entry.get("epoch", 0.0) for entry in history), default=0.0)
     last = [entry for entry in history if entry.get("epoch", 0.0) > math.ceil(end) - 1]
     found: dict[str, float] = {}
