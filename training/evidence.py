@@ -2,23 +2,28 @@
 `python training/evidence.py`.
 
 A table stands between `<!-- table: SWEEP METRIC ... -->` and `<!-- end -->`; `differences` in the place of `table` has
-differences to the baseline of the sweep, `claims` judges what papers say. `rows: A; B` chooses rows.
+differences to the baseline of the sweep, `summary` has both, `claims` judges what papers say. `rows: A; B` chooses
+rows, `columns: proportion 0.1 = 10 % known; ...` columns and their titles.
 """
 
 import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hf_mlrpl.cli.sweep import make_table, ranks_chart
 from hf_mlrpl.cli.sweep_comparison import compare, judge
-from hf_mlrpl.cli.sweep_file import find_sweep, read_sweep
+from hf_mlrpl.cli.sweep_file import Sweep, find_sweep, read_sweep
 from hf_mlrpl.cli.sweep_lines import Finished, read_finished
+from hf_mlrpl.cli.sweep_results import HasText, Published, Table
 
 PAGE = Path(__file__).with_name("EVIDENCE.md")
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(
-    r"(<!-- (table|differences|claims): (\w+) ([\w ]+?)(?: rows: ([^>]+))? -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(?P<head><!-- (?P<kind>table|differences|summary|claims): (?P<sweep>\w+) (?P<metrics>[\w ]+?)"
+    r"(?: columns: (?P<columns>[^>]+?))?(?: rows: (?P<rows>[^>]+))? -->\n).*?<!-- end -->",
+    re.DOTALL,
 )
 
 
@@ -26,8 +31,10 @@ def with_tables(text: str) -> str:
     """`text` with the tables that the results say now."""
 
     def renew(block: re.Match) -> str:
-        rows = block[5].split("; ") if block[5] else None
-        return f"{block[1]}{_table(block[2], block[3], block[4].split(), rows)}\n{block[6]}"
+        rows = block["rows"].split("; ") if block["rows"] else None
+        titles = dict(column.split(" = ") for column in block["columns"].split("; ")) if block["columns"] else {}
+        table = _table(block["kind"], block["sweep"], block["metrics"].split(), rows, titles)
+        return f"{block['head']}{table}\n<!-- end -->"
 
     return BLOCK.sub(renew, text)
 
@@ -37,7 +44,7 @@ def _finished(name: str) -> Finished:
     return read_finished(read_sweep(find_sweep(name)).runs, find_sweep(name, ".jsonl"))
 
 
-def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None) -> str:
+def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None, titles: dict[str, str]) -> str:
     sweep = replace(read_sweep(find_sweep(name)), metrics=metrics)
     if rows is not None:
         sweep = sweep.select(rows)
@@ -47,6 +54,8 @@ def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None) -> 
     shown = replace(sweep, runs=[run for run in sweep.runs if run.column not in empty])
     if kind == "differences":
         return compare(shown, results, shown.baseline, metrics[0]).to_markdown().strip()
+    if kind == "summary":
+        return _summary(sweep, results, metrics[0], titles).to_markdown().strip()
     if kind == "claims":
         return judge(sweep, results, metrics[0]).strip()
     if not done:
@@ -57,10 +66,25 @@ def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None) -> 
     return f"{runs}:\n\n{make_table(shown, results).to_markdown().strip()}"
 
 
+def _summary(sweep: Sweep, results: dict[str, Any], metric: str, titles: dict[str, str]) -> Table:
+    """What `make_table` says of each column of `titles`, beside it differences to the baseline, if it has run."""
+    names: list[str] = []
+    rows: dict[str, list[HasText]] = {row: [] for row in sweep.rows()}
+    for column, title in titles.items():
+        part = replace(sweep, runs=[run for run in sweep.runs if run.column == column])
+        tables = {title: make_table(part, results)}
+        if sweep.baseline in part.rows():
+            tables[f"to {sweep.baseline}"] = compare(part, results, sweep.baseline, metric)
+        names += tables
+        for row, cells in rows.items():
+            cells += [table.rows[row][0] if row in table.rows else Published(None) for table in tables.values()]
+    return Table(names, rows)
+
+
 if __name__ == "__main__":
     for page in (PAGE, README):
         page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
-    for name in dict.fromkeys(block[2] for page in (PAGE, README) for block in BLOCK.findall(page.read_text())):
+    for name in dict.fromkeys(block["sweep"] for page in (PAGE, README) for block in BLOCK.finditer(page.read_text())):
         if outdated := _finished(name).describe_outdated():
             print(f"{name}: {outdated}", end="")
     photos = read_sweep(find_sweep("voc_photos_frozen"))
