@@ -20,7 +20,8 @@ PAGES = {method: page_of(method) for method, spec in METHODS.items() if spec.pac
 UNIQUE_PAGES = dict.fromkeys(PAGES.values())
 PAGES_WITHOUT_METHOD = [ROOT / "model_cards" / "clip.md"]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "training").glob("*.md")), *UNIQUE_PAGES]
-DOCUMENTS += PAGES_WITHOUT_METHOD
+LIST_OF_METHODS = ROOT / "model_cards" / "README.md"
+DOCUMENTS += [*PAGES_WITHOUT_METHOD, LIST_OF_METHODS]
 DATA_NAMES = {  # as the pages call them
     "coco": "COCO 2014",
     "coco_panoptic": "COCO panoptic",
@@ -74,6 +75,12 @@ def _find(path: str) -> Any:
 
 
 # ---- paper to code ----
+
+
+def test_the_list_of_methods_has_them_all_with_their_pages():
+    rows = [row for row in _rows(LIST_OF_METHODS.read_text(encoding="utf-8")) if row[0] != "`method`"]
+    listed = {name: pages for names, _, pages in rows for name in INLINE_CODE.findall(names)}
+    assert {method for method, pages in listed.items() if f"]({PAGES[method].name})" in pages} == set(PAGES)
 
 
 @pytest.mark.parametrize("method", PAGES)
