@@ -14,6 +14,7 @@ from tiny import tiny_content, tiny_recipe, without_clock, write_recipe
 
 from hf_mlrpl import MultiLabelPreTrainedModel, SstForMultiLabelClassification
 from hf_mlrpl.cli import train as train_command
+from hf_mlrpl.cli import train_folder, train_results
 from hf_mlrpl.cli.main import main, parse_arguments
 from hf_mlrpl.cli.train import _check_data
 from hf_mlrpl.data.columns import make_dataset
@@ -84,7 +85,7 @@ def test_the_validation_metrics_are_those_of_the_weights_that_are_kept():
         {"step": 6, "epoch": 2.0, "pseudo_labels_intra": 2.0},
         {"step": 6, "epoch": 2.0, "eval_map": 60.0},
     ]
-    last, best = train_command._training_metrics(history), train_command._training_metrics(history, kept_step=3)
+    last, best = train_results.training_metrics(history), train_results.training_metrics(history, kept_step=3)
     assert last == {"pseudo_labels_intra": 2.0, "validation_map": 60.0}
     assert best == {"pseudo_labels_intra": 2.0, "validation_map": 70.0}
 
@@ -101,19 +102,19 @@ def test_it_ends_with_the_lines_that_use_the_result(run):
 
 
 def test_it_names_photos_only_where_there_are_some(tmp_path, capsys):
-    train_command._say_goodbye(tmp_path, TrainingFacts(method="SST"), {}, "SstForMultiLabelClassification")
+    train_results.say_goodbye(tmp_path, TrainingFacts(method="SST"), {}, "SstForMultiLabelClassification")
     assert f"  hf-mlrpl tag {tmp_path} PHOTOS\n" in capsys.readouterr().out
 
 
 def test_what_was_learned_from_is_said():
     facts = TrainingFacts(method="SST", num_images=100, present=[10, 5], absent=[20, 25])
     metrics = {"pseudo_labels_intra": 0, "pseudo_labels_cross": 12.0, "pseudo_precision_cross": 75.0}
-    lines = train_command.describe_learning(facts, metrics)
+    lines = train_results.describe_learning(facts, metrics)
     assert lines[0].startswith("learned from 60 known labels of 100 images, 30 % of all; 15 of them say")
     assert lines[1] == "completed 12 more in the last epoch (cross), 75 % of them right"
     assert len(lines) == 3 and "loss may rise" in lines[2]
-    assert train_command.describe_learning(facts, {"test_map": 50.0}) == lines[:1]
-    assert train_command.describe_learning(facts, {"pseudo_labels": 3.0})[1] == "completed 3 more in the last epoch"
+    assert train_results.describe_learning(facts, {"test_map": 50.0}) == lines[:1]
+    assert train_results.describe_learning(facts, {"pseudo_labels": 3.0})[1] == "completed 3 more in the last epoch"
 
 
 def test_it_begins_with_what_it_does(run):
@@ -277,8 +278,8 @@ def test_a_longer_training_is_another_one_where_the_objective_depends_on_its_end
     saved = Path(write_recipe(tmp_path, method))
     longer = tiny_recipe(method, training={"num_train_epochs": 3})
     with pytest.raises(ValueError, match="cannot be resumed with other settings: .*num_train_epochs"):
-        train_command._check_same_recipe(longer, saved)
-    assert len(train_command._check_same_recipe(tiny_recipe(method, training={"logging_steps": 2}), saved)) == 1
+        train_folder.check_same_recipe(longer, saved)
+    assert len(train_folder.check_same_recipe(tiny_recipe(method, training={"logging_steps": 2}), saved)) == 1
 
 
 @pytest.mark.slow

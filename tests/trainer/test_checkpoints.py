@@ -10,7 +10,7 @@ from interruptions import Interruption, StopAt
 from safetensors.torch import load_file
 from tiny import make_trainer, tiny_recipe
 
-from hf_mlrpl.cli import train as train_command
+from hf_mlrpl.cli import train_folder
 from hf_mlrpl.trainer.checkpoints import (
     CHECKSUMS_NAME,
     checkpoint_folders,
@@ -259,4 +259,4 @@ def test_what_is_only_called_like_a_checkpoint_is_never_one(tmp_path):
     recipe = tiny_recipe()
     for options in ({"overwrite": True, "resume": False}, {"overwrite": False, "resume": True}):
         with pytest.raises(ValueError, match=r"checkpoint-\d+ is called like a checkpoint .* no run wrote it"):
-            train_command._check_output(tmp_path, recipe, **options)
+            train_folder.check_output(tmp_path, recipe, **options)

@@ -5,7 +5,7 @@ from PIL import Image
 
 from hf_mlrpl.data.images.photos import BadImageError
 from hf_mlrpl.metrics.label_report import label_report
-from hf_mlrpl.visualization.attention import COLOURS, attention_picture, plot_attention, plot_tags
+from hf_mlrpl.visualization.attention import COLOURS, attention_picture, plot_tags
 from hf_mlrpl.visualization.canvas import BLACK, GREEN, GREY, ORANGE, cut, wrap_names
 from hf_mlrpl.visualization.examples import plot_examples
 from hf_mlrpl.visualization.label_report import plot_average_precision, plot_precision_recall
@@ -20,9 +20,11 @@ def photos(count, size=(64, 64)):
     return [Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8)) for _ in range(count)]
 
 
-def attention(count, num_labels=5):
-    maps = np.random.default_rng(1).random((count, num_labels, 4, 6), np.float32)
-    return maps / maps.sum(axis=(2, 3), keepdims=True)
+def tags(scores, names=NAMES, with_maps=True):
+    """Of one photo, the highest score first, with maps of 4 x 6 cells."""
+    rng = np.random.default_rng(1)
+    found = [{"label": name, "score": score} for name, score in zip(names, scores, strict=False)]
+    return [tag | {"attention_map": rng.random((4, 6))} if with_maps else tag for tag in found]
 
 
 def texts(figure):
@@ -54,19 +56,17 @@ def assert_nothing_is_clipped_or_overlaps(figure, path):
 
 @pytest.mark.parametrize("size", [(64, 64), (448, 300), (300, 448), (600, 40), (1, 1)])
 def test_attention_picture_is_clean_at_every_size(size, tmp_path):
-    rng = np.random.default_rng(2)
-    labels = rng.integers(-1, 2, (3, 5)).astype(np.int8)
-    figure = plot_attention(
-        photos(3, size), attention(3), rng.random((3, 5)), NAMES, labels, title="Where the model looked"
-    )
+    truths = [dict.fromkeys(NAMES, 1), dict(zip(NAMES, [-1, 1, 0, 1, -1], strict=True)), {}]
+    found = [tags([0.9, 0.8, 0.7]), tags([0.9, 0.8, 0.7, 0.6, 0.5]), []]
+    figure = plot_tags(photos(3, size), found, truths, title="Where the model looked")
     assert_nothing_is_clipped_or_overlaps(figure, tmp_path / "attention.png")
     assert Image.open(tmp_path / "attention.png").width > 300
 
 
 def test_attention_colours_tell_right_from_wrong():
-    scores = np.array([[0.9, 0.8, 0.1, 0.7, 0.2]])
-    labels = np.array([[1, -1, 1, 0, -1]], np.int8)
-    found = texts(plot_attention(photos(1), attention(1), scores, NAMES, labels))
+    truth = dict(zip(NAMES, [1, -1, 1, 0, -1], strict=True))
+    names = [NAMES[0], NAMES[1], NAMES[3]]
+    found = texts(plot_tags(photos(1), [tags([0.9, 0.8, 0.7], names)], [truth]))
     assert found["0.90  person"] == COLOURS["correct"] == GREEN
     assert found["0.80  dog"] == COLOURS["wrong"]
     assert found["missed  cat"] == COLOURS["missed"] == ORANGE
@@ -75,33 +75,27 @@ def test_attention_colours_tell_right_from_wrong():
     assert not any("$x$" in text for text in found), "neither predicted nor present"
 
 
-def test_maps_stand_in_the_order_of_the_scores():
-    scores = np.array([[0.6, 0.9, 0.7, 0.1, 0.1]])
-    figure = plot_attention(photos(1), attention(1), scores, NAMES, max_maps=2)
+def test_the_first_tags_have_their_maps():
+    figure = plot_tags(photos(1), [tags([0.9, 0.7, 0.6], ["dog", "cat", "person"])], max_maps=2)
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["dog  0.90", "cat  0.70"]
     assert set(texts(figure).values()) == {BLACK}, "without the truth there is no right or wrong"
 
 
-def test_thresholds_may_differ_per_label():
-    figure = plot_attention(photos(1), None, np.full((1, 5), 0.5), NAMES, thresholds=[0.6, 0.4, 0.6, 0.6, 0.6])
-    assert list(texts(figure)) == ["0.50  dog"]
-
-
 def test_a_photo_without_labels_says_so(tmp_path):
-    figure = plot_attention(photos(1), attention(1), np.zeros((1, 5)), NAMES)
+    figure = plot_tags(photos(1), [[]])
     assert list(texts(figure)) == ["nothing found"]
     assert_nothing_is_clipped_or_overlaps(figure, tmp_path / "empty.png")
 
 
 def test_a_model_without_attention_gets_photos_and_labels(tmp_path):
-    figure = plot_attention(photos(2), None, np.ones((2, 5)), NAMES, np.ones((2, 5), np.int8))
+    figure = plot_tags(photos(2), [tags([1.0] * 5, with_maps=False)] * 2, [dict.fromkeys(NAMES, 1)] * 2)
     assert not any(axes.get_title() for axes in figure.axes)
     assert_nothing_is_clipped_or_overlaps(figure, tmp_path / "plain.png")
 
 
 def test_eighty_predictions_are_cut(tmp_path):
     names = [f"label number {i}" for i in range(80)]
-    figure = plot_attention(photos(2), attention(2, 80), np.ones((2, 80)), names, np.ones((2, 80), np.int8))
+    figure = plot_tags(photos(2), [tags([1.0] * 80, names)] * 2, [dict.fromkeys(names, 1)] * 2)
     assert any(text.startswith("and ") and text.endswith(" more") for text in texts(figure))
     assert_nothing_is_clipped_or_overlaps(figure, tmp_path / "many.png")
 
@@ -126,11 +120,7 @@ def test_tags_of_the_pipeline_can_be_drawn(tmp_path):
     assert list(texts(figure)) == ["0.90  dog", "0.60  cat", "dog  0.90"]
 
 
-def test_attention_inputs_are_checked(tmp_path):
-    with pytest.raises(ValueError, match="`attention_maps` must have one entry for each of 2 images"):
-        plot_attention(photos(2), attention(1), np.ones((2, 5)), NAMES)
-    with pytest.raises(ValueError, match="`scores` must be"):
-        plot_attention(photos(2), None, np.ones((2, 4)), NAMES)
+def test_tags_are_those_of_the_photos(tmp_path):
     with pytest.raises(ValueError, match="one entry per image, got 0 and 0"):
         plot_tags([], [])
     with pytest.raises(BadImageError, match=r"gone\.jpg"):

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.images.photos import open_image
-from ..labels import NEGATIVE, POSITIVE, check_labels
+from ..labels import NEGATIVE, POSITIVE
 from .canvas import BLACK, GREEN, GREY, ORANGE, RED, Canvas, Line, cell_height, cut, write_lines
 
 if TYPE_CHECKING:
@@ -25,52 +25,6 @@ COLOURS = {"correct": GREEN, "wrong": RED, "missed": ORANGE, "truth unknown": GR
 Tags = Sequence[Mapping[str, Any]]
 
 
-def plot_attention(
-    images: Sequence[Any],
-    attention_maps: Sequence[np.ndarray] | np.ndarray | None,
-    scores: np.ndarray,
-    names: Sequence[str],
-    labels: np.ndarray | None = None,
-    *,
-    thresholds: float | Sequence[float] = 0.5,
-    max_maps: int = 4,
-    title: str | None = None,
-) -> "Figure":
-    """One row per image: the photo, its predicted and true labels, and the attention of the best predictions.
-
-    Args:
-        images: whatever `open_image` opens.
-        attention_maps: for each image `(num_labels, rows, columns)` over the photo, as `AttentionPlacement` gives
-            them; `None` for a model without attention.
-        scores: `(num_images, num_labels)` in [0, 1].
-        labels: the truth, `(num_images, num_labels)` in {-1, 0, +1}; with it, green is right and red is wrong.
-        thresholds: score from which a label is predicted: one number, or one per label.
-        max_maps: maps per row at most.
-        title: above the whole picture.
-    """
-    scores = np.asarray(scores)
-    if labels is not None:
-        check_labels(labels, len(names))
-    for what, value in (("scores", scores), ("labels", labels)):
-        if value is not None and tuple(value.shape) != (len(images), len(names)):
-            expected = (len(images), len(names))
-            raise ValueError(f"`{what}` must be (num_images, num_labels) = {expected}, got {value.shape}.")
-    if attention_maps is not None and [len(maps) for maps in attention_maps] != [len(names)] * len(images):
-        raise ValueError(
-            f"`attention_maps` must have one entry for each of {len(images)} images, and in it one for each of "
-            f"{len(names)} labels, got {[len(maps) for maps in attention_maps]}."
-        )
-    predicted = scores >= np.asarray(thresholds)
-    tags = []
-    for i in range(len(images)):
-        order = [c for c in np.argsort(-scores[i], kind="stable") if predicted[i, c]]
-        tags.append([{"label": names[c], "score": float(scores[i, c])} for c in order])
-        for tag, c in zip(tags[i], order, strict=True):
-            tag["attention_map"] = None if attention_maps is None else np.asarray(attention_maps[i][c])
-    truths = None if labels is None else [dict(zip(names, row.tolist(), strict=True)) for row in np.asarray(labels)]
-    return plot_tags(images, tags, truths, max_maps=max_maps, title=title)
-
-
 def plot_tags(
     images: Sequence[Any],
     tags: Sequence[Tags],
@@ -79,12 +33,15 @@ def plot_tags(
     max_maps: int = 4,
     title: str | None = None,
 ) -> "Figure":
-    """The same for what the pipeline "image-tagging" returns.
+    """One row per image: the photo, its predicted and true labels, and the attention of the best predictions.
 
     Args:
         images: whatever `open_image` opens.
-        tags: per image a list of `{"label", "score"}`, with `attention_map` where there is one.
-        truths: per image the true label values, from label name to -1, 0 or +1.
+        tags: what the pipeline "image-tagging" returns, per image a list of `{"label", "score"}`, with `attention_map`
+            where there is one.
+        truths: per image the truth, from label name to -1, 0 or +1; with it, green is right and red is wrong.
+        max_maps: maps per row at most.
+        title: above the whole picture.
     """
     if not len(images) or len(images) != len(tags):
         raise ValueError(f"`images` and `tags` must have one entry per image, got {len(images)} and {len(tags)}.")
