@@ -208,7 +208,8 @@ def test_random_views_are_the_same_in_every_run():
     assert any(torch.equal(other[1][FEATURES], each) for each in drawn)
 
 
-def test_passes_over_the_training_images_see_plain_features():
+@pytest.mark.parametrize("is_augmented", [False, True])
+def test_passes_over_the_training_images_see_what_they_would_of_pixels(is_augmented):
     images = images_of(noise(range(6)), flip_view(SIZE))
     training = TrainingImages(stored(images, Encoder()), normalize=lambda pixels: pixels, batch_size=4)
 
@@ -216,9 +217,9 @@ def test_passes_over_the_training_images_see_plain_features():
         assert isinstance(batch[PIXELS], StoredFeatures)
         return batch[PIXELS].features
 
-    plain = images.without_augmentation()
-    for rows, features in training.map(look, "Looking"):
-        assert all(torch.equal(each, expected(plain, int(row))) for row, each in zip(rows, features, strict=True))
+    seen = images if is_augmented else images.without_augmentation()
+    for rows, features in (training.augmented() if is_augmented else training).map(look, "Looking"):
+        assert all(torch.equal(each, expected(seen, int(row))) for row, each in zip(rows, features, strict=True))
 
 
 @pytest.mark.parametrize("policy", ["replace", "skip", "error"])

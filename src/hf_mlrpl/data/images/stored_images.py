@@ -123,6 +123,12 @@ class StoredImages(PartialLabelImages):
         plain.with_pixels = self.with_pixels.without_augmentation()
         return plain
 
+    def in_one_view(self) -> "StoredImages":
+        alone: Any = super().in_one_view()
+        alone.stored, alone._made, alone._found = self.stored, self._made, self._found
+        alone.with_pixels = self.with_pixels.in_one_view()
+        return alone
+
     def fingerprint(self) -> str:
         """SHA-256 of the content of the photos, in their order, and of what their features come from."""
         self.make_ready()
