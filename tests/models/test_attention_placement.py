@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hf_mlrpl.models.attention_placement import AttentionPlacement, cell_centres
+from hf_mlrpl.models.image_processing import MultiLabelImageProcessor
 
 
 class Encoder(nn.Module):
@@ -126,7 +127,7 @@ def test_cells_that_look_at_one_place_are_averaged():
 @pytest.mark.parametrize(("photo_size", "height", "width"), [((200, 400), 16, 32), ((400, 100), 64, 16)])
 def test_what_a_crop_leaves_out_has_no_attention(photo_size, height, width):
     centres = np.array([4.0, 12, 20, 28])
-    placement = AttentionPlacement(centres, centres, (32, 32), is_cropped=True)
+    placement = AttentionPlacement(centres, centres, (32, 32), resized_to=32)
     placed = placement.place(torch.ones(1, 4, 4), photo_size)
     assert placed.shape == (1, height, width)
     seen = placed[0] > 0
@@ -136,16 +137,42 @@ def test_what_a_crop_leaves_out_has_no_attention(photo_size, height, width):
 
 
 @pytest.mark.parametrize("photo_size", [(64, 64), (200, 400), (400, 100)])
-@pytest.mark.parametrize("is_cropped", [False, True])
-def test_the_peak_of_a_map_is_the_centre_of_its_cell(photo_size, is_cropped):
-    placement = AttentionPlacement(np.array([6.0, 14, 22, 30]), np.array([2.0, 10, 18, 26]), (32, 32), is_cropped)
+@pytest.mark.parametrize("resized_to", [None, 32, 48])
+def test_the_peak_of_a_map_is_the_centre_of_its_cell(photo_size, resized_to):
+    placement = AttentionPlacement(np.array([6.0, 14, 22, 30]), np.array([2.0, 10, 18, 26]), (32, 32), resized_to)
     maps = torch.stack([spot(4, 4, 1, 2)[0], spot(4, 4, 3, 0)[0]])
-    scale = min(photo_size) / 32 if is_cropped else np.array([photo_size[1], photo_size[0]]) / 32
+    scale = min(photo_size) / resized_to if resized_to else np.array([photo_size[1], photo_size[0]]) / 32
     corner = (np.array([photo_size[1], photo_size[0]]) - 32 * scale) / 2  # of what the model sees
     assert placement.peaks(maps, photo_size) == pytest.approx(corner + np.array([[18, 14], [2, 30]]) * scale)
 
 
 def test_of_a_stretched_photo_the_model_sees_the_middle_of_both_sides():
-    placement = AttentionPlacement(np.array([4.0, 12.0]), np.array([4.0, 12.0]), (16, 16), True, (20, 20))
+    placement = AttentionPlacement(np.array([4.0, 12.0]), np.array([4.0, 12.0]), (16, 16), (20, 20))
     upper_left = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     assert placement.peaks(upper_left, (40, 200)).tolist() == [(4 + 2) * 200 / 20, (4 + 2) * 40 / 20]
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({"size": {"height": 64, "width": 32}}, ((64, 32), None)),
+        (
+            {"size": {"shortest_edge": 96}, "do_center_crop": True, "crop_size": {"height": 64, "width": 32}},
+            ((64, 32), 96),
+        ),
+        (
+            {"size": {"height": 80, "width": 72}, "do_center_crop": True, "crop_size": {"height": 64, "width": 64}},
+            ((64, 64), (80, 72)),
+        ),
+        ({"size": {"shortest_edge": 64}}, None),
+        ({"size": {"height": 64, "width": 64}, "do_resize": False}, None),
+    ],
+)
+def test_the_image_processor_says_which_part_of_a_photo_is_seen(settings, expected):
+    encoder, processor = timm_encoder("test_resnet"), MultiLabelImageProcessor(**settings)
+    if expected is None:
+        with pytest.raises(ValueError, match="resizes it to a height and a width, or cuts out its centre, got `size`"):
+            AttentionPlacement.of(encoder, processor)
+    else:
+        placement = AttentionPlacement.of(encoder, processor)
+        assert (placement.image_size, placement.resized_to) == expected

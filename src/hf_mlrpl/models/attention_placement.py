@@ -26,16 +26,14 @@ class AttentionPlacement:
     rows: `(map_height,)` centre of each row of cells, in pixels of the model's input from its upper edge.
     columns: `(map_width,)` the same from the left edge.
     image_size: (height, width) of the model's input.
-    is_cropped: whether the input is the centre of a photo, and not all of it.
-    stretched_to: (height, width) that a photo is brought to before its centre is cut out; `None` where it keeps its
-        proportions.
+    resized_to: what a photo is brought to before its centre is cut out, (height, width) or the shorter side; `None`
+        where the input is all of it.
     """
 
     rows: np.ndarray
     columns: np.ndarray
     image_size: tuple[int, int]
-    is_cropped: bool = False
-    stretched_to: tuple[int, int] | None = None
+    resized_to: tuple[int, int] | int | None = None
 
     @classmethod
     def of(cls, model: Any, processor: Any = None) -> Self | None:
@@ -43,13 +41,13 @@ class AttentionPlacement:
 
         Args:
             processor: its image processor, by default that of its config.
+
+        Raises:
+            ValueError: for a processor that does not say which part of a photo it gives the model.
         """
-        processor = processor or processor_for(model.config)
-        size = processor.crop_size if processor.do_center_crop else processor.size
-        centres = cell_centres(model, (size["height"], size["width"]))
-        is_cropped, before = bool(processor.do_center_crop), processor.size
-        stretched_to = (before["height"], before["width"]) if is_cropped and before["height"] else None
-        return centres and cls(*centres, (size["height"], size["width"]), is_cropped, stretched_to)
+        image_size, resized_to = _part_seen(processor or processor_for(model.config))
+        centres = cell_centres(model, image_size)
+        return centres and cls(*centres, image_size, resized_to)
 
     def place(self, attention_maps: Tensor, photo_size: tuple[int, int]) -> np.ndarray:
         """Lay maps over a photo.
@@ -90,9 +88,11 @@ class AttentionPlacement:
 
     def _whole(self, side: int, seen: int, photo_size: tuple[int, int], axis: int) -> float:
         """A side of the whole photo in pixels of the model's input, of which the model sees the middle."""
-        if self.stretched_to is not None:
-            return self.stretched_to[axis]
-        return side * max(self.image_size) / min(photo_size) if self.is_cropped else seen
+        if self.resized_to is None:
+            return seen
+        return (
+            self.resized_to[axis] if isinstance(self.resized_to, tuple) else side * self.resized_to / min(photo_size)
+        )
 
     def _places(self, photo_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Centres of the parts of a photo, in pixels of the model's input."""
@@ -102,6 +102,23 @@ class AttentionPlacement:
             count = max(1, round(FINENESS * len(cells) * whole / seen))
             places.append((np.arange(count) + 0.5) * whole / count - (whole - seen) / 2)
         return places[0], places[1]
+
+
+def _part_seen(processor: Any) -> tuple[tuple[int, int], tuple[int, int] | int | None]:
+    """`image_size` and `resized_to` of what `processor` does."""
+    size, crop = dict(processor.size), getattr(processor, "crop_size", None)
+    resized_to: Any = (size["height"], size["width"]) if {*size} == {"height", "width"} else size.get("shortest_edge")
+    if processor.do_resize and not getattr(processor, "do_pad", None) and "longest_edge" not in size and resized_to:
+        if getattr(processor, "do_center_crop", None) and crop:
+            return (crop["height"], crop["width"]), resized_to
+        if isinstance(resized_to, tuple):
+            return resized_to, None
+    raise ValueError(
+        "Attention can be laid over a photo where the image processor (preprocessor_config.json) resizes it to a "
+        f"height and a width, or cuts out its centre, got `size` {size} with `do_resize` {processor.do_resize}, "
+        f"`do_center_crop` {getattr(processor, 'do_center_crop', None)} and `do_pad` "
+        f"{getattr(processor, 'do_pad', None)}."
+    )
 
 
 def cell_centres(model: Any, image_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:
