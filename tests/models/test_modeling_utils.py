@@ -108,6 +108,14 @@ def test_settings_of_the_encoder_tell_its_features_apart():
     assert settings["weights"] != model.encoder_settings()["weights"]
 
 
+def test_settings_of_a_trunk_tell_where_it_ends_also_behind_a_part_without_weights():
+    stages = ["layer1", "layer2", "layer3", "layer4"]
+    long, short = (tiny_model(trainable_backbone=trained) for trained in (stages, ["maxpool", *stages]))
+    pixel_values = torch.rand(1, 3, 32, 32)
+    assert long.encode_frozen(pixel_values).shape != short.encode_frozen(pixel_values).shape
+    assert long.frozen_settings() != short.frozen_settings()
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

@@ -122,6 +122,7 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         if stamp != self._frozen_stamp:
             self._frozen_stamp, self._frozen_digest = stamp, state_digest(weights)
         return self.encoder_settings(self._frozen_digest) | {
+            "frozen_parts": self.backbone.frozen_parts,  # some have no weights
             "encode": type(self).encode.__qualname__,
             "versions": {package.__name__: package.__version__ for package in (torch, torchvision, timm)},
         }
