@@ -1,5 +1,6 @@
 """Features that are stored are those of the pixels, whatever happens on the way."""
 
+import copy
 import pickle
 import shutil
 from dataclasses import replace
@@ -301,9 +302,19 @@ def test_features_are_read_from_the_disk_when_they_are_needed():
     assert not features[0][FEATURES].untyped_storage().resizable()
 
 
-def test_pixels_of_stored_features_are_refused_by_name():
-    with pytest.raises(TypeError, match="torch.cat needs the pixels .*store_features=false"):
-        torch.cat([StoredFeatures(torch.zeros(1))])
+@pytest.mark.parametrize(
+    "use, name",
+    [
+        (lambda pixel_values: torch.cat([pixel_values]), "torch.cat"),
+        (lambda pixel_values: pixel_values.flip(-1), "pixel_values.flip"),
+        (lambda pixel_values: pixel_values[:1], r"pixel_values\[...\]"),
+    ],
+)
+def test_pixels_of_stored_features_are_refused_by_name(use, name):
+    features = StoredFeatures(torch.zeros(1))
+    assert torch.equal(copy.deepcopy(features).features, features.features)
+    with pytest.raises((AttributeError, TypeError), match=f"{name} needs the pixels .*store_features=false"):
+        use(features)
 
 
 def test_equal_photos_are_found_in_any_file():

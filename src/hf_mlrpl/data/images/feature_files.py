@@ -20,6 +20,10 @@ PLACE = ("hf-mlrpl", "stored_features")  # in the cache
 BYTES_PER_FILE = 2**26
 UNFINISHED = ".unfinished"
 UNREADABLE = bytes(16)
+_PIXELS_NEEDED = (
+    "{} needs the pixels of the images, but their features are stored. Set `training.store_features=false`; an "
+    "objective that always needs them says so by `needs_pixels = True`."
+)
 
 
 class StoredFeatures:
@@ -40,10 +44,13 @@ class StoredFeatures:
 
     @classmethod
     def __torch_function__(cls, function: Any, *_: Any, **__: Any) -> Any:
-        raise TypeError(
-            f"torch.{function.__name__} needs the pixels of the images, but their features are stored. Set "
-            "`training.store_features=false`."
-        )
+        raise TypeError(_PIXELS_NEEDED.format(f"torch.{function.__name__}"))
+
+    def __getitem__(self, _: Any) -> Any:
+        raise TypeError(_PIXELS_NEEDED.format("pixel_values[...]"))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(_PIXELS_NEEDED.format(f"pixel_values.{name}"))
 
 
 def stored_in() -> Path:
