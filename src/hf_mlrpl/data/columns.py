@@ -8,7 +8,7 @@
 | `positives` | `List(ClassLabel(names=...))` | the labels known to be present; it carries the label names |
 | `full_labels` | like `labels` | only after `hide_labels`: the hidden truth, for measuring and never for training |
 | `caption` | `Value("string")` | in the place of `image` and `image_id`, see `load_captions` |
-| `objects` | `{"bbox": List(List(float32)), "category": List(ClassLabel)}` | only on request, see `with_objects` |
+| `objects` | `bbox`, `category` and `photo_size`, each a list | only on request, see `with_objects` |
 """
 
 import hashlib
@@ -100,19 +100,31 @@ def are_captions(dataset: Any) -> bool:
     return CAPTION in dataset.column_names and IMAGE not in dataset.column_names
 
 
-def with_objects(dataset: "Dataset", objects: Sequence[Sequence[tuple[str, Box]]]) -> "Dataset":
+def with_objects(
+    dataset: "Dataset",
+    objects: Sequence[Sequence[tuple[str, Box]]],
+    photo_sizes: Sequence[tuple[int, int] | None] | None = None,
+) -> "Dataset":
     """`dataset` with the column `objects`: the places of its labels, for measuring and never for training.
 
     Args:
         objects: for each image the label and the box of every object: its left and upper edge, its width and its
             height, in pixels of the photo. Objects without one of the labels are left out.
+        photo_sizes: (height, width) of the photos that the boxes were drawn in, `None` where that is not known.
     """
     from datasets import ClassLabel, List, Value
 
     number = {name: i for i, name in enumerate(label_names(dataset))}
     kept = [[(number[name], list(box)) for name, box in of_image if name in number] for of_image in objects]
-    column = [{"bbox": [box for _, box in row], "category": [label for label, _ in row]} for row in kept]
-    types = {"bbox": List(List(Value("float32"), length=4)), "category": List(ClassLabel(names=list(number)))}
+    column = [
+        {"bbox": [box for _, box in row], "category": [label for label, _ in row], "photo_size": list(size or ())}
+        for row, size in zip(kept, photo_sizes or [None] * len(kept), strict=True)
+    ]
+    types = {
+        "bbox": List(List(Value("float32"), length=4)),
+        "category": List(ClassLabel(names=list(number))),
+        "photo_size": List(Value("int32")),
+    }
     return dataset.add_column(OBJECTS, column, feature=types)  # type: ignore[arg-type]
 
 

@@ -27,6 +27,9 @@ def measure_pointing(model: Any, dataset: "Dataset", *, batch_size: int = 16, sk
 
     Returns:
         See `PointingGame.compute`.
+
+    Raises:
+        ValueError: for boxes that were drawn in a photo of another size.
     """
     from datasets import Image
 
@@ -56,6 +59,18 @@ def measure_pointing(model: Any, dataset: "Dataset", *, batch_size: int = 16, sk
         for row, photo, of_photo in zip(batch, photos, maps, strict=True):
             size = (photo.height, photo.width)
             objects = row[OBJECTS]
+            _check_size(objects, size, row[IMAGE_ID])
             present = np.array(row[LABELS]) == POSITIVE
             game.add(placement.peaks(of_photo, size), present, objects["bbox"], objects["category"], size)
     return game.compute()
+
+
+def _check_size(objects: dict[str, Any], size: tuple[int, int], image_id: str) -> None:
+    """Raise `ValueError` unless the boxes of `objects` belong to a photo of this (height, width)."""
+    annotated = tuple(objects.get("photo_size") or size)
+    if annotated != size:
+        raise ValueError(
+            f"The boxes of the photo {image_id} were drawn in one of {annotated[1]}x{annotated[0]} pixels, but it has "
+            f"{size[1]}x{size[0]} when it is upright. Scale or turn the boxes, or the photo, or correct the size that "
+            "its annotation names."
+        )

@@ -114,12 +114,14 @@ def test_boxes_on_request(tmp_path):
     annotations = tmp_path / "VOC2007" / "Annotations"
     box = "<bndbox><xmin>1</xmin><ymin>3.5</ymin><xmax>10</xmax><ymax>6</ymax></bndbox>"
     item = f"<object><name>car</name><difficult>1</difficult>{box}</object>"
-    (annotations / "000007.xml").write_text(f"<annotation>{item}</annotation>")
+    size = "<size><width>30</width><height>20</height></size>"
+    (annotations / "000007.xml").write_text(f"<annotation>{size}{item}</annotation>")
     dataset = load_voc(tmp_path, boxes=True)
-    assert dataset["objects"][:2] == [{"bbox": [], "category": []}] * 2, "objects without a box"
+    assert dataset["objects"][:2] == [{"bbox": [], "category": [], "photo_size": []}] * 2, "objects without a box"
     names = dataset.features["objects"]["category"].feature.names
     assert names == label_names(dataset)
-    assert dataset[2]["objects"] == {"bbox": [[0, 2.5, 10, 3.5]], "category": [names.index("car")]}
+    expected = {"bbox": [[0, 2.5, 10, 3.5]], "category": [names.index("car")], "photo_size": [20, 30]}
+    assert dataset[2]["objects"] == expected
     assert "objects" not in load_voc(tmp_path).column_names
 
     (annotations / "000007.xml").write_text(f"<annotation>{item.replace('3.5', 'low')}</annotation>")

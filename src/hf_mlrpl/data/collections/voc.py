@@ -61,8 +61,9 @@ def load_voc(
     dataset = load_photos(rows.resolved("absent"), missing)
     if not boxes:
         return dataset
-    boxes_of = {image_id: image.boxes for image_id, image in zip(image_ids, images, strict=True)}
-    return with_objects(dataset, [boxes_of[image_id] for image_id in dataset[IMAGE_ID]])
+    by_id = dict(zip(image_ids, images, strict=True))
+    kept = [by_id[image_id] for image_id in dataset[IMAGE_ID]]
+    return with_objects(dataset, [image.boxes for image in kept], [image.size for image in kept])
 
 
 def _year_folder(path: Path, year: str) -> Path:

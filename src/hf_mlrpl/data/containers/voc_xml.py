@@ -22,12 +22,13 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True)
 class VocImage:
-    """An annotation file: the photo that it names, the objects with whether they are marked 'difficult', and the boxes
-    of those that have one."""
+    """An annotation file: the photo that it names, the objects with whether they are marked 'difficult', the boxes of
+    those that have one, and the (height, width) of the photo, where it says so."""
 
     file_name: str
     objects: list[tuple[str, bool]]
     boxes: list[tuple[str, Box]]
+    size: tuple[int, int] | None
 
     def listed(self, difficult: str) -> tuple[set[str], set[str], set[str]]:
         """The names that are present, absent and unknown; difficult objects alone make a label `difficult`."""
@@ -136,7 +137,10 @@ def read_image(file: Path) -> VocImage:
     nameless = [position for position, (name, _) in enumerate(objects) if not name]
     if nameless:
         raise ValueError(f"{file}: the objects {shorten(nameless)} have no <name>.")
-    return VocImage((root.findtext("filename") or "").strip(), objects, boxes)
+    sides = [(root.findtext(f"size/{side}") or "").strip() for side in ("height", "width")]
+    height, width = (int(side) if side.isdecimal() else 0 for side in sides)
+    size = (height, width) if height and width else None
+    return VocImage((root.findtext("filename") or "").strip(), objects, boxes, size)
 
 
 def _children(item: ElementTree.Element) -> dict[str, ElementTree.Element]:
