@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -255,6 +256,19 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(cache, monkeypatch)
         patch.setattr(feature_files, "save_file", fail)
         stored(images_of(noise(range(4))), Encoder())
     assert [file.name for file in cache.rglob("*") if file.is_file() and file.name != ".lock"] == ["made_from.json"]
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_with_a_way_out(cache, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError("Permission denied")
+
+    for owner, name in ((FileLock, "acquire"), (feature_files, "cached_assets_path")):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(OSError, match="Permission denied. Make room, name another"),
+        ):
+            patch.setattr(owner, name, fail)
+            stored(images_of(noise(range(4))), Encoder())
 
 
 def test_what_a_killed_process_left_behind_is_removed(cache):

@@ -72,7 +72,10 @@ class FeatureFiles:
     def __init__(self, made_from: dict[str, Any]):
         self.made_from = made_from
         self.fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
-        self.folder = cached_assets_path(*PLACE, subfolder=self.fingerprint)
+        try:
+            self.folder = cached_assets_path(*PLACE, subfolder=self.fingerprint)
+        except OSError as error:
+            raise cannot_write(stored_in(), error) from error
 
     def find(self, photos: np.ndarray) -> "FoundFeatures":
         """The features of the photos with these digests, `(num_photos, 16)` uint8."""
@@ -126,6 +129,10 @@ ELSEWHERE = (
     "Make room, name another place with the environment variable HF_ASSETS_CACHE, or set "
     "`training.store_features=false`."
 )
+
+
+def cannot_write(folder: Path, error: OSError) -> OSError:
+    return OSError(f"{folder} could not be written to: {error}. {ELSEWHERE}")
 
 
 class FoundFeatures:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ...distributed import sum_over_processes, total_over_processes
-from .feature_files import BYTES_PER_FILE, FeatureFiles, FoundFeatures
+from .feature_files import BYTES_PER_FILE, FeatureFiles, FoundFeatures, cannot_write
 from .photos import photo_digest
 from .torch_dataset import PartialLabelImages
 from .views import View
@@ -256,6 +256,8 @@ def _alone(folder: Path) -> Iterator[None]:
                 if says_so:
                     logger.warning("Another run computes features into %s: waiting for it.", folder)
                 says_so = False
+            except OSError as error:
+                raise cannot_write(folder, error) from error
         if total_over_processes(held):
             break
     try:
