@@ -11,6 +11,7 @@ from hf_mlrpl import (
     Objective,
     SstConfig,
 )
+from hf_mlrpl.distributed import state_digest
 from hf_mlrpl.losses import partial_bce
 from hf_mlrpl.objective import ObjectiveOutput, logits_of
 
@@ -114,6 +115,15 @@ def test_settings_of_a_trunk_tell_where_it_ends_also_behind_a_part_without_weigh
     pixel_values = torch.rand(1, 3, 32, 32)
     assert long.encode_frozen(pixel_values).shape != short.encode_frozen(pixel_values).shape
     assert long.frozen_settings() != short.frozen_settings()
+
+
+def test_a_network_whose_parts_share_weights_is_saved_and_loaded(tmp_path):
+    model = tiny_model("partial_bce", backbone="coat_tiny")
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert state_digest(loaded.state_dict()) == state_digest(model.state_dict())
+    network = loaded.backbone.network.model
+    assert network.serial_blocks1[0].cpe.proj.weight is network.cpe1.proj.weight
 
 
 @pytest.mark.parametrize(

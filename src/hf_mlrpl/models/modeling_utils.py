@@ -342,6 +342,9 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
             )
 
     def post_init(self) -> None:
+        first = {parameter: name for name, parameter in self.named_parameters()}  # parts of some networks share theirs
+        everywhere = self.named_parameters(remove_duplicate=False)
+        self._tied_weights_keys = {name: first[each] for name, each in everywhere if first[each] != name}
         super().post_init()
         self._frozen = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
         self._missing_priors = {*self.prior_buffers} & {name for name, _ in self.named_buffers()}
