@@ -2,8 +2,8 @@
 `python training/evidence.py`.
 
 A table stands between `<!-- table: SWEEP METRIC ... -->` and `<!-- end -->`; `differences` in the place of `table` has
-differences to the baseline of the sweep, `summary` has both, `claims` judges what papers say. `rows: A; B` chooses
-rows, `columns: proportion 0.1 = 10 % known; ...` columns and their titles.
+differences to the baseline of the sweep, `summary` has both, `completed` the labels that methods completed, `claims`
+judges what papers say. `rows: A; B` chooses rows, `columns: proportion 0.1 = 10 % known` columns and their titles.
 """
 
 import re
@@ -20,8 +20,9 @@ from hf_mlrpl.cli.sweep_results import HasText, Published, Table
 
 PAGE = Path(__file__).with_name("EVIDENCE.md")
 README = Path(__file__).parents[1] / "README.md"
+COMPLETED = "pseudo_labels_"
 BLOCK = re.compile(
-    r"(?P<head><!-- (?P<kind>table|differences|summary|claims): (?P<sweep>\w+) (?P<metrics>[\w ]+?)"
+    r"(?P<head><!-- (?P<kind>table|differences|summary|completed|claims): (?P<sweep>\w+) (?P<metrics>[\w ]+?)"
     r"(?: columns: (?P<columns>[^>]+?))?(?: rows: (?P<rows>[^>]+))? -->\n).*?<!-- end -->",
     re.DOTALL,
 )
@@ -56,6 +57,8 @@ def _table(kind: str, name: str, metrics: list[str], rows: list[str] | None, tit
         return compare(shown, results, shown.baseline, metrics[0]).to_markdown().strip()
     if kind == "summary":
         return _summary(sweep, results, metrics[0], titles).to_markdown().strip()
+    if kind == "completed":
+        return _completed(sweep, results, titles).to_markdown().strip()
     if kind == "claims":
         return judge(sweep, results, metrics[0]).strip()
     if not done:
@@ -79,6 +82,20 @@ def _summary(sweep: Sweep, results: dict[str, Any], metric: str, titles: dict[st
         for row, cells in rows.items():
             cells += [table.rows[row][0] if row in table.rows else Published(None) for table in tables.values()]
     return Table(names, rows)
+
+
+def _completed(sweep: Sweep, results: dict[str, Any], titles: dict[str, str]) -> Table:
+    """Number and precision of the labels that each rule of a method completed in the last epoch."""
+    found = [(run, name) for run in sweep.runs for name in results.get(run.key, {"metrics": {}})["metrics"]]
+    rules = dict.fromkeys((run.row, rule) for run, name in found if (rule := name.removeprefix(COMPLETED)) != name)
+    rows: dict[str, list[HasText]] = {}
+    for row, rule in rules:
+        cells = rows[f"{row}, {rule}"] = []
+        for column in titles:
+            runs = [run for run in sweep.runs if (run.row, run.column) == (row, column)]
+            part = replace(sweep, runs=runs, metrics=[COMPLETED + rule, f"pseudo_precision_{rule}"])
+            cells += make_table(part, results).rows.get(row, [Published(None)] * 2)
+    return Table([name for title in titles.values() for name in (title, "right, in percent")], rows)
 
 
 if __name__ == "__main__":
