@@ -27,8 +27,7 @@ class LabelKind:
 
 
 _ABSENCE_ASSUMED = (
-    "Train with a method that takes unknown labels for absent and then distrusts some of it: role, hill, splc, or "
-    "large_loss with objective.scheme=LL-R"
+    "Train with a method that takes unknown labels for absent and then distrusts some of it: hill, splc, gr, or role"
 )
 _LEAVE_OUT_LEARNS_NOTHING = (
     "those that leave unknown labels out (partial_bce, sst, ssgrl, curriculum, dualcoop) learn nothing from them"
@@ -41,7 +40,7 @@ FULL = LabelKind(
 PARTLY_KNOWN = LabelKind(
     "partly known: some present, some absent, the rest unknown",
     "Train with a method that leaves unknown labels out or completes likely ones: partial_bce, curriculum, or focal "
-    "and asl with objective.unknown=ignore; from about 30 % known on also sst or ssgrl. Those that take unknown "
+    "and asl with objective.unknown=ignore; with half of them known also sst. Those that take unknown "
     "labels for absent (an, lsan, splc, hill, large_loss) are worse, the more so the less is known.",
 )
 POSITIVES_ONLY = LabelKind(
