@@ -2,18 +2,17 @@
 
 import json
 
-import msgspec
 import pytest
 
 from hf_mlrpl.data import json_files
-from hf_mlrpl.data.json_files import read_lists
+from hf_mlrpl.data.json_files import JsonObject, read_lists
 
 
-class Segment(msgspec.Struct):
+class Segment(JsonObject):
     category_id: int
 
 
-class Annotation(msgspec.Struct):
+class Annotation(JsonObject):
     image_id: int | str
     segments: list[Segment] = []
 
@@ -70,6 +69,19 @@ def test_blocks_of_any_size(tmp_path, monkeypatch, block, indent):
         (
             lambda text: text.replace('"empty"', '"other"'),
             "has no section `empty`; it needs annotations, images, empty",
+        ),
+        (lambda text: text.replace('"number"', '"info"'), "a.json has the section 'info' twice. Leave one out."),
+        (
+            lambda text: text.replace('"image_id": 3,', '"image_id": 3, "image_id": 4,'),
+            r"entry 3 of `annotations` in .*a.json: .* repeated: 'image_id' \(2 times\)",
+        ),
+        (
+            lambda text: text.replace('"segments": []', '"segments": [], "segments": [{"category_id": 1}]', 1),
+            r"entry 0 of `annotations` in .*a.json: .* repeated: 'segments' \(2 times\)",
+        ),
+        (
+            lambda text: text.replace('{"category_id": 1}', '{"category_id": 1, "category_id": 0}', 1),
+            r"entry 2 of `annotations` in .*a.json: .* repeated: 'category_id' \(2 times\)",
         ),
         (lambda text: "[]", "must hold one JSON object, got a list"),
         (lambda text: "", "must hold one JSON object, got nothing"),

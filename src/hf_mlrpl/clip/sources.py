@@ -1,6 +1,5 @@
 """Folders and Hub repositories with both towers of CLIP: ours, those of transformers, and those of open_clip."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from torch import Tensor
 from transformers import CLIPConfig
 
+from ..data.files import read_json_object
 from ..faults import blamed_on
 from .configuration_clip import HEAD_DIM, VIT, ClipConfig
 from .tensor_files import read_tensors
@@ -65,14 +65,14 @@ def read_clip(source: str) -> ClipSource:
 
 
 def _read_ours_or_transformers(folder: Path, source: str) -> ClipWeights:
-    saved = _read_json(folder / CONFIG)
+    saved = read_json_object(folder / CONFIG)
     kind = saved.get("model_type")
     try:
         if kind == ClipConfig.model_type:
             config = ClipConfig.from_dict(saved)
             return weights_from_ours(_read_weights(folder, WEIGHTS, source), config, source)
         if kind == "clip":
-            preprocessing = _read_json(folder / PREPROCESSING) if (folder / PREPROCESSING).is_file() else {}
+            preprocessing = read_json_object(folder / PREPROCESSING) if (folder / PREPROCESSING).is_file() else {}
             config = _config_of_transformers(saved, source, **_normalisation(preprocessing))
             return weights_from_transformers(_read_weights(folder, WEIGHTS, source), config, source)
     except StrictDataclassError as error:
@@ -108,7 +108,7 @@ def _config_of_transformers(saved: dict[str, Any], source: str, **normalisation:
 
 def _read_open_clip(folder: Path, source: str) -> ClipWeights:
     """A model of open_clip; its sizes follow from the tensors, its heads and its activation from the config."""
-    saved = _read_json(folder / OPEN_CLIP_CONFIG)
+    saved = read_json_object(folder / OPEN_CLIP_CONFIG)
     model = saved.get("model_cfg", {})
     vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
     for tower, settings in (("vision_cfg", vision), ("text_cfg", text)):
@@ -160,13 +160,3 @@ def _download(name: str, patterns: list[str]) -> Path:
     except (HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FileNotFoundError(f"CLIP weights: {name!r} is neither a folder nor on the Hub ({reason}).") from error
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold a JSON object.")
-    return content

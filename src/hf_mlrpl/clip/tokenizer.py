@@ -1,13 +1,14 @@
 """CLIP's tokenizer, made from files or from nothing."""
 
 import gzip
-import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from ..data.files import parse_json
 
 TOKENIZER_NAME = "tokenizer.json"
 BYTE_TOKENS = 514  # 256 bytes within a word, 256 at its end, and start and end of the text
@@ -59,7 +60,7 @@ def parse_tokenizer(content: str, context_length: int, where: str) -> CLIPTokeni
         where: what the text was read from, for errors.
     """
     try:
-        model = json.loads(content)["model"]
+        model = parse_json(content, where)["model"]
         ids = model["vocab"]
         merges: Any = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
         tokenizer = CLIPTokenizer(vocab=ids, merges=merges, model_max_length=context_length)

@@ -137,8 +137,17 @@ def read_utf8(file: Path, advice: str = "") -> str:
         raise ValueError(f"{file} is not UTF-8 text: {error}. {advice}".rstrip()) from error
 
 
-class _RepeatedKey(ValueError):
-    pass
+class RepeatedKey(ValueError):
+    """A JSON object has a key twice."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The JSON object of `pairs`, for `object_pairs_hook`; raises `RepeatedKey`."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        key, count = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise RepeatedKey(f"an object must have every key once, but these are repeated: {shown(key)} ({count} times).")
+    return content
 
 
 def parse_json(text: str, where: object, advice: str = "") -> Any:
@@ -147,20 +156,10 @@ def parse_json(text: str, where: object, advice: str = "") -> Any:
     Raises:
         ValueError: for text that is no such JSON, is nested too deeply, or has a number of thousands of digits.
     """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) != len(pairs):
-            key, count = Counter(key for key, _ in pairs).most_common(1)[0]
-            raise _RepeatedKey(
-                f"{where}: an object must have every key once, but these are repeated: {shown(key)} ({count} times)."
-            )
-        return content
-
     try:
-        return json.loads(text, object_pairs_hook=unique)
-    except _RepeatedKey:
-        raise
+        return json.loads(text, object_pairs_hook=unique_keys)
+    except RepeatedKey as error:
+        raise ValueError(f"{where}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not valid JSON: {error}. {advice}".rstrip()) from error
 
@@ -168,6 +167,14 @@ def parse_json(text: str, where: object, advice: str = "") -> Any:
 def read_json(file: Path) -> Any:
     """The content of a JSON file, see `parse_json`."""
     return parse_json(read_utf8(file), file)
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """The object that a JSON file holds, see `parse_json`."""
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must hold a JSON object, got {shown(content)}.")
+    return content
 
 
 def describe_unread(counts: Mapping[str, int]) -> str:

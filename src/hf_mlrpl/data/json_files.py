@@ -2,18 +2,51 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from ..settings import shown
+from .files import parse_json
 
 BLOCK = 1 << 19  # bytes; larger ones leave the caches of the processor
 _KEY = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:')
 _BLANKS = re.compile(rb"\s*")
 
 
-def read_lists(file: Path, types: Mapping[str, type[msgspec.Struct]]) -> Iterator[tuple[str, list[Any]]]:
+class JsonObject(msgspec.Struct, gc=False, omit_defaults=True):
+    """What is read of an object of a file; other keys are skipped."""
+
+
+def refuse_repeated_keys(text: bytes, objects: Sequence[Any], kind: type, where: str, first: int = 0) -> None:
+    """Raise `ValueError` where an object has a key twice that is read: msgspec takes the last.
+
+    Keys are counted, which takes no time; each object is looked at only where there are too many.
+
+    Args:
+        text: a JSON list.
+        objects: what was read of it, of a `kind` of `JsonObject`.
+        where: the list, for the error.
+        first: position of the first object in it.
+    """
+    read = msgspec.json.encode(objects)
+    if all(text.count(key) <= read.count(key) for key in _keys_of(kind)):
+        return
+    for position, entry in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), start=first):
+        parse_json(bytes(entry).decode("utf-8", errors="replace"), f"entry {position} of {where}")
+
+
+@cache
+def _keys_of(kind: type) -> set[bytes]:
+    """The keys of a type, and of those in it, as they stand in a file."""
+    types = msgspec.json.schema(kind).get("$defs", {}).values()
+    return {f'"{key}"'.encode() for of_type in types for key in of_type["properties"]}
+
+
+def read_lists(file: Path, types: Mapping[str, type[JsonObject]]) -> Iterator[tuple[str, list[Any]]]:
     """The objects in the lists of a file that holds one JSON object, in blocks, in the order of the file.
 
     A progress bar shows after a second how much of the file is read.
@@ -64,19 +97,24 @@ class _Scanner:
             kind = {b"[": "a list", b'"': "a text", b"": "nothing"}.get(self._next(), "another value")
             raise ValueError(f"{self.file} must hold one JSON object, got {kind}.")
         self.at += 1
+        seen: set[str] = set()
         while self._next() != b"}":
             self.at += self._next() == b","
             self._next()
             while not (key := _KEY.match(self.text, self.at)):
                 self._more()
             self.at = key.end()
-            yield json.loads(b'"' + key[1] + b'"')
+            name = json.loads(b'"' + key[1] + b'"')
+            if name in seen:
+                raise ValueError(f"{self.file} has the section {shown(name)} twice. Leave one out.")
+            seen.add(name)
+            yield name
         self.at += 1
 
     def skip(self) -> None:
         """Pass over a value of any kind."""
         if self._next() == b"[" and self.text[self.at + 1 : self.at + 20].lstrip()[:1] == b"{":
-            for _ in self._blocks("", msgspec.json.Decoder(list[msgspec.Raw])):
+            for _ in self._blocks("", msgspec.Raw):
                 pass
             return
         while True:
@@ -91,31 +129,34 @@ class _Scanner:
                 return
             self._more()
 
-    def items(self, key: str, kind: type[msgspec.Struct]) -> Iterator[list[Any]]:
+    def items(self, key: str, kind: type[JsonObject]) -> Iterator[list[Any]]:
         """The objects of a list, in blocks."""
         if self._next() != b"[":
             raise ValueError(f"{self.file}: `{key}` must be a list of JSON objects.")
-        return self._blocks(key, msgspec.json.Decoder(list[kind]))  # type: ignore[valid-type]
+        return self._blocks(key, kind)
 
-    def _blocks(self, key: str, decoder: msgspec.json.Decoder) -> Iterator[list[Any]]:
+    def _blocks(self, key: str, kind: type) -> Iterator[list[Any]]:
+        decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
         self.at += 1
         count = 0
         while self._next() != b"]":
             self.at += self._next() == b","
             try:
-                block = self._decode(decoder)
+                text, block = self._decode(decoder)
             except msgspec.ValidationError as error:
                 raise ValueError(_explain(str(error), self.file, key, count)) from error
+            refuse_repeated_keys(text, block, kind, f"`{key}` in {self.file}", first=count)
             count += len(block)
             yield block
         self.at += 1
 
-    def _decode(self, decoder: msgspec.json.Decoder) -> list[Any]:
-        """The next objects of a list, as many as the text has; whether a text that is cut is right shows by itself."""
+    def _decode(self, decoder: msgspec.json.Decoder) -> tuple[bytes, list[Any]]:
+        """The next objects of a list with their text, as many as it has; whether a cut is right shows by itself."""
         while True:
             for end in self._cuts():
+                text = self._as_list(end)
                 try:
-                    block = decoder.decode(self._as_list(end))
+                    block = decoder.decode(text)
                 except msgspec.ValidationError:
                     raise
                 except msgspec.DecodeError as error:
@@ -123,9 +164,10 @@ class _Scanner:
                     if behind is None:
                         continue
                     end = self.text.rindex(b"]", self.at, self.at + int(behind[1]) - 1)  # the end of the list
-                    block = decoder.decode(self._as_list(end))
+                    text = self._as_list(end)
+                    block = decoder.decode(text)
                 self.at = end
-                return block
+                return text, block
             self._more()
 
     def _as_list(self, end: int) -> bytes:

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.initialization import no_init_weights
 
+from ..data.files import read_json_object
 from ..faults import blamed_on
 from ..hub.download import checkpoint_folder, hub_name
 from ..hub.errors import explained
 from ..labels import shorten
-from ..settings import shown
 
 if TYPE_CHECKING:
     from .configuration_utils import MultiLabelConfig
@@ -78,7 +78,7 @@ def find_tagger(source: str, earlier_type: str) -> Path | None:
         config = Path(source) / "config.json"
     if not config.is_file():
         return None
-    kind = _read(config).get("model_type")
+    kind = read_json_object(config).get("model_type")
     is_tagger = isinstance(kind, str) and kind != _TOWERS and (kind.startswith(_TYPES) or kind == earlier_type != "")
     return checkpoint_folder(source) if is_tagger else None
 
@@ -95,7 +95,7 @@ def start_from(model: "MultiLabelPreTrainedModel", folder: Path, source: str) ->
     Raises:
         ValueError: if the sizes of the two do not fit.
     """
-    config, tensors = _read(folder / "config.json"), read_weights(folder)
+    config, tensors = read_json_object(folder / "config.json"), read_weights(folder)
     with blamed_on(folder / "config.json", "It must name the labels of a tagger as `id2label`."):
         kind, names = config["model_type"], list(config["id2label"].values())
     is_same_network = kind in (model.config.model_type, model.config.earlier_model_type)
@@ -190,16 +190,6 @@ def _explain(source: str, wrong: list[str], theirs: Mapping[str, Any], config: "
         f"The model cannot start from {source}, whose weights are of other sizes: {shorten(wrong)}. "
         f"{'; '.join(different) or 'The settings are the same'}. Give the section `model` the settings of {source}."
     )
-
-
-def _read(config: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{config} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{config} must hold a JSON object, got {shown(content)}.")
-    return content
 
 
 def _parts(names: list[str]) -> str:

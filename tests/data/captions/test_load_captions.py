@@ -100,7 +100,8 @@ def test_wrong_synonyms(synonyms, message, tmp_path):
             '{"caption": "a dog"}\n{"text": 3}',
             r"c\.jsonl, line 2 is no caption: .*field `caption`",
         ),
-        ("c.jsonl", '{"caption": "a dog"', r"c\.jsonl, line 1 is no caption"),
+        ("c.jsonl", '{"caption": "a dog"', r"c\.jsonl, line 1 is not valid JSON: .* Expected"),
+        ("c.jsonl", '{"caption": "a dog", "caption": "a cat"}', r"c\.jsonl, line 1: .* repeated: 'caption'"),
         (
             "c.json",
             '{"annotations": [{"caption": 3}]}',

@@ -83,6 +83,9 @@ def test_vaw(tmp_path):
         load_vaw(folder, absent_in="all")
     with pytest.raises(FileNotFoundError, match="test.json does not exist"):
         load_vaw(folder, "test")
+    (folder / "data" / "val.json").write_text('[{"image_id": 7}, {"image_id": 7, "image_id": 8}]')
+    with pytest.raises(ValueError, match=r"entry 1 of .*val.json: .* repeated: 'image_id' \(2 times\)"):
+        load_vaw(folder, "validation")
 
 
 # CheXpert

@@ -87,12 +87,12 @@ def test_a_file(tmp_path):
     [
         ('{"a": "b", "b": "c", "c": "a"}', "must have no cycles, but this is one: "),
         ('{"a": "a"}', "no cycles, but this is one: a > a"),
-        ('{"a": "b", "a": "c"}', "every label must be named once, but these are repeated: 'a'"),
+        ('{"a": "b", "a": "c"}', "an object must have every key once, but these are repeated: 'a'"),
         ('{"a": 3}', "the parents of 'a' must be a name or a list of names, got 3"),
         ('{"a": ["b", ""]}', "the parents of 'a' must be a name or a list of names"),
         ('["a"]', "must be a JSON object"),
         ("{}", "must be a JSON object"),
-        ('{"a": ', "is not a valid hierarchy"),
+        ('{"a": ', "is not valid JSON"),
     ],
 )
 def test_a_wrong_file_is_named(content, message, tmp_path):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import msgspec
 
-from ..files import numbered_lines
-from ..json_files import read_lists
+from ..files import numbered_lines, parse_json
+from ..json_files import JsonObject, read_lists
 
 
-class Caption(msgspec.Struct, gc=False):
+class Caption(JsonObject):
     """A sentence about an image.
 
     labels: names of those that it is known to be about; `None` where its words say so.
@@ -37,13 +37,13 @@ def _of_coco(file: Path) -> Iterator[Caption]:
 
 
 def _of_json_lines(file: Path) -> Iterator[Caption]:
-    decoder = msgspec.json.Decoder(Caption)
+    expected = 'Expected {"caption": "A dog on a sofa."}, with "labels": ["dog", "sofa"] where they are known.'
     for number, line in numbered_lines(file).items():
+        content = parse_json(line, f"{file}, line {number}", expected)
         try:
-            yield decoder.decode(line)
-        except msgspec.DecodeError as error:
-            example = '{"caption": "A dog on a sofa."}, with "labels": ["dog", "sofa"] where they are known'
-            raise ValueError(f"{file}, line {number} is no caption: {error}. Expected {example}.") from error
+            yield msgspec.convert(content, Caption)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{file}, line {number} is no caption: {error}. {expected}") from error
 
 
 def _of_text(file: Path) -> Iterator[Caption]:

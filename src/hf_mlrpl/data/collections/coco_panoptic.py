@@ -3,20 +3,19 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ..containers.coco_files import Id, annotation_file, coco_rows, photo_folders, read_coco
+from ..json_files import JsonObject
 from ..rows import load_photos
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class Segment(msgspec.Struct, gc=False):
+class Segment(JsonObject):
     category_id: Id
 
 
-class PanopticAnnotation(msgspec.Struct, gc=False):
+class PanopticAnnotation(JsonObject):
     image_id: Id
     segments_info: list[Segment]
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from ...labels import NEGATIVE, POSITIVE, UNKNOWN
 from ..columns import SplitNotFound, check_split
 from ..containers.coco_files import CocoFile, Id, coco_rows, places, positions, read_coco
+from ..json_files import JsonObject
 from ..rows import load_photos
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ FILE_SPLITS = {"train": "train", "test": "val"}  # the labels of the test photos
 VERSIONS = ("v1", "v0.5")
 
 
-class LvisImage(msgspec.Struct, gc=False):
+class LvisImage(JsonObject):
     id: Id
     coco_url: str = ""
     neg_category_ids: list[Id] = []

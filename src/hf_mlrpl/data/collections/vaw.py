@@ -1,6 +1,5 @@
 """Visual Attributes in the Wild: 620 attributes of objects in the photos of Visual Genome."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..columns import check_split
-from ..files import read_utf8
+from ..files import read_json
+from ..json_files import JsonObject, refuse_repeated_keys
 from ..rows import Photo, load_photos, split_photos
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ NAMES = "attribute_index.json"
 ABSENT_IN = ("every", "any")
 
 
-class Instance(msgspec.Struct, gc=False):
+class Instance(JsonObject):
     image_id: int
     positive_attributes: list[str] = []
     negative_attributes: list[str] = []
@@ -52,7 +52,7 @@ def load_vaw(path: str | Path, split: str = "train", absent_in: str = "every", m
     index = folder / NAMES
     if not index.is_file():
         raise FileNotFoundError(f"The file {index} does not exist. Is this the folder of VAW?")
-    order = json.loads(read_utf8(index))
+    order = read_json(index)
     names = sorted(order, key=order.__getitem__)
     photos = _photos([folder / name for name in FILES[split]], absent_in)
     folders = [root / name for name in ("VG_100K", "VG_100K_2", "images", ".")]
@@ -72,9 +72,11 @@ def _photos(files: list[Path], absent_in: str) -> Iterator[Photo]:
         if not file.is_file():
             raise FileNotFoundError(f"The file {file} does not exist. Is this the folder of VAW?")
         try:
-            content = msgspec.json.decode(file.read_bytes(), type=list[Instance])
+            text = file.read_bytes()
+            content = msgspec.json.decode(text, type=list[Instance])
         except msgspec.DecodeError as error:
             raise ValueError(f"{file} cannot be read as annotations of VAW: {error}.") from error
+        refuse_repeated_keys(text, content, Instance, str(file))
         for instance in content:
             instances.setdefault(instance.image_id, []).append(instance)
     for image_id, of_image in instances.items():

@@ -1,14 +1,13 @@
 """VG-200: the 200 most frequent labels of Visual Genome."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..columns import check_split
-from ..files import numbered_lines
+from ..files import numbered_lines, read_json
 from ..names import read_label_names
 from ..rows import LabelRows, load_photos
 from ..tables.index_lists import check_indices, labels_at
@@ -70,10 +69,7 @@ def load_vg200(
 def _read_index(file: Path) -> dict[str, list[int]]:
     if not file.is_file():
         raise FileNotFoundError(f"The label file {file} does not exist. Is this the folder of the data set?")
-    try:
-        index: Any = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON, perhaps an incomplete download: {error}.") from error
+    index = read_json(file)
     if not isinstance(index, dict) or not all(isinstance(indices, list) for indices in index.values()):
         raise ValueError(f'{file} must be a JSON object of file names and lists, such as {{"2328403.jpg": [3, 17]}}.')
     for name, indices in index.items():

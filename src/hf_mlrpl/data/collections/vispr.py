@@ -8,7 +8,8 @@ import msgspec
 
 from ..columns import check_split
 from ..containers.places import base_name
-from ..files import read_lines
+from ..files import read_json, read_lines
+from ..json_files import JsonObject
 from ..rows import Photo, load_photos, split_photos
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 PARTS = {"train": "train2017", "validation": "val2017", "test": "test2017"}
 
 
-class Annotation(msgspec.Struct, gc=False):
+class Annotation(JsonObject):
     labels: list[str]
     image_path: str = ""
 
@@ -86,8 +87,8 @@ def _read(file: Path) -> Annotation:
     if not file.is_file():
         raise FileNotFoundError(f"The annotation {file} does not exist.")
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Annotation)
-    except msgspec.DecodeError as error:
+        return msgspec.convert(read_json(file), Annotation)
+    except msgspec.ValidationError as error:
         raise ValueError(f"{file} cannot be read as an annotation of VISPR: {error}.") from error
 
 

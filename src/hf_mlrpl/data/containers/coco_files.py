@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from ...labels import POSITIVE, shorten
 from ..columns import SplitNotFound, check_split
-from ..json_files import read_lists
+from ..json_files import JsonObject, read_lists
 from ..names import UNLISTED
 from ..rows import LabelRows
 
@@ -19,18 +18,18 @@ FILE_SPLITS = {"train": "train", "test": "val"}
 Id = int | str  # some programs write texts
 
 
-class Category(msgspec.Struct, gc=False):
+class Category(JsonObject):
     id: Id
     name: str
     supercategory: str | None = None
 
 
-class Image(msgspec.Struct, gc=False):
+class Image(JsonObject):
     id: Id
     file_name: str
 
 
-class Annotation(msgspec.Struct, gc=False):
+class Annotation(JsonObject):
     image_id: Id
     category_id: Id
 

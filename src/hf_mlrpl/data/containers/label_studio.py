@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from ...labels import shorten
 from ...settings import as_setting
-from ..files import parse_json, read_utf8
+from ..files import RepeatedKey, parse_json, read_utf8, unique_keys
 from ..rows import Choices, LabelRows, Photo, load_rows, split_photos
 from ..tables.table_files import read_table
 from .places import base_name, best_names, ends_of, folders_near, is_photo, one_file, why_no_file
@@ -163,7 +163,7 @@ def _image_key(file: Path, rows: list[dict[str, Any]]) -> str:
 def _label_key(file: Path, rows: list[dict[str, Any]], image: str) -> str:
     """The column with labels: the one with choices or boxes; else the only one that is left."""
     keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in OTHERS and key != image]
-    structured = [key for key in keys if any(_structure(row.get(key)) is not None for row in rows)]
+    structured = [key for key in keys if any(_structure(row.get(key), str(file)) is not None for row in rows)]
     found = structured or keys
     if len(found) != 1:
         raise ValueError(
@@ -173,19 +173,21 @@ def _label_key(file: Path, rows: list[dict[str, Any]], image: str) -> str:
     return found[0]
 
 
-def _structure(cell: Any) -> Any:
+def _structure(cell: Any, where: str) -> Any:
     """The list or object in a cell; `None` for other cells."""
     if isinstance(cell, str) and cell[:1] in ("{", "["):
         try:
-            return json.loads(cell)
+            return json.loads(cell, object_pairs_hook=unique_keys)
         except json.JSONDecodeError:
             return None
+        except RepeatedKey as error:
+            raise ValueError(f"{where}: {error}") from None
     return cell if isinstance(cell, (dict, list)) else None
 
 
 def _names(value: Any, where: str) -> list[str]:
     """The names in the value of a result, or in a cell."""
-    content = _structure(value)
+    content = _structure(value, where)
     if content is None:
         return [value] if value else []
     if isinstance(content, dict):

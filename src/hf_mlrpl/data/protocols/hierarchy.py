@@ -18,7 +18,6 @@ Any graph without cycles is allowed. Shipped, with the names and groups of the p
 COCO's supercategory "person" is called "person (supercategory)", since it has a label of that name.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +29,8 @@ import numpy as np
 
 from ...labels import NEGATIVE, POSITIVE, UNKNOWN, check_labels, shorten
 from ...settings import closest
-from ..columns import FULL_LABELS, check_unique, label_matrix, label_names, set_labels
+from ..columns import FULL_LABELS, label_matrix, label_names, set_labels
+from ..files import read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -104,10 +104,7 @@ def read_hierarchy(source: str | Path) -> Hierarchy:
             f"There is no hierarchy {str(source)!r}, neither as a JSON file nor among the shipped ones: "
             f"{', '.join(shipped)}."
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a valid hierarchy: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise ValueError(f'{path} must be a JSON object such as {{"cat": "animal"}}, got {shorten([content])[:100]}.')
     parents: dict[str, tuple[str, ...]] = {}
@@ -168,8 +165,3 @@ def any_related(chosen: np.ndarray, relation: np.ndarray) -> np.ndarray:
         `(num_images, num_others)` bool.
     """
     return chosen.astype(np.float32) @ relation.astype(np.float32) > 0  # a matrix product of bools is a slow loop
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    check_unique([name for name, _ in pairs], "every label must be named once")
-    return dict(pairs)

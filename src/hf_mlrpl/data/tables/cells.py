@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...settings import as_setting
+from ..files import unique_keys
 from ..names import tidy
 from .values import is_empty
 
@@ -134,7 +135,7 @@ def _written_list(text: str, ids: bool) -> list[str] | None:
     if len(text) < 2 or _BRACKETS.get(text[0]) != text[-1]:
         return None
     try:
-        return _items(json.loads(text), ids)
+        return _items(json.loads(text, object_pairs_hook=unique_keys), ids)
     except json.JSONDecodeError:
         pass
     inside = text[1:-1].strip()
