@@ -27,6 +27,8 @@ def test_every_number_has_a_range(name, tmp_path):
 
 
 OTHER = {  # values that the Trainer would take
+    "liger_kernel_config": {"rope": True},
+    "length_column_name": "size",
     "label_names": ["classes"],
     "include_for_metrics": ["loss"],
     "label_smoothing_factor": 0.1,
@@ -54,12 +56,24 @@ def test_a_setting_that_means_nothing_here_is_refused_with_the_reason(name, tmp_
 
 
 @pytest.mark.parametrize(
-    "settings", [{"lr_scheduler_type": "cosine"}, {"warmup_steps": 10}, {"lr_scheduler_kwargs": {"a": 1}}]
+    ("setting", "choice", "other"),
+    [
+        ({"lr_scheduler_type": "cosine"}, {"lr_schedule": "transformers"}, "step"),
+        ({"warmup_steps": 10}, {"lr_schedule": "transformers"}, "step"),
+        ({"lr_scheduler_kwargs": {"a": 1}}, {"lr_schedule": "transformers"}, "step"),
+        ({"lr_step_epochs": [3.0]}, {"lr_schedule": "step"}, "one_cycle"),
+        ({"lr_step_factor": 0.5}, {"lr_schedule": "step"}, "cosine"),
+        ({"one_cycle_epochs": 80}, {"lr_schedule": "one_cycle"}, "step"),
+        ({"warmup_epochs": 1}, {"lr_schedule": "cosine"}, "step"),
+        ({"warmup_learning_rate": 0.1}, {"lr_schedule": "cosine"}, "one_cycle"),
+        ({"momentum": 0.8}, {"optimizer": "sgd"}, "adam"),
+    ],
 )
-def test_schedules_of_transformers_need_their_setting(settings, tmp_path):
-    with pytest.raises(ValueError, match="belongs to `lr_schedule: transformers`, but the schedule is step"):
-        MultiLabelTrainingArguments(str(tmp_path), **settings)
-    MultiLabelTrainingArguments(str(tmp_path), lr_schedule="transformers", **settings)
+def test_what_one_choice_alone_knows_is_refused_with_another(setting, choice, other, tmp_path):
+    (name,), ((option, needed),) = setting, choice.items()
+    with pytest.raises(ValueError, match=f"`{name}` belongs to `{option}: {needed}`, but that is {other}"):
+        MultiLabelTrainingArguments(str(tmp_path), **setting, **{option: other})
+    MultiLabelTrainingArguments(str(tmp_path), **setting, **choice)
 
 
 @pytest.mark.parametrize(

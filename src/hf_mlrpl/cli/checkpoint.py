@@ -81,8 +81,8 @@ def check_checkpoint(folder: Path, name: str) -> None:
         hint = f"Did you mean {folder / inside[-1]}?" if inside else "`hf-mlrpl train` writes such folders."
         raise FileNotFoundError(f"`{name}` holds no checkpoint: there is no config.json. {hint}")
     try:
+        read_json(folder / "config.json")  # transformers takes the last of repeated keys
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        read_json(folder / "config.json")  # once more: transformers takes the last of repeated keys
     except (OSError, ValueError, StrictDataclassError, *UNEXPECTED) as error:
         reason = str(error).strip().splitlines()[0] if type(error) in (OSError, ValueError) else reason_of(error)
         raise ValueError(f"Checkpoint `{name}` cannot be read: config.json: {reason}") from error

@@ -25,8 +25,8 @@ class _InstalledTasks(dict[str, dict]):
         return False
 
 
-def _check_names(id2label: Any) -> None:
-    """Raise `ValueError` unless `id2label` maps 0, 1, 2, ... to different names."""
+def _check_names(id2label: Any, label2id: Any) -> None:
+    """Raise `ValueError` unless `id2label` maps 0, 1, 2, ... to different names, and `label2id` these back."""
     if id2label is None:
         return
     numbers = [str(number) for number in id2label] if isinstance(id2label, Mapping) else ["?"]
@@ -39,6 +39,13 @@ def _check_names(id2label: Any) -> None:
         raise ValueError(f"`id2label` must name every label with a text, got {shown(id2label)}.")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"`id2label` names {shown(twice[0])} twice; every label needs a name of its own.")
+    numbered = {name: str(number) for number, name in id2label.items()}
+    back = {name: str(i) for name, i in label2id.items()} if isinstance(label2id, Mapping) else label2id
+    if back not in (None, numbered):
+        raise ValueError(
+            f"`label2id` must map the names of `id2label` back to their numbers, got {shown(label2id)} for "
+            f"{shown(id2label)}. Leave `label2id` out if `id2label` is right."
+        )
 
 
 @strict
@@ -68,7 +75,7 @@ class MultiLabelConfig(PreTrainedConfig):
     earlier_model_type: ClassVar[str] = ""  # what `model_type` was in the first version
 
     backbone: str = "resnet101.tv_in1k"
-    image_size: int | list[int] | tuple[int, ...] = number("[1, 8192]", 448)
+    image_size: int | list[int] | tuple[int, ...] = number("[2, 8192]", 448)  # torch cannot resize to one pixel
     resize: Literal["stretch", "crop"] = "stretch"
     resize_to: int | None = number("[1, 8192]", None)
     output_stride: int | None = number("[1, 1024]", None)
@@ -81,7 +88,7 @@ class MultiLabelConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         for key in ("auto_map", "custom_pipelines"):  # the way to this class, for those who have not imported it
             kwargs.pop(key, None)
-        _check_names(self.id2label)
+        _check_names(self.id2label, self.label2id)
         kwargs.setdefault("problem_type", "multi_label_classification")
         super().__post_init__(**kwargs)
 

@@ -29,8 +29,12 @@ RANGES = {  # of arguments whose range is not the default one
 _METRICS = "the metrics of this library need all scores and labels, and nothing else"
 _OPTIMIZER = "`optimizer` chooses among adam, adamw, adamax and sgd"
 _TEXT = "it is for models of language"
+_WHEN = "`eval_strategy` says when to evaluate, and `hf-mlrpl evaluate` does it alone"
 _REPEATABLE = "a run that is resumed must end like an unbroken one"
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {  # what a setting must stay, and why
+    "do_train": ((True,), "a trainer trains; `num_train_epochs: 0` leaves the model as it is"),
+    "do_eval": ((True,), _WHEN),
+    "do_predict": ((False,), _WHEN),
     "prediction_loss_only": ((False,), _METRICS),
     "batch_eval_metrics": ((False,), _METRICS),
     "eval_do_concat_batches": ((True,), _METRICS),
@@ -42,6 +46,9 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {  # what a setting must stay,
     "optim_args": ((None,), _OPTIMIZER),
     "optim_target_modules": ((None,), _OPTIMIZER),
     "use_liger_kernel": ((False,), _TEXT),
+    "liger_kernel_config": ((None,), _TEXT),
+    "use_cache": ((False,), _TEXT),
+    "length_column_name": (("length",), _TEXT),
     "neftune_noise_alpha": ((None,), _TEXT),
     "include_num_input_tokens_seen": (("no", False), _TEXT),
     "train_sampling_strategy": (("random", "sequential"), "images have no length"),
@@ -59,7 +66,17 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {  # what a setting must stay,
     "parallelism_config": ((None,), "one process per device, with DDP, is what there is"),
 }
 _LOG_LEVELS = ("passive", "debug", "detail", "info", "warning", "error", "critical")
-_OF_TRANSFORMERS = {"lr_scheduler_type": "linear", "lr_scheduler_kwargs": None, "warmup_steps": 0}
+_BELONGS = {  # what has an effect with one choice only, and that choice
+    "lr_scheduler_type": ("lr_schedule", "transformers"),
+    "lr_scheduler_kwargs": ("lr_schedule", "transformers"),
+    "warmup_steps": ("lr_schedule", "transformers"),
+    "lr_step_epochs": ("lr_schedule", "step"),
+    "lr_step_factor": ("lr_schedule", "step"),
+    "one_cycle_epochs": ("lr_schedule", "one_cycle"),
+    "warmup_epochs": ("lr_schedule", "cosine"),
+    "warmup_learning_rate": ("lr_schedule", "cosine"),
+    "momentum": ("optimizer", "sgd"),
+}
 
 
 def check_arguments(args: Any) -> None:
@@ -81,13 +98,13 @@ def check_arguments(args: Any) -> None:
         check_keys(
             args.accelerator_config, (field.name for field in fields(AcceleratorConfig)), "`accelerator_config`"
         )
-    if args.lr_schedule != "transformers":
-        for name, default in _OF_TRANSFORMERS.items():
-            if getattr(args, name) != default:
-                raise ValueError(
-                    f"`{name}` belongs to `lr_schedule: transformers`, but the schedule is {args.lr_schedule}. Leave "
-                    "it out, or choose that schedule."
-                )
+    defaults = {field.name: field.default for field in fields(args)}
+    for name, (choice, needed) in _BELONGS.items():
+        if getattr(args, choice) != needed and getattr(args, name) != defaults[name]:
+            raise ValueError(
+                f"`{name}` belongs to `{choice}: {needed}`, but that is {getattr(args, choice)}. Leave it out, or "
+                f"choose {needed}."
+            )
     check_sizes(args)
 
 
@@ -98,10 +115,10 @@ def check_sizes(args: Any) -> None:
             f"`one_cycle_epochs` must not be less than `num_train_epochs`, got {args.one_cycle_epochs:g} and "
             f"{args.num_train_epochs:g}: training would go on after the cycle."
         )
-    if args.warmup_epochs and not (args.lr_schedule == "cosine" and args.warmup_epochs < args.num_train_epochs):
+    if args.warmup_epochs and args.warmup_epochs >= args.num_train_epochs:
         raise ValueError(
-            "`warmup_epochs` belongs to `lr_schedule: cosine` and must lie in [0, `num_train_epochs`), got "
-            f"{args.warmup_epochs} with {args.lr_schedule} and {args.num_train_epochs} epochs."
+            f"`warmup_epochs` must lie in [0, `num_train_epochs`), got {args.warmup_epochs} and "
+            f"{args.num_train_epochs:g}."
         )
     for prefix, factor in args.lr_factors.items():
         if not isinstance(factor, int | float):

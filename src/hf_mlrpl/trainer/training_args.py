@@ -107,6 +107,8 @@ class MultiLabelTrainingArguments(TrainingArguments):
         False, "Whether DDP sends buffers at every step; they are those of the first process whenever they are used."
     )
 
+    do_train: bool = _field(True, "A trainer trains.")
+    do_eval: bool = _field(True, "It evaluates when `eval_strategy` says.")
     remove_unused_columns: bool = _field(False, "Images reach the model through a transform, not through a column.")
     logging_nan_inf_filter: bool = _field(False, "A loss that is not a number shall be seen, not averaged away.")
     report_to: str | list[str] | None = _field("tensorboard", "Where logs go: tensorboard, wandb, none, ...")

@@ -68,8 +68,9 @@ def test_default_sizes():
 def test_wrong_arguments_are_explained():
     with pytest.raises(SplitNotFound, match="no split 'val' in digit_scenes. Available splits: 'train', 'test'"):
         load_digit_scenes("val")
-    with pytest.raises(ValueError, match="`num_scenes` must be at least 1, got 0"):
-        load_digit_scenes(num_scenes=0)
+    for number in (0, 10**12):
+        with pytest.raises(ValueError, match=rf"`num_scenes` must lie in \[1, 100000\], got {number}"):
+            load_digit_scenes(num_scenes=number)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...extras import check_installed, optional_packages
 from ...labels import NEGATIVE, POSITIVE
+from ...ranges import interval
 from ..columns import Box, check_split, make_dataset, with_objects
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ def load_digit_scenes(
 
     Args:
         split: "train" or "test".
-        num_scenes: 4,000 for training and 1,000 for testing by default; fewer are the first ones of more.
+        num_scenes: 4,000 for training and 1,000 for testing by default, at most 100,000; fewer are the first ones of
+            more.
         scenes_seed: the same seed gives the same pixels.
         boxes: add the column `objects` with the place of every digit; such scenes are drawn anew.
     """
     check_split(split, list(NUM_SCENES), "digit_scenes")
     num_scenes = NUM_SCENES[split] if num_scenes is None else num_scenes
-    if num_scenes < 1:
-        raise ValueError(f"`num_scenes` must be at least 1, got {num_scenes}.")
+    interval("[1, 100000]").check(num_scenes, "num_scenes")
     if boxes or num_scenes < KEPT_FROM:
         return draw_scenes(split, num_scenes, scenes_seed, boxes)
     return _kept_scenes(split, num_scenes, scenes_seed)
