@@ -25,13 +25,15 @@ def test_a_file_that_gives_other_scores_is_an_error(checkpoint, tmp_path, monkey
     monkeypatch.setattr(onnx_file, "export_onnx", lambda model, file, *_, **options: file.touch())
     monkeypatch.setattr(onnx_check, "compare", lambda *_: differs)
     out = tmp_path / "deep" / "tagger.onnx"
-    assert export(checkpoint, out) == 2 and not out.exists()
+    assert export(checkpoint, out) == 2 and not list(out.parent.iterdir())
     output = capsys.readouterr()
     assert "compared on noise (--photos names real ones), 4 photos: the largest difference is 9.0e+00" in output.out
     assert "gives other scores than the model" in output.err
     assert export(checkpoint, out, "--int8") == 0, "which is expected to be different"
     assert export(checkpoint, out) == 2
     assert "exists already. Give another name, or --overwrite" in capsys.readouterr().err
+    out.write_text("an earlier one")
+    assert export(checkpoint, out, "--overwrite") == 2 and out.read_text() == "an earlier one"
 
 
 @pytest.mark.parametrize(

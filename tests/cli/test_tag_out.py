@@ -239,6 +239,16 @@ def test_a_file_is_not_replaced_unless_asked_for(checkpoint, photos, tmp_path, c
     assert len(out.read_text()) < len(before)
 
 
+def test_a_run_that_fails_replaces_nothing_and_can_be_gone_on_with(checkpoint, photos, tmp_path, capsys):
+    out = tmp_path / "tags.jsonl"
+    out.write_text("before")
+    (photos / "00.png").write_bytes(b"")
+    assert tag(checkpoint, photos, "--out", out, "--overwrite", "--on-bad-image", "error") == 2
+    assert out.read_text() == "before"
+    assert tag(checkpoint, photos, "--out", out) == 0
+    assert "the file is empty" in out.read_text()
+
+
 def test_a_bad_photo_stops_where_that_is_asked_for(checkpoint, photos, tmp_path, capsys):
     (photos / "00.png").write_bytes(b"")
     assert tag(checkpoint, photos, "--out", tmp_path / "tags.csv", "--on-bad-image", "error") == 2

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from .checkpoint import add_checkpoint_arguments, find_checkpoint
 
@@ -71,15 +72,18 @@ def run(arguments: argparse.Namespace) -> None:
     labels = None if arguments.labels is None else [name.strip() for name in arguments.labels.split(",")]
     tagger = load_tagger(folder, "cpu", labels, name=arguments.checkpoint)
     processor = tagger.image_processor
-    onnx_file.export_onnx(tagger.model, out, processor, opset=arguments.opset, int8=arguments.int8)
-    print(f"wrote {out}: {sum(part.stat().st_size for part in out.parent.glob(out.name + '*')) / 1e6:.1f} MB")
-    comparison = onnx_check.compare(tagger.model, out, processor, photos)
-    print(f"compared on {of}, {comparison}")
-    if not comparison.scores <= (1.0 if arguments.int8 else onnx_check.LARGEST_DIFFERENCE):  # nor NaN
-        out.unlink()
-        raise RuntimeError(
-            "The file gives other scores than the model, see above. It is removed; try another --opset."
-        )
+    with TemporaryDirectory(dir=out.parent, prefix=".onnx-") as scratch:
+        file = Path(scratch) / out.name
+        onnx_file.export_onnx(tagger.model, file, processor, opset=arguments.opset, int8=arguments.int8)
+        comparison = onnx_check.compare(tagger.model, file, processor, photos)
+        print(f"compared on {of}, {comparison}")
+        if not comparison.scores <= (1.0 if arguments.int8 else onnx_check.LARGEST_DIFFERENCE):  # nor NaN
+            raise RuntimeError(
+                f"The file gives other scores than the model, see above. {out} is not written; try another --opset."
+            )
+        size = sum(part.stat().st_size for part in file.parent.iterdir())
+        onnx_file.move_onnx(file, out.parent)
+    print(f"wrote {out}: {size / 1e6:.1f} MB")
 
 
 def _photos(told: list[str] | None, folder: Path) -> tuple[list, str]:

@@ -90,8 +90,13 @@ def export_onnx(
             (written.parent / "int8").mkdir()
             quantize(written, written.parent / "int8" / file.name)
             written = written.parent / "int8" / file.name
-        for part in sorted(Path(written.parent).glob(f"{file.name}*"), reverse=True):  # the model itself comes last
-            os.replace(part, file.with_name(part.name))
+        move_onnx(written, file.parent)
+
+
+def move_onnx(file: Path, folder: Path) -> None:
+    """Move an ONNX file, and weights that lie beside it, to another folder of the same disk."""
+    for part in sorted(file.parent.glob(f"{file.name}*"), reverse=True):  # the model itself comes last
+        os.replace(part, folder / part.name)
 
 
 def quantize(file: Path, out: Path) -> None:

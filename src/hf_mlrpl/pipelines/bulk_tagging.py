@@ -72,7 +72,7 @@ def tag_to_file(
         dtype: of the forward pass; by default bfloat16 on GPUs that have it, float32 elsewhere.
         on_bad_image: "skip" gives a photo that cannot be read an `error` in the file; "error" stops at it.
         draft: decode large JPEG photos at a part of their size: faster, and a little different.
-        overwrite: replace `file`, and forget an unfinished run.
+        overwrite: replace `file` once all photos are tagged, and forget an unfinished run.
 
     Returns:
         `None` where another process puts the results together.
@@ -121,7 +121,7 @@ def tag_to_file(
 
 def _make_room(file: Path, folder: Path, overwrite: bool, num_processes: int) -> None:
     if not overwrite:
-        if file.exists():
+        if file.exists() and not folder.exists():  # else this goes on with what was to replace it
             raise FileExistsError(f"{file} exists already. Give another name, or --overwrite to replace it.")
         file.parent.mkdir(parents=True, exist_ok=True)
         return
@@ -130,7 +130,6 @@ def _make_room(file: Path, folder: Path, overwrite: bool, num_processes: int) ->
             f"--overwrite needs a single process, for others may have begun. Remove {file} and {folder} yourself."
         )
     remove(folder)
-    file.unlink(missing_ok=True)
 
 
 def _own_rows(total: int, process: int, num_processes: int) -> np.ndarray:
