@@ -177,16 +177,20 @@ def read_json_object(file: Path) -> dict[str, Any]:
     return content
 
 
-def describe_unread(counts: Mapping[str, int]) -> str:
-    """A sentence about photos that are left out because of their format, nothing where there are none.
+def describe_left_out(formats: Mapping[str, int], links: Sequence[object]) -> str:
+    """What is left out of a folder of photos, in a sentence each; nothing where nothing is.
 
     Args:
-        counts: number of files by suffix.
+        formats: number of photos by suffix that no library here reads.
+        links: symbolic links to folders, or to nothing.
     """
-    if not counts:
-        return ""
-    found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
-    return f"Files of these formats are left out: {found}. Save them as JPEG or PNG to use them."
+    sentences = []
+    if formats:
+        found = ", ".join(f"{count} {suffix}" for suffix, count in sorted(formats.items()))
+        sentences.append(f"Files of these formats are left out: {found}. Save them as JPEG or PNG to use them.")
+    if links:
+        sentences.append(f"Symbolic links to folders, or to nothing, are left out: {shorten(links)}.")
+    return " ".join(sentences)
 
 
 def packaged_label_names(dataset: str) -> list[str]:

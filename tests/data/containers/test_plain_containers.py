@@ -29,6 +29,14 @@ def test_photos_that_lie_in_several_folders_have_several_labels(tmp_path, caplog
     assert "1 names are those of different photos" in caplog.text
 
 
+def test_links_that_are_left_out_are_named(tmp_path, caplog):
+    write_photos(tmp_path, "dog/a.jpg", "cat/b.jpg")
+    (tmp_path / "dog" / "more").symlink_to(tmp_path / "cat")
+    (tmp_path / "dog" / "gone.jpg").symlink_to("nowhere")
+    assert len(load_folders(tmp_path)) == 2
+    assert f"left out: {tmp_path / 'dog' / 'gone.jpg'}, {tmp_path / 'dog' / 'more'}." in caplog.text
+
+
 def test_folders_of_splits(tmp_path):
     for name in ("train/dog/a.png", "train/cat/a.png", "valid/dog/b.png", "valid/cat/c.png"):
         save(tmp_path, name, 5)

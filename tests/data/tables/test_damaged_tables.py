@@ -96,6 +96,8 @@ def test_links_that_lead_round_in_circles_and_other_formats_do_not_stop_a_folder
     assert main(["data", str(tmp_path / "labels.csv"), "--examples", "0"]) == 0
     assert [image.name for image in find_images(tmp_path)] == ["a.jpg"]
     assert "left out: 2 .heic, 1 .nef. Save them as JPEG" in caplog.text
+    links = ", ".join(str(tmp_path / name) for name in ("broken.jpg", "loop.jpg", "round"))
+    assert f"Symbolic links to folders, or to nothing, are left out: {links}." in caplog.text
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(FileNotFoundError, match="holds no image. .*2 .heic"):
         find_images(tmp_path)

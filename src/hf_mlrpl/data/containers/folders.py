@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import UNREAD_SUFFIXES, describe_unread
+from ..files import UNREAD_SUFFIXES, describe_left_out
 from ..rows import Choices, LabelRows, Photo, load_rows, split_photos
 from .places import SPLIT_WORD, is_photo
 
@@ -71,15 +71,17 @@ def read_folders(path: Path) -> dict[str, LabelRows]:
 
 def _photos(folder: Path, split: str) -> Iterator[Photo]:
     by_name: dict[str, list[Path]] = defaultdict(list)
-    unread: Counter[str] = Counter()
+    unread, links = Counter[str](), list[Path]()
     for label in sorted(child for child in folder.iterdir() if child.is_dir()):
         for file in sorted(label.rglob("*")):
             if file.suffix.lower() in UNREAD_SUFFIXES:
                 unread[file.suffix.lower()] += 1
+            elif file.is_symlink() and not file.is_file() and (file.is_dir() or is_photo(file.name)):
+                links.append(file)
             elif is_photo(file.name):
                 by_name[file.relative_to(label).as_posix()].append(file)
-    if unread:
-        logger.warning("%s: %s", folder, describe_unread(unread))
+    if left_out := describe_left_out(unread, links):
+        logger.warning("%s: %s", folder, left_out)
     different = 0
     for name, files in by_name.items():
         groups = _equal(files)

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from ..files import UNREAD_SUFFIXES, describe_unread, is_file
+from ..files import UNREAD_SUFFIXES, describe_left_out, is_file
 
 logger = logging.getLogger(__name__)
 
@@ -129,25 +129,28 @@ def image_files(folder: str | os.PathLike) -> Iterator[str]:
     """The paths of `find_images` one after the other, for folders of a million images."""
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"Folder `{folder}` does not exist or is not a folder.")
-    is_empty, others = True, Counter[str]()
-    for file in _images_below(os.fspath(folder), others):
+    is_empty, others, links = True, Counter[str](), list[str]()
+    for file in _images_below(os.fspath(folder), others, links):
         is_empty = False
         yield file
-    unread = describe_unread(others)
+    left_out = describe_left_out(others, links)
     if is_empty:
         looked_for = f"Looked for {' '.join(IMAGE_SUFFIXES)}."
-        raise FileNotFoundError(f"Folder `{folder}` holds no image. {looked_for} {unread}".rstrip())
-    if unread:
-        logger.warning("%s: %s", folder, unread)
+        raise FileNotFoundError(f"Folder `{folder}` holds no image. {looked_for} {left_out}".rstrip())
+    if left_out:
+        logger.warning("%s: %s", folder, left_out)
 
 
-def _images_below(folder: str, others: Counter[str]) -> Iterator[str]:
-    """Links to folders are not followed, which may lead round in circles."""
+def _images_below(folder: str, others: Counter[str], links: list[str]) -> Iterator[str]:
+    """Links to folders are not followed, which may lead round in circles; they and dead ones are added to `links`."""
     with os.scandir(folder) as entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in visible:
         if entry.is_dir(follow_symlinks=False):
-            yield from _images_below(entry.path, others)
+            yield from _images_below(entry.path, others, links)
+        elif entry.is_symlink() and not is_file(entry):
+            if os.path.isdir(entry.path) or entry.name.lower().endswith(IMAGE_SUFFIXES):
+                links.append(entry.path)
         elif entry.name.lower().endswith(IMAGE_SUFFIXES):
             if is_file(entry):
                 yield entry.path
