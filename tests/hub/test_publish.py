@@ -147,12 +147,16 @@ def test_a_tag_that_is_there_is_told_before_anything_goes_up(online, run, capsys
     assert len(online.messages) == 1
 
 
-def test_a_copy_of_what_is_on_the_hub_keeps_recipe_and_metrics(online, run):
+def test_a_copy_of_what_is_on_the_hub_keeps_recipe_metrics_and_what_the_author_wrote(online, run):
     push(run)
+    card = online.folder / NAME / "README.md"
+    card.write_text(card.read_text().replace("license: unknown", "license: mit") + "\nThanks to Ada.\n")
     assert main(["push", NAME, "alice/copy"]) == 0
     copied, first = online.main("alice/copy"), online.main(NAME)
     for name in ("recipe.yaml", "metrics.json", "facts.json"):
         assert yaml.safe_load(copied[name]) == yaml.safe_load(first[name])
+    copy = ModelCard(copied["README.md"].decode())
+    assert copy.data.license == "mit" and copy.text.strip().endswith("Thanks to Ada.")
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(online, run, capsys):

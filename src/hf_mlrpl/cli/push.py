@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         validate_repo_id(arguments.repository)
     if arguments.space is not None:
         check_space_folder(arguments.space)
-    trained = checkpoint_folder(arguments.checkpoint)
+    trained = checkpoint_folder(arguments.checkpoint, with_card=True)
     model = load_model(trained)
     with TemporaryDirectory(prefix="hf-mlrpl-") as scratch:
         folder = Path(scratch)

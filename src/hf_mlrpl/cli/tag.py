@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..faults import blamed_on
 from .checkpoint import add_checkpoint_arguments, find_checkpoint, load_model
@@ -148,7 +148,6 @@ def load_tagger(
     from transformers import AutoImageProcessor
 
     from ..data.files import read_json
-    from ..models.image_processing import check_processor
     from ..pipelines.image_tagging import ImageTaggingPipeline
 
     _check_device(device)
@@ -158,8 +157,21 @@ def load_tagger(
         with blamed_on(folder / "preprocessor_config.json", _WITHOUT_IT, OSError, ValueError, RuntimeError):
             processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
             read_json(folder / "preprocessor_config.json")  # once more: transformers takes the last of repeated keys
-            check_processor(processor, model.config)
+            _try_out(processor, model.config)
     return ImageTaggingPipeline(model=model, image_processor=processor, device=device, labels=labels)
+
+
+def _try_out(processor: Any, config: Any) -> None:
+    """Raise `ValueError` unless `processor` makes finite pixels in the size of the model."""
+    import torch
+
+    blank = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    pixels = torch.as_tensor(processor(images=[blank], return_tensors="pt")["pixel_values"])
+    expected = (1, 3, *config.height_and_width)
+    if not pixels.isfinite().all():
+        raise ValueError("it makes pixels that are infinite or NaN")
+    if tuple(pixels.shape) != expected:
+        raise ValueError(f"it makes pixels of the shape {tuple(pixels.shape)}, and the model needs {expected}")
 
 
 def _check_device(device: str | None) -> None:

@@ -5,17 +5,21 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
+from .cards import CARD_NAME
 from .errors import explained, retried
 
 _FILES = ["*.json", "*.safetensors", "*.yaml"]  # no code, no pickles, no pictures
 
 
-def checkpoint_folder(checkpoint: str | Path, *, revision: str | None = None, token: str | None = None) -> Path:
+def checkpoint_folder(
+    checkpoint: str | Path, *, revision: str | None = None, token: str | None = None, with_card: bool = False
+) -> Path:
     """The folder of a checkpoint, in the cache where it comes from the Hub.
 
     Args:
         checkpoint: a folder, or `user/model`, or `user/model@revision` with a branch, a tag or a commit.
         token: by default that of `hf auth login` or of HF_TOKEN.
+        with_card: also what its author wrote about it, for a copy.
 
     Raises:
         OSError: if there is no such folder or repository, or the Hub cannot be reached and the cache lacks it.
@@ -37,7 +41,8 @@ def checkpoint_folder(checkpoint: str | Path, *, revision: str | None = None, to
     with explained(name):
         revision = own_revision or revision
         download = partial(snapshot_download, name, revision=revision, token=token)
-        return Path(retried(partial(download, allow_patterns=_FILES, ignore_patterns=["*/*"])))
+        files = [*_FILES, CARD_NAME] if with_card else _FILES
+        return Path(retried(partial(download, allow_patterns=files, ignore_patterns=["*/*"])))
 
 
 def hub_name(text: str) -> tuple[str, str | None] | None:

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import torch
 from transformers import PreTrainedConfig
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_utils import (
@@ -14,8 +13,6 @@ from transformers.image_utils import (
 )
 
 from ..data.images.views import View, fixed_view
-
-_ONE_LEVEL = 0.05  # more than one of 255 grey levels, normalised
 
 
 class _Defaults:
@@ -89,29 +86,6 @@ def processor_for(config: PreTrainedConfig) -> MultiLabelImageProcessor:
         image_mean=list(getattr(config, "image_mean", IMAGENET_DEFAULT_MEAN)),
         image_std=list(getattr(config, "image_std", IMAGENET_DEFAULT_STD)),
     )
-
-
-def check_processor(processor: Any, config: PreTrainedConfig) -> None:
-    """Raise `ValueError` unless `processor` makes of black and white what `processor_for(config)` makes of them."""
-    photos = [torch.full((3, 8, 8), level, dtype=torch.uint8) for level in (0, 255)]
-    made, expected = (
-        torch.as_tensor(each(images=photos, return_tensors="pt")["pixel_values"])
-        for each in (processor, processor_for(config))
-    )
-    if made.shape != expected.shape:
-        raise ValueError(
-            f"it makes pixels of the shape {tuple(made.shape[1:])}, and the model needs {tuple(expected.shape[1:])}"
-        )
-    if not torch.allclose(made.float(), expected, atol=_ONE_LEVEL):
-        raise ValueError(
-            f"it makes black and white {_ends(made)}, and the model has learned from {_ends(expected)}: `do_rescale`, "
-            "`rescale_factor`, `do_normalize`, `image_mean` and `image_std` are those of training"
-        )
-
-
-def _ends(pixels: torch.Tensor) -> str:
-    """The red of the first and the last image."""
-    return f"{pixels[0, 0].mean():.3g} and {pixels[-1, 0].mean():.3g}"
 
 
 def evaluation_view(config: PreTrainedConfig) -> View:

@@ -14,11 +14,9 @@ from transformers import AutoModelForImageClassification, ImageClassificationPip
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..data.images.photos import DOWNLOAD_TIMEOUT, find_images, is_url, open_image
-from ..faults import blamed_on
 from ..models.attention_placement import AttentionPlacement
 from ..models.configuration_utils import TAGGING_TASK as TASK
-from ..models.configuration_utils import MultiLabelConfig
-from ..models.image_processing import check_processor, processor_for
+from ..models.image_processing import processor_for
 from ..models.modeling_utils import MultiLabelPreTrainedModel
 from ..settings import did_you_mean
 
@@ -57,9 +55,6 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
         super().__init__(model, *args, **kwargs)
         if self.image_processor is None:
             self.image_processor = processor_for(self.model.config)
-        elif isinstance(self.model.config, MultiLabelConfig):
-            with blamed_on("The image processor (preprocessor_config.json)", "", ValueError):
-                check_processor(self.image_processor, self.model.config)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Tag one image, or many.
