@@ -143,7 +143,7 @@ PROCESSORS = [
     {"do_resize": False},
     {"do_rescale": False},
     {"do_normalize": False},
-    {"rescale_factor": 1 / 127.5},
+    {"rescale_factor": 1},
     {"image_mean": [0.5]},
     {"image_mean": "x"},
     {"rescale_factor": "x"},

@@ -39,10 +39,16 @@ class _Defaults:
                 "`resample` of an image processor (preprocessor_config.json) must be one of "
                 f"{', '.join(str(int(known)) for known in pil_torch_interpolation_mapping)}, got {self.resample!r}."
             )
-        if not 0 < self.rescale_factor <= 1:
+        for name in ("do_rescale", "do_normalize"):
+            if not getattr(self, name):
+                raise ValueError(
+                    f"`{name}` of an image processor (preprocessor_config.json) must be true: models learn from "
+                    "normalised pixels."
+                )
+        if not math.isclose(self.rescale_factor, 1 / 255, rel_tol=0.01):
             raise ValueError(
-                "`rescale_factor` of an image processor (preprocessor_config.json) must lie in (0, 1], got "
-                f"{self.rescale_factor}."
+                "`rescale_factor` of an image processor (preprocessor_config.json) must be 1/255, for grey levels of "
+                f"8 bits, got {self.rescale_factor}."
             )
         mean, std = self.image_mean, self.image_std
         if not (len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0):  # type: ignore
