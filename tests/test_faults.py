@@ -1,12 +1,15 @@
 """Files that are to blame."""
 
+import errno
+import os
 import zipfile
 
 import pytest
 import torch
 
+from hf_mlrpl.cli.main import main
 from hf_mlrpl.clip.tensor_files import read_tensors
-from hf_mlrpl.faults import UNEXPECTED, blamed_on, check_zip
+from hf_mlrpl.faults import UNEXPECTED, blamed_on, check_zip, writing
 from hf_mlrpl.models.parts.backbone import _read_weights
 
 
@@ -72,3 +75,30 @@ def test_errors_of_code_become_one_about_the_file(kind):
             raise kind("first line\nsecond line")
     with pytest.raises(ZeroDivisionError):
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [
+        (errno.ENOSPC, "Make room on that disk, or choose another place. Then resume."),
+        (errno.EACCES, "Choose another place, or change its permissions. Then resume."),
+        (errno.EMFILE, "Raise the limit of open files"),
+    ],
+)
+def test_what_could_not_be_written_is_named_with_the_way_out(number, way_out):
+    with pytest.raises(OSError, match=rf"a/b.csv could not be written: \[Errno {number}\] .*\. {way_out}"):
+        with writing("the run"), writing("a/b.csv", "Then resume."):
+            raise OSError(number, os.strerror(number))
+
+
+def test_other_errors_than_those_of_the_system_pass():
+    for error in (FileExistsError("The folder exists. Name a new one."), ValueError("the label")):
+        with pytest.raises(type(error), match=f"^{error}$"), writing("a/b.csv"):
+            raise error
+
+
+def test_errors_of_the_system_say_what_to_do(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["data", "digit_scenes", "num_scenes=20", "--examples", "0", "--write", f"{tmp_path}/file/a.parquet"])
+    message = capsys.readouterr().err
+    assert "a.parquet could not be written: [Errno 17] File exists" in message and "Check the path." in message

@@ -1,5 +1,6 @@
-"""Errors that say which file is to blame."""
+"""Errors that say which file is to blame, and what to do."""
 
+import errno
 import math
 import zipfile
 from collections.abc import Iterator
@@ -34,11 +35,46 @@ def blamed_on(where: object, advice: str = "", *errors: type[Exception]) -> Iter
         raise ValueError(f"{where} cannot be used: {reason_of(error)}. {advice}".rstrip()) from error
 
 
+@contextmanager
+def writing(what: object, advice: str = "", *errors: type[Exception]) -> Iterator[None]:
+    """Inside the block, what the system refuses becomes an `OSError` that says what was to be written: an error of a
+    full disk names no file.
+
+    Args:
+        what: the file or the folder.
+        advice: what else to do.
+        errors: further ones that are meant, such as those of another library.
+    """
+    meant: tuple[type[Exception], ...] = (OSError, *errors)
+    try:
+        yield
+    except meant as error:
+        if isinstance(error, OSError) and error.errno is None:
+            raise  # a message of ours
+        way_out = advice_of(error) if isinstance(error, OSError) else "Is the disk full?"
+        raise OSError(f"{what} could not be written: {reason_of(error)}. {way_out} {advice}".rstrip()) from error
+
+
+_ADVICE = {
+    "Make room on that disk, or choose another place.": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "Choose another place, or change its permissions.": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "Check the path.": (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+    "Raise the limit of open files, such as `ulimit -n 4096`.": (errno.EMFILE, errno.ENFILE),
+}
+
+
+def advice_of(error: Exception) -> str:
+    """What to do where the system refuses something; nothing for other errors."""
+    number = getattr(error, "errno", None)
+    return next((advice for advice, numbers in _ADVICE.items() if number in numbers), "")
+
+
 def reason_of(error: Exception) -> str:
     """The kind of an error and what it says, in one short line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if type(error).__name__.startswith("StrictDataclass") and lines else "".join(lines[:1])
-    kind = "" if text and type(error) in (ValueError, OSError) else f"{type(error).__name__}: "
+    says_kind = type(error) in (ValueError, OSError) or getattr(error, "errno", None) is not None
+    kind = "" if text and says_kind else f"{type(error).__name__}: "
     return f"{kind}{text}"[:300].rstrip(" .:")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..faults import writing
+
 if TYPE_CHECKING:
     import PIL.Image
     from datasets import Dataset
@@ -153,12 +155,13 @@ def write_data(splits: "Mapping[str, Dataset]", out: Path, hidden: str) -> None:
     """
     from ..data.written import write_folder, write_table
 
-    if out.suffix == ".parquet":
-        write_table(splits, out)
-    elif out.suffix:
+    if out.suffix not in ("", ".parquet"):
         raise ValueError(f"`--write` must name a .parquet file or a new folder, got {out}.")
-    else:
-        write_folder(splits, out, hidden)
+    with writing(out):
+        if out.suffix:
+            write_table(splits, out)
+        else:
+            write_folder(splits, out, hidden)
 
 
 def _recognised(path: Path, overrides: list[str]) -> tuple[str, list[str]]:
@@ -195,8 +198,9 @@ def save_examples(dataset: "Dataset", path: Path, count: int, skip: bool) -> int
     shown = dataset.select(rows)
     full = label_matrix(shown, FULL_LABELS) if FULL_LABELS in shown.column_names else None
     figure = plot_examples(images, label_matrix(shown), label_names(dataset), full_labels=full)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": _OURS} if path.suffix.lower() == ".png" else None)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110, metadata={"Software": _OURS} if path.suffix.lower() == ".png" else None)
     return len(images)
 
 

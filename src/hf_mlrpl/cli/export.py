@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..faults import writing
 from .checkpoint import add_checkpoint_arguments, find_checkpoint
 
 EXAMPLES = "examples"  # photos that a training leaves beside its checkpoint
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     labels = None if arguments.labels is None else [name.strip() for name in arguments.labels.split(",")]
     tagger = load_tagger(folder, "cpu", labels, name=arguments.checkpoint)
     processor = tagger.image_processor
-    with TemporaryDirectory(dir=out.parent, prefix=".onnx-") as scratch:
+    with writing(out), TemporaryDirectory(dir=out.parent, prefix=".onnx-") as scratch:
         file = Path(scratch) / out.name
         onnx_file.export_onnx(tagger.model, file, processor, opset=arguments.opset, int8=arguments.int8)
         comparison = onnx_check.compare(tagger.model, file, processor, photos)

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from ..allocator import keep_freed_memory
 from ..extras import optional_packages
+from ..faults import advice_of
 
 TRACEBACK = "--traceback"
 MISTAKES = (ValueError, OSError, RuntimeError, ImportError)  # our messages for what a user can mend
@@ -104,10 +105,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _hint(error: Exception) -> str:
-    """The variable that moves a cache of Hugging Face that cannot be written to."""
+    """What to do where the system refuses something, such as the variable that moves a cache of Hugging Face."""
+    advice = advice_of(error)
+    hint = f". {advice}" if advice else ""
     file = str(getattr(error, "filename", None) or "")
     if getattr(error, "errno", None) not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC) or not file:
-        return ""
+        return hint
     home = os.environ.get("HF_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "huggingface")
     caches = {name: os.environ[name] for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE") if os.environ.get(name)}
     caches["HF_HOME"] = home
@@ -115,7 +118,7 @@ def _hint(error: Exception) -> str:
         inside = os.path.abspath(file) + os.sep
         if inside.startswith(os.path.abspath(folder) + os.sep) or os.path.abspath(folder).startswith(inside):
             return f". That is the cache of Hugging Face: set the variable {name} to a folder that can be written to"
-    return ""
+    return hint
 
 
 if __name__ == "__main__":

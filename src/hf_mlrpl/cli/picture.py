@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..faults import writing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -99,7 +101,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"`--out` must end in {', '.join(SUFFIXES)}, got {out}.")
     if arguments.top < 1:
         raise ValueError(f"`--top` must be at least 1, got {arguments.top}.")
-    _draw(arguments, kind).savefig(out, dpi=150)
+    figure = _draw(arguments, kind)
+    with writing(out):
+        figure.savefig(out, dpi=150)
     print(f"{arguments.kind} of {', '.join(runs)}: {out}")
 
 

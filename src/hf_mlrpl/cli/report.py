@@ -7,6 +7,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..faults import writing
+
 if TYPE_CHECKING:
     from ..metrics.label_report import LabelReport
 
@@ -114,16 +116,17 @@ def save_report(
     from ..data.files import replace_text
     from ..metrics.label_report import LabelResult
 
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [asdict(result) for result in report.worst_first]
     content = {"part": part, "metrics": metrics, "labels": rows, "warnings": report.warnings}
-    replace_text(folder / "report.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(LabelResult)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    if with_pictures and any(value is not None for value in report.average_precision):
-        from ..visualization.label_report import plot_average_precision, plot_precision_recall
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_text(folder / "report.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(LabelResult)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        if with_pictures and any(value is not None for value in report.average_precision):
+            from ..visualization.label_report import plot_average_precision, plot_precision_recall
 
-        plot_average_precision(report).savefig(folder / "average_precision.png", dpi=110)
-        plot_precision_recall(report).savefig(folder / "precision_recall.png", dpi=110)
+            plot_average_precision(report).savefig(folder / "average_precision.png", dpi=110)
+            plot_precision_recall(report).savefig(folder / "precision_recall.png", dpi=110)

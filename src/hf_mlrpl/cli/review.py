@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..faults import writing
 from .checkpoint import add_checkpoint_arguments, find_checkpoint, load_model
 
 if TYPE_CHECKING:
@@ -114,10 +115,11 @@ def _ask(arguments: argparse.Namespace) -> None:
     asked[unreadable] = 1  # nothing is asked about them
     choice = choose_questions(np.nan_to_num(scores), asked, judged, sizes)
     review = Review(arguments.checkpoint, settings, photos, scores, choice)
-    save_questions(out, review)
     decided = completed_labels(checkpoint, photos.files, photos.names)
-    completed = save_completed(out.with_suffix(".completed.parquet"), review, decided)
-    pictures = save_pictures(out.with_suffix(".png"), review, PICTURES)
+    with writing(out):
+        save_questions(out, review)
+        completed = save_completed(out.with_suffix(".completed.parquet"), review, decided)
+        pictures = save_pictures(out.with_suffix(".png"), review, PICTURES)
     _say(choice, photos, learned, judged)
     print(f"\nquestions             {out}")
     print(f"{completed:>9,} unknown     {out.with_suffix('.completed.parquet')}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
+from ..faults import writing
 from ..registry import DATASETS, lookup
 from .sweep_comparison import blocks, compare, critical_difference, judge, mean_of, mean_ranks
 from .sweep_file import Run, Sweep, find_sweep, read_sweep
@@ -143,7 +144,8 @@ def run(arguments: argparse.Namespace) -> None:
         so_far.describe_missing(sweep.metrics),
         f"{time_taken}.\n" if (time_taken := so_far.describe_time()) else "",
     ]
-    show(sweep, so_far.results, known, output, "".join(f"\n{note}" for note in notes if note))
+    with writing(output):
+        show(sweep, so_far.results, known, output, "".join(f"\n{note}" for note in notes if note))
 
 
 def show(
@@ -280,8 +282,9 @@ def _run_one(planned: Run, output: Path, local: list[str], digest: str) -> str |
         lines = (folder / "log.txt").read_text().strip().splitlines()
         return f"exit code {ended.code}, {lines[-1] if lines else 'no output'} (see {folder / 'log.txt'})"
     metrics = json.loads((folder / "metrics.json").read_text())
-    with open(output / "results.jsonl", "a") as results:
-        results.write(line_of(planned, digest, code_version(), seconds, ended.cpu_seconds, metrics))
+    results = output / "results.jsonl"
+    with writing(results), open(results, "a") as file:
+        file.write(line_of(planned, digest, code_version(), seconds, ended.cpu_seconds, metrics))
     for checkpoint in folder.glob("checkpoint-*"):  # only the interrupted need them
         shutil.rmtree(checkpoint)
     return None

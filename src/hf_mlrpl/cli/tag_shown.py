@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+from ..faults import writing
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -107,4 +109,5 @@ class Artist:
         while name in self.taken:  # photos of the same name in several folders
             name, number = f"{stem}_{number}_tags.png", number + 1
         self.taken.add(name)
-        plot_tags([image], [tags]).savefig(self.folder / name, dpi=150)
+        with writing(self.folder / name):
+            plot_tags([image], [tags]).savefig(self.folder / name, dpi=150)

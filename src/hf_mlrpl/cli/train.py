@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..faults import writing
 from .report import REPORT, save_report
 from .train_folder import begin_output, check_output, save_plan, save_when_training_begins
 from .train_results import push_trained, save_results, say_goodbye, training_metrics
@@ -160,11 +161,12 @@ def train(
         if dataset is not None and (count := dataset.count_bad_images()):
             say(f"warning: {count} unreadable {name} image(s) were skipped.")
     if is_main:
-        save_results(output, facts, measured if with_pictures else None, trainer.model, metrics)
-        save_completed_labels(output, splits.train, trainer.objective)
-        if report is not None and facts.measured is not None:
-            folder = output / REPORT.format(facts.measured)
-            save_report(folder, report, metrics, facts.measured, with_pictures=with_pictures)
+        with writing(output, "Then add --resume."):
+            save_results(output, facts, measured if with_pictures else None, trainer.model, metrics)
+            save_completed_labels(output, splits.train, trainer.objective)
+            if report is not None and facts.measured is not None:
+                folder = output / REPORT.format(facts.measured)
+                save_report(folder, report, metrics, facts.measured, with_pictures=with_pictures)
         if arguments.push_to_hub:
             push_trained(trainer, output)
         say_goodbye(output, facts, metrics, type(trainer.model).__name__)

@@ -39,15 +39,10 @@ def save_results(
     metrics: dict[str, float],
 ) -> None:
     """Write the checkpoint, its card, the metrics, and pictures of images that are `shown`."""
-    from safetensors import SafetensorError
-
     from ..data.files import replace_text
     from ..hub.publish import describe_folder
 
-    try:
-        model.save_pretrained(output)
-    except SafetensorError as error:
-        raise OSError(f"The weights could not be written to {output}: {error}. Make room and add --resume.") from error
+    model.save_pretrained(output)
     replace_text(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     facts.save(output)
     describe_folder(output, model, str(output))

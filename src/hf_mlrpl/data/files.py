@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..faults import writing
 from ..labels import shorten
 from ..settings import as_setting, shown
 
@@ -203,12 +204,12 @@ def replace_text(path: str | Path, text: str) -> None:
     """Write a file in one piece, or not at all: what was there stays until the new content is on the disk."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(f"{path} could not be written: {error}. It is as it was; make room and try again.") from error
+    with writing(path, "It is as it was."):
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def make_readable(file: Path) -> None:

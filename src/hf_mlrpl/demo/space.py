@@ -7,6 +7,7 @@ from huggingface_hub import SpaceCardData
 
 from .. import __version__
 from ..extras import check_installed
+from ..faults import writing
 
 FILES = ("README.md", "app.py", "requirements.txt")
 _APP = """\
@@ -51,11 +52,12 @@ def write_space(folder: Path, model: str, *, license: str | None = None) -> None
         tags=["image-tagging"],
         license=license,
     )
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "README.md": _README.format(data=data.to_yaml(), model=model),
         "app.py": _APP.format(model=model),
         "requirements.txt": f"hf-mlrpl[demo]=={__version__}\n",
     }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")

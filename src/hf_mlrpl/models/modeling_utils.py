@@ -9,6 +9,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput, logging
@@ -22,6 +23,7 @@ from ..data.images.training_images import TrainingImages
 from ..data.images.views import normalized
 from ..data.tables.from_dataset import in_our_columns
 from ..distributed import state_digest
+from ..faults import writing
 from ..hub.publish import Destination, publish
 from ..labels import NEGATIVE, POSITIVE, UNKNOWN, shorten
 from ..losses import at_least_float32, partial_bce
@@ -396,11 +398,12 @@ class MultiLabelPreTrainedModel(PreTrainedModel):
         check_finite(
             kwargs.get("state_dict") or self.state_dict(), "so the model is not saved. Did the training diverge?"
         )
-        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
-        if is_main_process:
-            self.save_further_files(Path(save_directory))
-            for file in Path(save_directory).glob("*.safetensors"):
-                make_readable(file)
+        with writing(save_directory, "", SafetensorError):
+            super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+            if is_main_process:
+                self.save_further_files(Path(save_directory))
+                for file in Path(save_directory).glob("*.safetensors"):
+                    make_readable(file)
         if is_main_process and push_to_hub:
             self.push_to_hub(**{"repo_id": Path(save_directory).name} | options)
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..data.images.listing import PhotoList
 from ..data.images.photos import BadImageError
 from ..distributed import launch_name, launched_processes, state_digest
+from ..faults import writing
 from .bulk_batches import Batch, OpenedPhotos, Scorer, make_loader
 from .image_tagging import ImageTaggingPipeline, Thresholds
 from .tag_files import check_suffix, write_tags
@@ -113,7 +114,8 @@ def tag_to_file(
         return None
     result = TaggedPhotos(file, total)
     tables = result.count(in_order(finished, total))
-    write_tags(tables, tagger.model.config.label_names, finished / file.name, suffix)
+    with writing(file):
+        write_tags(tables, tagger.model.config.label_names, finished / file.name, suffix)
     os.replace(finished / file.name, file)
     remove(folder)
     return result

@@ -13,6 +13,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from ..data.files import replace_text
+from ..faults import writing
 
 SCHEMA = pa.schema(
     {
@@ -75,7 +76,8 @@ class Journal:
 
     def write(self, columns: Mapping[str, Any]) -> None:
         """Append the results of a batch; `columns` are those of `SCHEMA`, rows in ascending order."""
-        self._writer.write_batch(pa.record_batch(dict(columns), schema=SCHEMA))
+        with writing(self.folder, "The same command goes on with what is done."):
+            self._writer.write_batch(pa.record_batch(dict(columns), schema=SCHEMA))
 
 
 def done_rows(folder: Path, total: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.model_selection import KFold
 
 from ..data.columns import image_files, label_matrix
+from ..faults import writing
 from ..metrics.multi_label import scores_of
 from ..trainer.evaluation import logits_and_labels
 from .data_part import Splits
@@ -75,6 +76,7 @@ def cross_validated_scores(
             model = train_on(recipe, dataset.select(kept), scratch)
         scores[left_out] = score_images(recipe, model, dataset.select(left_out))
         if stored is not None:
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            np.save(stored, scores[left_out])
+            with writing(stored):
+                stored.parent.mkdir(parents=True, exist_ok=True)
+                np.save(stored, scores[left_out])
     return scores

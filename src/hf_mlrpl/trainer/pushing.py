@@ -13,6 +13,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from ..data.images.torch_dataset import PartialLabelImages
+from ..faults import writing
 from ..hub.facts import TrainingFacts
 from ..hub.publish import (
     METRICS_NAME,
@@ -66,8 +67,9 @@ class PushingTrainer(Trainer):
             super().save_model(output_dir, _internal_call=True)
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
-            (self.processing_class or processor_for(self.model.config)).save_pretrained(folder)
-            self._describe(folder)
+            with writing(folder):
+                (self.processing_class or processor_for(self.model.config)).save_pretrained(folder)
+                self._describe(folder)
         if self.args.push_to_hub:
             self.push_to_hub(commit_message="Model save")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from ..data.labelled_items import LabelledItems
+from ..faults import writing
 from ..models.warm_start import AVERAGED_WEIGHTS
 from ..objective import OBJECTIVE_NAME
 from .checkpoints import (
@@ -66,14 +67,11 @@ class ResumableTrainer(PushingTrainer):
         self.accelerator.wait_for_everyone()
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # the Trainer deletes any checkpoint-*
         try:
-            super()._save_checkpoint(model, trial)
-            if self.args.should_save:
-                remove_old_checkpoints(folder.parent, limit, self.state.best_model_checkpoint)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise OSError(
-                f"The checkpoint {folder} could not be written: {error}. Is the disk full? Earlier checkpoints are as "
-                "they were; make room and resume."
-            ) from error
+            as_before = "Earlier checkpoints are as they were: resume."
+            with writing(f"The checkpoint {folder}", as_before, RuntimeError, SafetensorError):
+                super()._save_checkpoint(model, trial)
+                if self.args.should_save:
+                    remove_old_checkpoints(folder.parent, limit, self.state.best_model_checkpoint)
         finally:
             self.args.save_total_limit = limit
 

@@ -1,6 +1,7 @@
 """Features that are stored are those of the pixels, whatever happens on the way."""
 
 import copy
+import errno
 import pickle
 import shutil
 from dataclasses import replace
@@ -243,7 +244,7 @@ def test_photos_that_cannot_be_read(policy):
 def test_a_full_disk_is_an_error_with_a_way_out(monkeypatch):
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(OSError, match="need 0.0 GB, and .* has 0.0 GB left. Make room, .*HF_ASSETS_CACHE"):
+    with pytest.raises(OSError, match="need 0.0 GB, and .* has 0.0 GB left. Make room. .*HF_ASSETS_CACHE"):
         stored(images_of(noise(range(4))), Encoder())
 
 
@@ -260,12 +261,12 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(cache, monkeypatch)
 
 def test_a_cache_that_cannot_be_written_is_an_error_with_a_way_out(cache, monkeypatch):
     def fail(*_, **__):
-        raise PermissionError("Permission denied")
+        raise PermissionError(errno.EACCES, "Permission denied")
 
     for owner, name in ((FileLock, "acquire"), (feature_files, "cached_assets_path")):
         with (
             monkeypatch.context() as patch,
-            pytest.raises(OSError, match="Permission denied. Make room, name another"),
+            pytest.raises(OSError, match="Permission denied. Choose another place, .* HF_ASSETS_CACHE names"),
         ):
             patch.setattr(owner, name, fail)
             stored(images_of(noise(range(4))), Encoder())

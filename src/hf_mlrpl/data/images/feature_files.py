@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ...faults import writing
+
 FEATURES = "features"  # in a batch, in the place of pixels
 PHOTOS = "photos"
 PLACE = ("hf-mlrpl", "stored_features")  # in the cache
@@ -72,10 +74,8 @@ class FeatureFiles:
     def __init__(self, made_from: dict[str, Any]):
         self.made_from = made_from
         self.fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
-        try:
+        with writing(stored_in(), ELSEWHERE):
             self.folder = cached_assets_path(*PLACE, subfolder=self.fingerprint)
-        except OSError as error:
-            raise cannot_write(stored_in(), error) from error
 
     def find(self, photos: np.ndarray) -> "FoundFeatures":
         """The features of the photos with these digests, `(num_photos, 16)` uint8."""
@@ -93,17 +93,14 @@ class FeatureFiles:
         about = self.folder / "made_from.json"
         file = self.folder / f"{uuid4().hex}.safetensors"
         unfinished = file.with_suffix(UNFINISHED)
-        try:
-            if not about.is_file():
-                about.write_text(json.dumps(self.made_from, indent=2) + "\n")
-            save_file({PHOTOS: torch.from_numpy(photos), FEATURES: features.contiguous()}, unfinished)
-            unfinished.replace(file)
-        except (OSError, SafetensorError) as error:
-            unfinished.unlink(missing_ok=True)
-            raise OSError(
-                f"{file} could not be written: {error}. Is the disk full? {ELSEWHERE} What is written stays, and the "
-                "next run goes on behind it."
-            ) from error
+        with writing(file, f"{ELSEWHERE} What is written stays, and the next run goes on.", SafetensorError):
+            try:
+                if not about.is_file():
+                    about.write_text(json.dumps(self.made_from, indent=2) + "\n")
+                save_file({PHOTOS: torch.from_numpy(photos), FEATURES: features.contiguous()}, unfinished)
+                unfinished.replace(file)
+            finally:
+                unfinished.unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
         """Delete what a process left behind that was killed while it wrote. No other one may be writing."""
@@ -122,17 +119,10 @@ class FeatureFiles:
     def check_room(self, needed: int) -> None:
         """Raise `OSError` where the disk has fewer bytes than `needed`."""
         if lack := self.lack_of_room(needed):
-            raise OSError(f"{lack} {ELSEWHERE}")
+            raise OSError(f"{lack} Make room. {ELSEWHERE}")
 
 
-ELSEWHERE = (
-    "Make room, name another place with the environment variable HF_ASSETS_CACHE, or set "
-    "`training.store_features=false`."
-)
-
-
-def cannot_write(folder: Path, error: OSError) -> OSError:
-    return OSError(f"{folder} could not be written to: {error}. {ELSEWHERE}")
+ELSEWHERE = "HF_ASSETS_CACHE names another place, `training.store_features=false` needs none."
 
 
 class FoundFeatures:

@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ...distributed import sum_over_processes, total_over_processes
-from .feature_files import BYTES_PER_FILE, FeatureFiles, FoundFeatures, cannot_write
+from ...faults import writing
+from .feature_files import BYTES_PER_FILE, ELSEWHERE, FeatureFiles, FoundFeatures
 from .photos import photo_digest
 from .torch_dataset import PartialLabelImages
 from .views import View
@@ -250,14 +251,13 @@ def _alone(folder: Path) -> Iterator[None]:
         held = 0
         if is_main:
             try:
-                lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
+                with writing(folder, ELSEWHERE):
+                    lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
                 held = 1
             except Timeout:
                 if says_so:
                     logger.warning("Another run computes features into %s: waiting for it.", folder)
                 says_so = False
-            except OSError as error:
-                raise cannot_write(folder, error) from error
         if total_over_processes(held):
             break
     try:

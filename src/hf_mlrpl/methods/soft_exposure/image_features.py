@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...data.images.training_images import TrainingImages
 from ...distributed import total_over_processes
+from ...faults import writing
 from ...models.baseline.configuration_baseline import BaselineConfig
 from ...models.baseline.modeling_baseline import BaselineForMultiLabelClassification
 from ...models.configuration_utils import MultiLabelConfig
@@ -25,6 +26,7 @@ from ...models.modeling_utils import MultiLabelPreTrainedModel
 from ...models.parts.pooling import mean_of_map
 
 IMAGES_PER_FILE = 1024
+_ELSEWHERE = "HF_ASSETS_CACHE names another place; the pass goes on behind the files that are finished."
 
 
 def feature_model(source: str, model: MultiLabelPreTrainedModel) -> MultiLabelPreTrainedModel:
@@ -143,15 +145,12 @@ class ImageFeatures:
     def write(self, file: Path, tensors: dict[str, Tensor]) -> None:
         """Write a file of the folder in one piece, or not at all."""
         unfinished = file.with_suffix(f".{os.getpid()}")
-        try:
-            save_file(tensors, unfinished, metadata={"fingerprint": self.fingerprint})
-            unfinished.replace(file)
-        except (OSError, SafetensorError) as error:
-            unfinished.unlink(missing_ok=True)
-            raise OSError(
-                f"{file} could not be written: {error}. Is the disk full? Make room, or choose another place with "
-                "the environment variable HF_ASSETS_CACHE; the pass goes on behind the files that are finished."
-            ) from error
+        with writing(file, _ELSEWHERE, SafetensorError):
+            try:
+                save_file(tensors, unfinished, metadata={"fingerprint": self.fingerprint})
+                unfinished.replace(file)
+            finally:
+                unfinished.unlink(missing_ok=True)
 
     def read(self) -> Tensor:
         """All features, `(num_images, dim)` on the CPU; NaN where an image could not be read."""
