@@ -168,15 +168,17 @@ def test_overwrite_starts_afresh(tmp_path):
 
 
 @pytest.mark.slow
-def test_overwrite_removes_reports_of_the_earlier_run_and_no_file_of_yours(tmp_path):
+def test_overwrite_removes_results_of_the_earlier_run_and_no_file_of_yours(tmp_path):
     recipe, output = write_recipe(tmp_path), tmp_path / "run"
-    for name in ("report_validation/report.json", "report_test/average_precision.png", "report_test/notes.txt"):
+    pictures = ("attention.png", "curves.png", "examples/003.png", "report_test/average_precision.png")
+    yours = ("report_test/notes.txt", "examples/mine.png")
+    for name in (*pictures, *yours, "report_validation/report.json"):
         (output / name).parent.mkdir(parents=True, exist_ok=True)
         (output / name).write_text("of the earlier run")
     assert main(["train", recipe, "--output", str(output), "--no-pictures", "--overwrite"]) == 0
-    assert not (output / "report_validation").exists() and not (output / "attention.png").exists()
-    left = {path.name for path in (output / "report_test").iterdir()}
-    assert left == {"report.json", "labels.csv", "notes.txt"}
+    assert not (output / "report_validation").exists() and all((output / name).exists() for name in yours)
+    left = {file.relative_to(output).as_posix() for file in output.rglob("*.png")}
+    assert left == {"examples/mine.png"}
 
 
 def test_a_mistake_leaves_no_trace(tmp_path, capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..settings import did_you_mean
-from .train import LOG_NAME
+from .train_folder import LOG_NAME
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

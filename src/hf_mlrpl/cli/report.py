@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAIN = ("map", "cf1", "of1", "cf1_chosen", "of1_chosen", "mean_f1_chosen")  # on the screen after a training
 REPORT = "report_{}"  # folder in that of a run, by the part of the data
+REPORT_FILES = ("report.json", "labels.csv", "average_precision.png", "precision_recall.png")
 SHOWN_LABELS = 10
 NUMBERS = ("average_precision", "precision", "recall", "f1")
 
@@ -94,15 +95,6 @@ def format_labels(report: "LabelReport") -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def remove_reports(output: Path) -> None:
-    """Remove the reports of an earlier run, and nothing else that lies in their folders."""
-    for folder in output.glob(REPORT.format("*")):
-        for name in ("report.json", "labels.csv", "average_precision.png", "precision_recall.png"):
-            (folder / name).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def save_report(

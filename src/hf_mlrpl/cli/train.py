@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..faults import writing
 from .report import REPORT, save_report
-from .train_folder import begin_output, check_output, save_plan, save_when_training_begins
+from .train_folder import LOG_NAME, begin_output, check_output, save_plan, save_when_training_begins
 from .train_results import push_trained, save_results, say_goodbye, training_metrics
 
 if TYPE_CHECKING:
     from ..recipe.data_part import Splits
     from ..recipe.document import Recipe
-
-LOG_NAME = "log.json"  # what was logged, as a list: `hf-mlrpl picture curves` draws it
 
 _DESCRIPTION = """\
 Train a method from a recipe. Without arguments: SST on scenes of handwritten digits, with 30 % of the labels known.

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .report import remove_reports
+from .report import REPORT, REPORT_FILES
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..hub.facts import TrainingFacts
     from ..recipe.document import Recipe
 
+LOG_NAME = "log.json"  # what was logged, as a list: `hf-mlrpl picture curves` draws it
 LOCK_NAME = ".lock"  # held by the process that writes to the folder
 _BEGINNING = (
     LOCK_NAME,
@@ -70,11 +71,25 @@ def begin_output(output: Path, *, resume: bool, is_main: bool) -> "FileLock":
         if not resume:
             for checkpoint in checkpoint_folders(output):
                 shutil.rmtree(checkpoint)
-            for result in ("recipe.yaml", "facts.json", "metrics.json", "model.safetensors", "attention.png"):
-                (output / result).unlink(missing_ok=True)
-            remove_reports(output)
+            _remove_results(output)
     PartialState().wait_for_everyone()
     return lock
+
+
+def _remove_results(output: Path) -> None:
+    """Remove what an earlier run left, and no file of yours: it would be taken for a result of the next one."""
+    from .completed import COMPLETED_NAME
+    from .picture import KINDS
+
+    files = ("recipe.yaml", "facts.json", LOG_NAME, "metrics.json", COMPLETED_NAME, "model.safetensors")
+    pictures = ("attention.png", "examples/[0-9][0-9][0-9].png", *(f"{kind}.png" for kind in KINDS))
+    reports = (f"{REPORT.format('*')}/{name}" for name in REPORT_FILES)
+    for pattern in (*files, *pictures, *reports):
+        for file in output.glob(pattern):
+            file.unlink()
+    for folder in (output / "examples", *output.glob(REPORT.format("*"))):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def save_when_training_begins(output: Path, recipe: "Recipe", facts: "TrainingFacts") -> Any:
