@@ -4,6 +4,7 @@ Objectives that need a network of their own (those of SSGRL, SST, ...) are teste
 """
 
 import copy
+import dataclasses
 import functools
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from test_methods import LATE, NUM_LABELS, make_objective
 from tiny import OBJECTIVES, tiny_images, tiny_model
 
-from hf_mlrpl.objective import Objective, ObjectiveOutput
+from hf_mlrpl.objective import Objective, ObjectiveOutput, what_never_begins
 from hf_mlrpl.registry import METHODS, load
+from hf_mlrpl.settings import from_mapping
 
 VARIANTS = [  # settings that compute something else
     ("an", {"loss": "ranking"}),
@@ -170,3 +172,19 @@ def test_completed_labels_are_the_known_ones_and_what_is_remembered(method, chan
         if completed.confidence is not None:
             assert completed.confidence[known].eq(1).all()
             assert completed.confidence.min() >= 0.5 and completed.confidence.max() <= 1
+
+
+def epoch_settings(config, where="") -> set[str]:
+    """Settings of a config that are numbers of epochs, nested ones, too."""
+    fields = {f"{where}{field.name}": getattr(config, field.name) for field in dataclasses.fields(config)}
+    nested = (epoch_settings(value, f"{name}.") for name, value in fields.items() if dataclasses.is_dataclass(value))
+    return {name for name in fields if name.endswith(("_epoch", "_epochs", "_after"))}.union(*nested)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_would_never_begin_is_known_of_every_method(method):
+    """Or it is an error, where an objective depends on the number of epochs."""
+    config = from_mapping(load(METHODS[method].objective).config_class, OBJECTIVES.get(method, {}), "objective")
+    warned = {sentence.split("`")[1].removeprefix("objective.") for sentence in what_never_begins(config, 0)}
+    if not getattr(config, "needs_num_epochs", False):
+        assert epoch_settings(config) <= warned

@@ -58,11 +58,11 @@ class Objective(nn.Module):
     Attributes:
         config_class: frozen dataclass with the settings; a recipe's section `objective` fills it. Where the objective
             compares views of an image, its `needed_views` names them, see `check_views`; where it looks at what it
-            stores of all images, its `needs_neighbours` is true, see `find_neighbours`. Where
-            it takes no label for absent that is not known to be, its `needs_negatives` is true; where it depends on
-            `Progress.num_epochs`, its `needs_num_epochs` is, and a run with another number of epochs is another one.
-            Where it compares vectors of labels, its `own_network_settings` must be 0 for another network than that of
-            the method, see `check_network`.
+            stores of all images, its `needs_neighbours` is true, see `find_neighbours`. Where it takes no label for
+            absent that is not known to be, its `needs_negatives` is true; where it depends on `Progress.num_epochs`,
+            its `needs_num_epochs` is, and a run with another number of epochs is another one. What it begins in a
+            later epoch stands in its `begins`, see `what_never_begins`. Where it compares vectors of labels, its
+            `own_network_settings` must be 0 for another network than that of the method, see `check_network`.
         needs_pixels: whether it does more with `pixel_values` than give them to `encode`, so that features of a frozen
             backbone cannot be computed beforehand.
         learns_from_captions: whether it reads `input_ids` where a batch has captions in the place of images.
@@ -217,6 +217,22 @@ def check_views(config: Any, views: Collection[str]) -> None:
             f"The objective compares further views of each image, but there is no `{', '.join(missing)}`. Let "
             f"`data.further_views` name all of them, such as `further_views: {{{published}}}`."
         )
+
+
+def what_never_begins(config: Any, num_epochs: int) -> list[str]:
+    """Sentences about what is named in the paper, but begins after the end of a training.
+
+    Args:
+        config: of the objective. Its `begins`, if it has any, maps a setting to the first epoch, counted from 0, and
+            what begins with it.
+    """
+    begins: Mapping[str, tuple[int, str]] = getattr(config, "begins", {})
+    return [
+        f"`objective.{name}`: {what} begin in epoch {first}, counted from 0, but training ends after {num_epochs}: "
+        "there will be none. Let them begin earlier, or train longer."
+        for name, (first, what) in begins.items()
+        if first >= num_epochs
+    ]
 
 
 def check_learns_from_captions(objective_class: type[Objective]) -> None:

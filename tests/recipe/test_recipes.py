@@ -10,6 +10,7 @@ from tiny import MODELS, build_model, make_trainer, tiny_content, tiny_model, ti
 from hf_mlrpl.data.columns import label_matrix, make_dataset
 from hf_mlrpl.data.images.photos import pixels_of
 from hf_mlrpl.hub.shipped import recipe_files
+from hf_mlrpl.objective import what_never_begins
 from hf_mlrpl.recipe.data_part import DataPart
 from hf_mlrpl.recipe.document import DEFAULT_RECIPE, Recipe
 from hf_mlrpl.registry import METHODS, VIEWS, load
@@ -26,6 +27,7 @@ def test_every_shipped_recipe_is_valid(name, tmp_path):
     arguments = recipe.build_arguments(tmp_path)
     assert arguments.learning_rate > 0
     assert arguments.num_train_epochs >= 1 or recipe.method == "zero_shot_clip"  # which trains nothing
+    assert not what_never_begins(recipe.objective.config, arguments.num_train_epochs)
     assert recipe.objective.build(recipe.model.config(["cat", "dog"])) is not None
 
 

@@ -321,6 +321,14 @@ def test_a_checkpoint_holds_no_pickled_arguments(tmp_path):
     assert json.loads((tmp_path / "checkpoint-1" / "config.json").read_text())["model_type"] == "mlrpl-sst"
 
 
+@pytest.mark.parametrize(("first", "warned"), [(1, True), (0, False)])
+def test_what_never_begins_in_a_training_is_said(first, warned, tmp_path, caplog):
+    recipe = tiny_recipe("splc", objective={"correction_epoch": first}, training={"max_steps": 1})
+    make_trainer(recipe, tmp_path).train()
+    message = f"`objective.correction_epoch`: corrections begin in epoch {first}, counted from 0, but training ends"
+    assert (f"{message} after 1: there will be none" in caplog.text) == warned
+
+
 def test_an_objective_with_parameters_is_an_error(tmp_path):
     class Wrong(Objective):
         def __init__(self):

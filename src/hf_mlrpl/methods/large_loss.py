@@ -38,6 +38,10 @@ class LargeLossObjectiveConfig:
     rate: float = number("[0, 1]", 0.002)  # the authors' help text lists 0.1 to 0.5 percent
     strict: bool = True
 
+    @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"rate": (1, "large losses")}
+
     def num_large(self, progress: Progress, num_entries: int) -> int:
         """The number of entries of a batch whose losses count as large."""
         epoch = math.floor(progress.epoch)

@@ -29,6 +29,10 @@ class SplcObjectiveConfig:
     margin: float = number("[-100, 100]", 1.0)
     gamma: float = number("[0, 100]", 2.0)
 
+    @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"correction_epoch": (self.correction_epoch, "corrections")}
+
 
 class SplcObjective(Objective):
     """Self-paced loss correction, a mean over images of the sum over labels; what is corrected is not remembered."""

@@ -51,6 +51,10 @@ class VlplObjectiveConfig(ClipLabelsConfig):
     gamma_unknown: float = number("[1, 100]", 4.0)
 
     @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"start_epoch": (self.start_epoch, "labels from CLIP")}
+
+    @property
     def needs_negatives(self) -> bool:
         return self.loss == "em" and self.entropy_weight == self.negative_weight * self.negative_fraction == 0
 

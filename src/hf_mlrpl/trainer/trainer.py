@@ -24,7 +24,7 @@ from ..metrics.f1 import choose_thresholds, mean_f1
 from ..metrics.label_report import LabelReport, label_report
 from ..metrics.multi_label import scores_of
 from ..models.configuration_utils import MultiLabelConfig
-from ..objective import Objective, check_views
+from ..objective import Objective, check_views, what_never_begins
 from ..schedules import Progress
 from .checkpoints import SaveLast
 from .devices import (
@@ -399,10 +399,16 @@ class MultiLabelTrainer(ResumableTrainer):
 
 
 class _EpochAndEma(TrainerCallback):
-    """Tells the training images and the objective that an epoch begins, and updates the averaged weights."""
+    """Says what never begins, tells the training images and the objective that an epoch does, and updates the averaged
+    weights."""
 
     def __init__(self, trainer: MultiLabelTrainer):
         self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            for sentence in what_never_begins(self.trainer.objective.config, state.num_train_epochs):
+                logger.warning(sentence)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         if hasattr(self.trainer.train_dataset, "set_epoch"):

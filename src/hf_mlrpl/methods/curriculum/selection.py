@@ -45,6 +45,10 @@ class CurriculumObjectiveConfig:
 
     needs_negatives: ClassVar[bool] = True
 
+    @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"relabel_after": (min(self.relabel_after), "completed labels")} if self.relabel_after else {}
+
     def __post_init__(self):
         epochs = list(self.relabel_after)
         if not all(isinstance(epoch, int) for epoch in epochs) or epochs != sorted({*epochs}):

@@ -63,6 +63,10 @@ class DsrbObjectiveConfig:
 
     needs_negatives: ClassVar[bool] = True
 
+    @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"start_epoch": (self.start_epoch, "blended representations")}
+
 
 def random_turns(shape: torch.Size, device: torch.device) -> Tensor:
     """1, 2 or 3 for each image and label: how far its quadrant is turned."""

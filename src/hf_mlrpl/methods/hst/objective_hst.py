@@ -77,6 +77,10 @@ class HstObjectiveConfig:
         "cooccurrence_weight",
     )
 
+    @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"start_epoch": (self.start_epoch, "completed labels")}
+
 
 def excess(evidence: Tensor, threshold: Tensor) -> Tensor:
     """How far evidence is above a threshold, in [0, 1].

@@ -57,6 +57,10 @@ class ImclObjectiveConfig:
 
     needs_negatives: ClassVar[bool] = True
 
+    @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"start_epoch": (self.start_epoch, "losses on combinations of other images")}
+
 
 def activation(logits: Tensor, absent_share: float) -> Tensor:
     """Logits as labels in (-absent_share, 1), 0 at 0."""

@@ -33,6 +33,10 @@ class MimeObjectiveConfig:
     divergence_weight: float = 1e-4
     temperature: float = number("(0, 1e3]", 1.0)
 
+    @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"warmup_epochs": (self.warmup_epochs, "completed labels")}
+
     def rounds_due(self, progress: Progress) -> int:
         return math.floor(progress.epoch + 1e-6) + 1 - self.warmup_epochs
 

@@ -65,6 +65,10 @@ class SarbObjectiveConfig:
     needs_negatives: ClassVar[bool] = True
     own_network_settings: ClassVar[tuple[str, ...]] = ("instance_weight", "prototype_weight")
 
+    @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"start_epoch": (self.start_epoch, "blended representations")}
+
 
 def random_prototypes(num_prototypes: int, count: int, device: torch.device) -> Tensor:
     """`(count,)` numbers of prototypes."""

@@ -66,6 +66,10 @@ class ScpnetObjectiveConfig:
     gamma: float = number("[0, 100]", 2.0)
 
     @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {"correction_epoch": (self.correction_epoch, "corrections")}
+
+    @property
     def needed_views(self) -> dict[str, str]:
         """Views that are compared, see `hf_mlrpl.objective.check_views`."""
         return {"weak": "weak", "strong": "strong"} if self.consistency_weight or self.distillation_weight else {}

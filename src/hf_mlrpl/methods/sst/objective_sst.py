@@ -75,6 +75,13 @@ class SstObjectiveConfig:
     needs_negatives: ClassVar[bool] = True
     own_network_settings: ClassVar[tuple[str, ...]] = ("intra_weight", "cooccurrence_weight")
 
+    @property
+    def begins(self) -> dict[str, tuple[int, str]]:
+        return {
+            "intra_threshold.start_epoch": (self.intra_threshold.start_epoch, "labels completed inside an image"),
+            "cross_threshold.start_epoch": (self.cross_threshold.start_epoch, "labels completed across images"),
+        }
+
 
 def intra_image_pseudo_labels(
     cooccurrence: Tensor, labels: Tensor, threshold: float, vote: Literal["mean", "sum"] = "mean"
