@@ -1,11 +1,7 @@
-"""Runs `hf-mlrpl` until it kills itself with SIGKILL: `python kill.py WHERE train ...`.
-
-WHERE is `batch N`, or the end of the path of a file that a checkpoint is being written to: half of it will be there.
-"""
+"""`hf-mlrpl` that kills itself with SIGKILL."""
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import torch
@@ -49,6 +45,8 @@ def die_at_batch(number: int) -> None:
 
 
 def run(where: str, arguments: list[str]) -> int:
+    """The command `arguments`, up to `where`: `batch N`, or the end of the path of a file that a checkpoint is being
+    written to; half of it will be there."""
     if where.startswith("batch "):
         die_at_batch(int(where.removeprefix("batch ")))
     die_in(where, torch, "save", 1)
@@ -56,15 +54,3 @@ def run(where: str, arguments: list[str]) -> int:
     die_in(where, transformers.modeling_utils, "safe_save_file", 1)
     die_in(where, TrainerState, "save_to_json", 1)
     return main(arguments)
-
-
-def run_in_silence(where: str, arguments: list[str], num_threads: int) -> None:
-    """As a process that a fork server starts, so that nothing has to be imported again."""
-    torch.set_num_threads(num_threads)
-    for stream in (1, 2):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    sys.exit(run(where, arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(run(sys.argv[1], sys.argv[2:]))

@@ -1,8 +1,6 @@
-"""What every process of `test_two_processes.py` does: `torchrun ... driver.py FOLDER` writes FOLDER/<rank>.json."""
+"""What both processes of `test_two_processes.py` do with the library."""
 
-import gc
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -154,9 +152,8 @@ def run(folder: Path) -> dict:
     }
 
 
-if __name__ == "__main__":
-    gc.freeze()  # as in conftest.py
-    output = Path(sys.argv[1])
-    report = run(output)
-    (output / f"{dist.get_rank()}.json").write_text(json.dumps(report))
+def write_report(folder: Path) -> None:
+    """Write `run` to `folder`/<rank>.json."""
+    report = run(folder)
+    (folder / f"{dist.get_rank()}.json").write_text(json.dumps(report))
     end_processes()

@@ -1,14 +1,19 @@
-"""Two processes on the CPU, started the way a user starts them."""
+"""Two processes on the CPU."""
 
 import json
-import os
-import subprocess
+import runpy
+import socket
 import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+import kill
 import pytest
-from driver import REMEMBERING, image_mean_recipe, loss_curve, prototypes, selection
+from driver import REMEMBERING, image_mean_recipe, loss_curve, prototypes, selection, write_report
 from interruptions import SIGNS_OF_MEMORY, results
+from processes import KILLED, exit_codes, start
 from safetensors.torch import load_file
 from tiny import make_trainer, without_clock, write_recipe
 from torch.testing import assert_close
@@ -17,24 +22,53 @@ from hf_mlrpl.cli.main import main
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).parents[2]
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file")
+CONFIGS = Path(__file__).parents[2] / "training" / "accelerate"
 
 
-def launch(*command: object) -> subprocess.CompletedProcess:
-    paths = [str(PROJECT / "tests"), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    environment["HF_ASSETS_CACHE"] += "/two-processes"  # which compute their features themselves
-    command = [str(part) for part in command]
-    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=240)
+def together(folder: Path, work: Callable[..., int | None], *arguments: Any) -> list[BaseProcess]:
+    """Two processes with the environment of those that torchrun starts; each prints to `folder`/<rank>.txt."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "tests"}
+    told |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    return [
+        start(
+            work,
+            *arguments,
+            environment=told | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            assets=folder / "assets",  # they compute their features themselves
+            output=folder / f"{rank}.txt",
+        )
+        for rank in (0, 1)
+    ]
 
 
-def succeed(*command: object) -> str:
-    """The standard output of a command that must end well."""
-    process = launch(*command)
-    assert process.returncode == 0, process.stderr[-3000:]
-    return process.stdout
+def succeed(folder: Path, work: Callable[..., int | None], *arguments: Any) -> list[str]:
+    """What both processes print, which must end well."""
+    processes = together(folder, work, *arguments)
+    assert exit_codes(*processes) == [0, 0], (folder / "0.txt").read_text()[-3000:]
+    return [(folder / f"{rank}.txt").read_text() for rank in (0, 1)]
+
+
+def launched(folder: Path, *command: object) -> str:
+    """What `python -m COMMAND` prints, a launcher whose processes must end well; itself has its imports behind it."""
+    process = start(run_module, *map(str, command), output=folder / "printed.txt")
+    assert exit_codes(process) == [0], (folder / "printed.txt").read_text()[-3000:]
+    return (folder / "printed.txt").read_text()
+
+
+def run_module(*command: str) -> None:
+    sys.argv = list(command)
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+
+
+def torchrun(folder: Path, *command: object) -> str:
+    return launched(folder, "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command)
+
+
+def accelerate(folder: Path, config: str, *command: object) -> str:
+    options = ("--main_process_port", "0", "--config_file", CONFIGS / config)
+    return launched(folder, "accelerate.commands.launch", *options, *command)
 
 
 # ---- the library, in both processes ----
@@ -42,9 +76,9 @@ def succeed(*command: object) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where `driver.py` has put what it saw."""
+    """Where the driver has put what it saw."""
     folder = tmp_path_factory.mktemp("driver")
-    succeed(*TORCHRUN, Path(__file__).with_name("driver.py"), folder)
+    succeed(folder, write_report, folder)
     return folder
 
 
@@ -148,8 +182,8 @@ def recipe(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def trained(recipe, tmp_path_factory) -> tuple[Path, str]:
     """A run of `hf_mlrpl train` with torchrun, and what it printed."""
-    output = tmp_path_factory.mktemp("run") / "run"
-    return output, succeed(*TORCHRUN, "-m", "hf_mlrpl", "train", recipe, "--output", output)
+    folder = tmp_path_factory.mktemp("run")
+    return folder / "run", torchrun(folder, "-m", "hf_mlrpl", "train", recipe, "--output", folder / "run")
 
 
 def test_torchrun_starts_two_processes_and_says_so_once(trained):
@@ -167,44 +201,33 @@ def test_the_metrics_are_those_of_the_saved_weights(trained, capsys):
     assert {name: together[name] for name in alone} == pytest.approx(alone, rel=1e-6)
 
 
-def test_each_image_is_evaluated_exactly_once(trained, capsys):
+def test_each_image_is_evaluated_exactly_once(trained, tmp_path, capsys):
     """37 images are padded to two equal shares, and the padding must not count."""
     output, _ = trained
-    command = ("evaluate", str(output), "data.num_scenes=37", "training.per_device_eval_batch_size=7", "--json")
-    printed = succeed(*TORCHRUN, "-m", "hf_mlrpl.cli.main", *command)
-    capsys.readouterr()
-    assert main(list(command)) == 0
+    command = ["evaluate", str(output), "data.num_scenes=37", "training.per_device_eval_batch_size=7", "--json"]
+    printed, nothing = succeed(tmp_path, main, command)
+    assert main(command) == 0
     alone = without_clock(json.loads(capsys.readouterr().out))
     together = without_clock(json.loads(printed))
-    assert together.keys() == alone.keys()
+    assert together.keys() == alone.keys() and not nothing
     for name in alone:
         tolerance = 1e-6 if name == "test_loss" else 1e-12  # float32 logits differ a little with the batch size
         assert together[name] == pytest.approx(alone[name], rel=tolerance), name
 
 
 def test_accelerate_goes_on_after_both_processes_were_killed(trained, recipe, tmp_path):
-    kill = Path(__file__).parents[1] / "kill.py"
     output = tmp_path / "run"
-    killed = launch(*TORCHRUN, kill, "checkpoint-4/optimizer.pt", "train", recipe, "--output", output)
-    assert killed.returncode != 0
+    command = ["train", recipe, "--output", str(output), "--no-pictures"]
+    first, second = together(tmp_path, kill.run, "checkpoint-4/optimizer.pt", command)
+    assert exit_codes(first) == [KILLED]
+    second.kill()
     assert (output / "checkpoint-2" / "rng_state_1.pth").is_file()
     assert not (output / "checkpoint-4" / "trainer_state.json").exists()
-    config = "training/accelerate/two_processes.yaml"
-    printed = succeed(*ACCELERATE, config, "-m", "hf_mlrpl", "train", recipe, "--output", output, "--resume")
+    printed = accelerate(tmp_path, "two_processes.yaml", "-m", "hf_mlrpl", *command, "--resume")
     assert "2 processes on cpu" in printed
     assert results(output) == results(trained[0])
 
 
 def test_accelerate_says_when_there_is_one_process(recipe, tmp_path):
-    config = "training/accelerate/one_gpu.yaml"
-    command = (
-        "-m",
-        "hf_mlrpl",
-        "train",
-        recipe,
-        "training.max_steps=1",
-        "training.use_cpu=true",
-        "--output",
-        tmp_path / "run",
-    )
-    assert "1 process on cpu" in succeed(*ACCELERATE, config, *command)
+    settings = ("training.max_steps=1", "training.use_cpu=true", "--output", tmp_path / "run", "--no-pictures")
+    assert "1 process on cpu" in accelerate(tmp_path, "one_gpu.yaml", "-m", "hf_mlrpl", "train", recipe, *settings)

@@ -1,9 +1,6 @@
 """Features on disk, label distances and nearest neighbours."""
 
 import math
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from kill import die
+from processes import KILLED, exit_codes, start
 from safetensors.torch import load_file, save_file
 from tiny import MODELS, batches_of, tiny_images, tiny_model, write_recipe
 from torch.testing import assert_close
@@ -315,10 +314,6 @@ def test_large_sets_are_searched_approximately_on_a_cpu(has_faiss, monkeypatch):
 # ---- the command ----
 
 
-def command(recipe: str) -> list[str]:
-    return [sys.executable, "-m", "hf_mlrpl.cli.main", "neighbours", recipe]
-
-
 def test_the_command_prepares_what_training_reads(tmp_path, capsys, monkeypatch, cache):
     recipe = write_recipe(tmp_path, "soft_exposure")
     assert main(["neighbours", recipe]) == 0
@@ -348,36 +343,31 @@ def test_a_method_without_neighbours_is_an_error_before_data_are_read(tmp_path, 
     assert main(["neighbours", write_recipe(tmp_path, "soft_exposure", objective={"variant": "FE"})]) == 2
 
 
-KILLED_AT_FILE = """
-import os, signal, sys
-from hf_mlrpl.cli.main import main
-from hf_mlrpl.methods.soft_exposure import image_features
+def neighbours_until_killed(arguments: list[str]) -> int:
+    """The command in files of 8 images, up to the end of the third file."""
+    image_features.IMAGES_PER_FILE = 8
+    write = image_features.save_file
 
-image_features.IMAGES_PER_FILE = 8
-write = image_features.save_file
+    def write_or_die(tensors, file, metadata):
+        write(tensors, file, metadata)
+        if "00003" in str(file):
+            die()
 
-def write_or_die(tensors, file, metadata):
-    write(tensors, file, metadata)
-    if "00003" in str(file) and "die" in sys.argv:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-image_features.save_file = write_or_die
-sys.exit(main(["neighbours", sys.argv[1], "training.per_device_eval_batch_size=8"]))
-"""
+    image_features.save_file = write_or_die
+    return main(arguments)
 
 
 @pytest.mark.slow
-def test_killed_while_a_file_is_written_the_command_goes_on(tmp_path):
-    recipe = write_recipe(tmp_path, "soft_exposure")
+def test_killed_while_a_file_is_written_the_command_goes_on(tmp_path, monkeypatch):
+    arguments = ["neighbours", write_recipe(tmp_path, "soft_exposure"), "training.per_device_eval_batch_size=8"]
+    monkeypatch.setattr(image_features, "IMAGES_PER_FILE", 8)
 
-    def run(assets: str, *arguments: str) -> int:
-        environment = os.environ | {"HF_ASSETS_CACHE": str(tmp_path / assets)}
-        return subprocess.run(
-            [sys.executable, "-c", KILLED_AT_FILE, recipe, *arguments], env=environment, timeout=120
-        ).returncode
+    def run(assets: str) -> int:
+        monkeypatch.setattr("huggingface_hub.utils._cache_assets.HF_ASSETS_CACHE", tmp_path / assets)
+        return main(arguments)
 
     assert run("unbroken") == 0
-    assert run("killed", "die") == -signal.SIGKILL
+    assert exit_codes(start(neighbours_until_killed, arguments, assets=tmp_path / "killed")) == [KILLED]
     (unbroken,) = (tmp_path / "unbroken/hf-mlrpl/features").iterdir()
     killed = tmp_path / "killed/hf-mlrpl/features" / unbroken.name
     finished = {file.name: file.stat().st_mtime_ns for file in killed.glob("features-*.safetensors")}

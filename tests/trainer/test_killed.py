@@ -1,13 +1,11 @@
 """A run that was killed with SIGKILL and resumed ends exactly like an unbroken one."""
 
-import multiprocessing
-import signal
 import time
 
 import kill
 import pytest
-import torch
 from interruptions import results
+from processes import KILLED, exit_codes, start
 from tiny import write_recipe
 
 from hf_mlrpl.cli.main import main
@@ -15,8 +13,6 @@ from hf_mlrpl.trainer.checkpoints import faults_of_checkpoint, latest_checkpoint
 
 pytestmark = pytest.mark.slow
 
-KILLED = -signal.SIGKILL
-IMPORTED = ["datasets", "matplotlib.pyplot", "sklearn.datasets", "hf_mlrpl.auto", "hf_mlrpl.trainer.trainer"]
 TRAINING = {  # nine steps of two batches
     "per_device_train_batch_size": 8,
     "num_train_epochs": 3,
@@ -44,25 +40,14 @@ KILLS = {
 }
 
 
-def started(where: str, arguments: list[str]) -> multiprocessing.Process:
-    """`hf-mlrpl` in a process of its own, which has the imports behind it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    process = context.Process(target=kill.run_in_silence, args=(where, arguments, torch.get_num_threads()))
-    process.start()
-    return process
-
-
 @pytest.mark.parametrize("method", KILLS)
 def test_killed_at_batches_and_while_each_file_of_a_checkpoint_is_written(method, tmp_path):
     """One run that is killed and resumed again and again."""
     recipe, output = write_recipe(tmp_path, method, training=TRAINING), tmp_path / "run"
-    assert main(["train", recipe, "--output", str(tmp_path / "unbroken")]) == 0
-    arguments = ["train", recipe, "--output", str(output), "--resume"]
+    assert main(["train", recipe, "--output", str(tmp_path / "unbroken"), "--no-pictures"]) == 0
+    arguments = ["train", recipe, "--output", str(output), "--no-pictures", "--resume"]
     for where in KILLS[method]:
-        process = started(where, arguments)
-        process.join()
-        assert process.exitcode == KILLED, where
+        assert exit_codes(start(kill.run, where, arguments)) == [KILLED], where
         assert where.startswith("batch") or faults_of_checkpoint(output / where.split("/")[0])
         assert not (output / "metrics.json").exists()
     assert main(arguments) == 0
@@ -72,15 +57,14 @@ def test_killed_at_batches_and_while_each_file_of_a_checkpoint_is_written(method
 def test_killed_from_outside_at_some_moment(tmp_path):
     """With augmented images from a worker."""
     recipe, output = write_recipe(tmp_path, training=TRAINING | {"dataloader_num_workers": 1}), tmp_path / "run"
-    assert main(["train", recipe, "--output", str(tmp_path / "unbroken")]) == 0
-    arguments = ["train", recipe, "--output", str(output), "--resume"]
-    process = started("nowhere", arguments)
+    assert main(["train", recipe, "--output", str(tmp_path / "unbroken"), "--no-pictures"]) == 0
+    arguments = ["train", recipe, "--output", str(output), "--no-pictures", "--resume"]
+    process = start(main, arguments)
     while not latest_checkpoint(output):
         assert process.is_alive()
         time.sleep(0.01)
     time.sleep(0.1)
     process.kill()
-    process.join()
-    assert process.exitcode == KILLED
+    assert exit_codes(process) == [KILLED]
     assert main(arguments) == 0
     assert results(output) == results(tmp_path / "unbroken")

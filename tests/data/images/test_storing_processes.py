@@ -1,10 +1,7 @@
 """The store of features outlives kills, is shared by processes, and takes no more memory for more photos."""
 
-import multiprocessing
-import os
 import random
 import resource
-import signal
 import sys
 import time
 from pathlib import Path
@@ -12,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kill import die
 from PIL import Image
+from processes import CONTEXT, KILLED, exit_codes, start
 from test_stored_images import Encoder, cache, expected, images_of, noise, stored
 
 from hf_mlrpl.data.images import feature_files, storing
@@ -20,35 +19,10 @@ from hf_mlrpl.data.images.feature_files import FEATURES
 from hf_mlrpl.data.rows import make_dataset
 
 __all__ = ["cache"]  # a fixture of all tests here
-IMPORTED = ["hf_mlrpl.data.images.stored_images", "datasets", "PIL.Image"]
-CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def start(work, *arguments) -> multiprocessing.process.BaseProcess:
-    """A fresh process that does `work`, with most of its imports behind it."""
-    CONTEXT.set_forkserver_preload(IMPORTED)
-    process = CONTEXT.Process(target=in_process, args=(work, arguments))
-    process.start()
-    return process
-
-
-def in_process(work, arguments) -> None:
-    torch.set_num_threads(1)
-    work(*arguments)
-
-
-def use_cache(folder: Path) -> None:
-    def place(library, namespace, subfolder):
-        place = folder / library / namespace / subfolder
-        place.mkdir(parents=True, exist_ok=True)
-        return place
-
-    feature_files.cached_assets_path = place
-
-
-def store_until_killed(folder: Path, finished: int, half: bool) -> None:
+def store_until_killed(finished: int, half: bool) -> None:
     """Photos in files of 4; after `finished` files the process kills itself, in the middle of one if `half`."""
-    use_cache(folder)
     storing.BYTES_PER_FILE = 1
     save, written = feature_files.save_file, []
 
@@ -57,7 +31,7 @@ def store_until_killed(folder: Path, finished: int, half: bool) -> None:
             if half:
                 save(tensors, file)
                 file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         save(tensors, file)
         written.append(file)
 
@@ -69,9 +43,7 @@ def store_until_killed(folder: Path, finished: int, half: bool) -> None:
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("finished", [0, 2])
 def test_after_a_kill_the_next_run_computes_what_is_not_on_the_disk(finished, half, cache):
-    process = start(store_until_killed, cache, finished, half)
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_codes(start(store_until_killed, finished, half, assets=cache)) == [KILLED]
     assert len(list(cache.rglob("*.unfinished"))) == half and len(list(cache.rglob("*.safetensors"))) == finished
     images, encoder = images_of(noise(range(16))), Encoder()
     features = stored(images, encoder)
@@ -85,8 +57,7 @@ class SlowEncoder(Encoder):
         return super().__call__(pixels)
 
 
-def store_and_count(folder: Path, all_are_there, rows: range, report: Path) -> None:
-    use_cache(folder)
+def store_and_count(all_are_there, rows: range, report: Path) -> None:
     encoder, images = SlowEncoder(), images_of(noise(rows))
     all_are_there.wait(60)
     features = stored(images, encoder)
@@ -98,10 +69,9 @@ def store_and_count(folder: Path, all_are_there, rows: range, report: Path) -> N
 def test_runs_at_the_same_time_compute_each_photo_once(cache):
     rows, reports = (range(40), range(20, 60)), (cache / "first.txt", cache / "second.txt")
     all_are_there = CONTEXT.Barrier(2)
-    processes = [start(store_and_count, cache, all_are_there, *each) for each in zip(rows, reports, strict=True)]
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    shares = zip(rows, reports, strict=True)
+    processes = [start(store_and_count, all_are_there, *share, assets=cache) for share in shares]
+    assert exit_codes(*processes) == [0, 0]
     assert sum(int(report.read_text()) for report in reports) == 60
 
 
@@ -139,7 +109,6 @@ class WideEncoder(Encoder):
 
 def store_more_and_more(folder: Path, counts: list[int], report: Path) -> None:
     """Store so many photos, and then so many, in files of a MiB; the report has the peak of the memory after each."""
-    use_cache(folder)
     storing.BYTES_PER_FILE = 2**20
     peaks = []
     for count in counts:
@@ -157,8 +126,6 @@ def store_more_and_more(folder: Path, counts: list[int], report: Path) -> None:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_photos(cache):
     """Four times as many have 24 MiB more of features."""
-    process = start(store_more_and_more, cache, [128, 512], cache / "peaks.txt")
-    process.join(60)
-    assert process.exitcode == 0
+    assert exit_codes(start(store_more_and_more, cache, [128, 512], cache / "peaks.txt", assets=cache)) == [0]
     few, many = map(float, (cache / "peaks.txt").read_text().split())
     assert many - few < 8
