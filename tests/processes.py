@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ IMPORTED = [*sweep._PRELOADED, "hf_mlrpl.auto", "datasets", "matplotlib.pyplot"]
 KILLED = -signal.SIGKILL
 
 
+def serve() -> None:
+    """Start the server, unless it runs: before code that would start one with fewer imports."""
+    CONTEXT.set_forkserver_preload(IMPORTED)
+    forkserver.ensure_running()
+
+
 def start(
     work: Callable[..., int | None],
     *arguments: Any,
@@ -34,7 +41,7 @@ def start(
     assets: its cache, instead of the one that the tests share.
     output: a file for what it prints.
     """
-    CONTEXT.set_forkserver_preload(IMPORTED)
+    serve()
     settings = (dict(environment or {}), assets, output, torch.get_num_threads())
     process = CONTEXT.Process(target=_live, args=(work, arguments, *settings))
     process.start()

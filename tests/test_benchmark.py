@@ -5,6 +5,7 @@ import benchmark
 import benchmark_ours
 import benchmark_parts
 import pytest
+from processes import serve
 from tiny_clip import TINY_RESNET, TINY_TEXT
 
 SMALL = argparse.Namespace(
@@ -39,6 +40,7 @@ def test_mean_average_precision_of_coco_is_fast():
 
 @pytest.mark.slow
 def test_peak_memory_is_that_of_a_fresh_process():
+    serve()
     args = argparse.Namespace(**vars(SMALL) | {"labels": 80, "batch_size": 8})
     memory = benchmark.measure_memory("pseudo_labels", ["plain", "ours"], args)
     gathered = 8 * 80 * 100 * 1024 * 4 / benchmark.MIB * 0.8  # most labels are unknown; each meets its whole bank

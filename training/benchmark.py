@@ -13,14 +13,15 @@ start-up, metrics and annotations.
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,13 +92,15 @@ def measure_memory(part: str, sides: Iterable[str], args: argparse.Namespace) ->
     if args.device == "cuda":
         made = PARTS[part][1](args)
         return {side: peak_memory(made[side], args.device) for side in sides}
-    options = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in ("labels", "image_size", "batch_size")]
-    options += [f"--backbone={args.backbone}", f"--clip-backbone={args.clip_backbone}", f"--threads={args.threads}"]
-    command = [sys.executable, __file__, *options]
-    return {
-        side: float(subprocess.check_output([*command, "--parts", part, "--memory-of", side], text=True).split()[-1])
-        for side in sides
-    }
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hf_mlrpl.trainer.trainer"])  # imports most of what a side does
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as processes:
+        return {side: processes.submit(_peak_of_side, part, side, args).result() for side in sides}
+
+
+def _peak_of_side(part: str, side: str, args: argparse.Namespace) -> float:
+    prepare(args)
+    return peak_memory(PARTS[part][1](args)[side], args.device)
 
 
 def peak_by_labels(args: argparse.Namespace, part: str, labels: int) -> float:
@@ -136,7 +139,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
-    parser.add_argument("--memory-of", metavar="SIDE", help=argparse.SUPPRESS)  # one measurement in a fresh process
     args = parser.parse_args()
     if args.parts is None and args.tables is None:  # everything
         args.parts, args.tables = list(QUICK_PARTS if args.quick else PARTS), list(TABLES)
@@ -183,15 +185,16 @@ def _cell(value: Any) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def main() -> None:
-    args = parse_arguments()
+def prepare(args: argparse.Namespace) -> None:
     keep_freed_memory()  # as the commands and the trainer do
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     logging.set_verbosity_error()  # of random labels
-    if args.memory_of:
-        print(peak_memory(PARTS[args.parts[0]][1](args)[args.memory_of], args.device))
-        return
+
+
+def main() -> None:
+    args = parse_arguments()
+    prepare(args)
     machine = describe_hardware(args)
     sizes = f"{args.labels} labels, {args.image_size} px, batch of {args.batch_size}, {KNOWN:.0%} of the labels known"
     sizes += f", {args.backbone} and {args.clip_backbone}, median of {args.repeats}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import serve
 from tiny import write_recipe
 
 from hf_mlrpl import __version__
@@ -189,6 +190,7 @@ def test_numbers_in_words(metric, words):
 
 @pytest.mark.slow
 def test_a_run_has_a_process_of_its_own(tmp_path):
+    serve()
     began = time.monotonic()
     ended = sweep._run_command(["list", "recipes"], tmp_path / "log.txt")
     assert ended.code == 0 and 0 < ended.cpu_seconds <= time.monotonic() - began + 1
@@ -318,6 +320,7 @@ def test_a_file_that_does_not_exist_is_an_error(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_sweep_trains(tmp_path, monkeypatch):
+    serve()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     recipe = write_recipe(tmp_path, "partial_bce", training={"max_steps": 1})
     (tmp_path / "one.yaml").write_text(f"runs: [{{name: BCE, recipe: {recipe}}}]")
