@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 from tiny import tiny_model
+
+from hf_mlrpl.data.collections.digit_scenes import load_digit_scenes
 
 HEAVY = ("torch", "transformers", "datasets", "evaluate", "sklearn", "matplotlib", "timm", "numpy", "torchvision")
 TRAIN_SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
@@ -52,10 +55,15 @@ print(dict((what, names) for what, names in seen.items() if names), len(seen) - 
 
 
 @pytest.mark.slow
-def test_models_objectives_and_the_trainer_do_without_optional_packages():
+def test_models_objectives_trainer_tagging_and_publishing_do_with_the_core_install(tmp_path):
+    """Without any package of an extra, but filelock, which is in the core install, too; pictures need matplotlib."""
+    Image.new("RGB", (40, 30), "green").save(tmp_path / "photo.png")
+    tiny_model("sst").save_pretrained(tmp_path / "run")
     code = f"""
 import sys
-for name in {OPTIONAL}:
+from hf_mlrpl.extras import EXTRAS
+missing = {{name for names in EXTRAS.values() for name in names}} - {{"filelock"}}
+for name in missing | {{"matplotlib"}}:
     sys.modules[name] = None  # importing it raises an ImportError
 import numpy, torch
 from hf_mlrpl import SstConfig, SstForMultiLabelClassification, SstObjective, multi_label_metrics
@@ -70,40 +78,32 @@ batch = dict(pixel_values=torch.randn(2, 3, 32, 32), labels=torch.tensor([[1, -1
 loss = model(**batch, objective=SstObjective(SstObjectiveConfig(), config), progress=Progress(0, 1, 9.0)).loss
 logits = model(batch["pixel_values"]).logits.detach().numpy()
 print(loss.isfinite().item(), "map" in multi_label_metrics(logits, batch["labels"].numpy()))
-"""
-    assert fresh(code).strip() == "True True"
 
-
-@pytest.mark.slow
-def test_tagging_and_publishing_do_with_the_core_install(tmp_path):
-    """Without any package of an extra; filelock is a dependency of huggingface_hub, too."""
-    Image.new("RGB", (40, 30), "green").save(tmp_path / "photo.png")
-    tiny_model("sst").save_pretrained(tmp_path / "run")
-    code = f"""
-import sys
-from hf_mlrpl.extras import EXTRAS
-for name in {{name for names in EXTRAS.values() for name in names}} - {{"filelock"}}:
-    sys.modules[name] = None  # importing it raises an ImportError
+del sys.modules["matplotlib"]
 from hf_mlrpl.cli.main import main
 tag = ["tag", "{tmp_path}/run", "{tmp_path}/photo.png"]
 done = [main([*tag, "--pictures", "{tmp_path}/out"]), main([*tag, "--out", "{tmp_path}/tags.parquet"])]
 print(done, main(["push", "{tmp_path}/run", "user/model", "--dry-run"]))
 """
-    assert fresh(code).strip().endswith("[0, 0] 0")
+    printed = fresh(code).splitlines()
+    assert printed[0] == "True True" and printed[-1] == "[0, 0] 0"
     assert (tmp_path / "tags.parquet").is_file() and (tmp_path / "out" / "photo_tags.png").is_file()
 
 
 @pytest.mark.slow
-def test_kept_digit_scenes_need_no_scikit_learn_in_memory(tmp_path):
-    """Its import takes as long as a sixth of the start of a training."""
-    code = """
+def test_metrics_and_kept_digit_scenes_import_little():
+    """Scikit-learn takes as long as a sixth of the start of a training."""
+    load_digit_scenes("test")  # draws and keeps them
+    code = f"""
 import sys
+import hf_mlrpl.metrics
+print([name for name in {OPTIONAL} if name in sys.modules])
 from hf_mlrpl.data.collections.digit_scenes import load_digit_scenes
 load_digit_scenes("test")
 print("sklearn.base" in sys.modules)
 """
-    environment = dict(os.environ, HF_ASSETS_CACHE=str(tmp_path))
-    assert [fresh(code, environment).strip() for _ in range(2)] == ["True", "False"], "drawn, and read"
+    environment = os.environ | {"HF_ASSETS_CACHE": constants.HF_ASSETS_CACHE}
+    assert fresh(code, environment).splitlines() == ["[]", "False"]
 
 
 @pytest.mark.parametrize(("users", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
