@@ -211,6 +211,7 @@ def test_evaluate_takes_the_recipe_from_the_hub(online, tmp_path, capsys):
 
 # ---- without the import, and without the package ----
 
+
 @pytest.fixture
 def published(pushed, tmp_path):
     """The files of the repository in a folder."""
