@@ -64,7 +64,8 @@ def test_an_installed_package_is_listed(install, capsys):
 def test_its_recipe_trains_on_its_data(install, tmp_path):
     install()
     output = tmp_path / "run"
-    assert main(["train", "weak_negatives/squares", "training.disable_tqdm=true", "--output", str(output)]) == 0
+    settings = ["training.disable_tqdm=true", "--no-pictures"]
+    assert main(["train", "weak_negatives/squares", *settings, "--output", str(output)]) == 0
     assert 0 <= json.loads((output / "metrics.json").read_text())["test_map"] <= 100
     recipe = Recipe.load(output / "recipe.yaml")
     assert label_matrix(recipe.data.load().train)[:3].tolist() == [[-1, -1], [0, 0], [-1, 1]]

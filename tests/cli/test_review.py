@@ -31,7 +31,7 @@ def folder(tmp_path_factory) -> Path:
     content["data"] = {"name": "table", "path": str(folder / "photos.csv"), "validation": 20 / 60, "view": "shift"}
     (folder / "photos.yaml").write_text(yaml.safe_dump(content))
     with contextlib.redirect_stdout(io.StringIO()):
-        assert main(["train", str(folder / "photos.yaml"), "--output", str(folder / "run")]) == 0
+        assert main(["train", str(folder / "photos.yaml"), "--output", str(folder / "run"), "--no-pictures"]) == 0
     return folder
 
 

@@ -155,7 +155,7 @@ def test_a_used_folder_is_refused(run, capsys):
 def test_overwrite_starts_afresh(tmp_path):
     recipe, output = write_recipe(tmp_path), tmp_path / "run"
     command = ["train", recipe, "--output", str(output)]
-    assert main([*command, "training.seed=1"]) == 0
+    assert main([*command, "training.seed=1", "--no-pictures"]) == 0
     (output / "checkpoint-99").mkdir()
     before = (output / "model.safetensors").read_bytes()
     assert main([*command, "model.backbone=resnet51", "--overwrite"]) == 2
@@ -193,7 +193,7 @@ def test_a_mistake_leaves_no_trace(tmp_path, capsys):
 
 def test_what_a_run_leaves_that_failed_before_it_saved_blocks_none(tmp_path, monkeypatch, capsys):
     recipe, output = write_recipe(tmp_path, "partial_bce", training={"max_steps": 1}), tmp_path / "run"
-    command = ["train", recipe, "--output", str(output)]
+    command = ["train", recipe, "--output", str(output), "--no-pictures"]
 
     def fail_at_once(trainer, *arguments, **settings):
         raise RuntimeError("the GPU is gone")
@@ -210,7 +210,7 @@ def test_what_a_run_leaves_that_failed_before_it_saved_blocks_none(tmp_path, mon
 def test_the_recipe_of_a_run_is_that_of_the_last_that_went_on(tmp_path, capsys):
     training = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
     recipe, output = write_recipe(tmp_path, "partial_bce", training=training), tmp_path / "run"
-    command = ["train", recipe, "--output", str(output)]
+    command = ["train", recipe, "--output", str(output), "--no-pictures"]
     assert main(command) == 0
     before = (output / "recipe.yaml").read_text()
     for checkpoint in output.glob("checkpoint-*"):
@@ -232,7 +232,7 @@ def test_a_finished_run_can_be_resumed(run, tmp_path):
 
     output, recipe, _ = run
     again = shutil.copytree(output, tmp_path / "run")
-    assert main(["train", recipe, "--output", str(again), "--resume"]) == 0
+    assert main(["train", recipe, "--output", str(again), "--resume", "--no-pictures"]) == 0
     first = without_clock(json.loads((output / "metrics.json").read_text()))
     assert without_clock(json.loads((again / "metrics.json").read_text())) == first
     assert (again / "model.safetensors").read_bytes() == (output / "model.safetensors").read_bytes()
@@ -271,8 +271,9 @@ def test_a_run_without_its_recipe_is_not_resumed(run, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_longer_training_is_resumed(tmp_path):
     recipe, output = write_recipe(tmp_path, training={"num_train_epochs": 1}), tmp_path / "run"
-    assert main(["train", recipe, "--output", str(output)]) == 0
-    assert main(["train", recipe, "training.num_train_epochs=2", "--output", str(output), "--resume"]) == 0
+    command = ["train", recipe, "--output", str(output), "--no-pictures"]
+    assert main(command) == 0
+    assert main([*command, "training.num_train_epochs=2", "--resume"]) == 0
     assert (output / "checkpoint-6").is_dir()
 
 
@@ -287,7 +288,8 @@ def test_a_longer_training_is_another_one_where_the_objective_depends_on_its_end
 
 @pytest.mark.slow
 def test_resume_without_anything_to_resume_starts(tmp_path):
-    assert main(["train", write_recipe(tmp_path), "--output", str(tmp_path / "run"), "--resume"]) == 0
+    command = ["train", write_recipe(tmp_path), "--output", str(tmp_path / "run"), "--no-pictures"]
+    assert main([*command, "--resume"]) == 0
 
 
 def test_the_output_folder_is_named_after_the_recipe():
@@ -420,7 +422,7 @@ def test_a_label_that_is_never_present_is_a_warning(tmp_path, capsys):
     content["data"] = {"name": "table", "path": str(tmp_path / "labels.csv"), "validation": 0.25, "view": "plain"}
     recipe = tmp_path / "photos.yaml"
     recipe.write_text(yaml.safe_dump(content))
-    assert main(["train", str(recipe), "--output", str(tmp_path / "run")]) == 0
+    assert main(["train", str(recipe), "--output", str(tmp_path / "run"), "--no-pictures"]) == 0
     assert "warning: 1 label(s) are never present: unicorn." in capsys.readouterr().out
     assert "validation_map" in json.loads((tmp_path / "run" / "metrics.json").read_text())
 

@@ -57,7 +57,7 @@ def test_converted_towers_become_a_tagger_with_any_labels(method, published, pho
     towers, folder = published
     model = METHODS[method] | {"pretrained": str(folder)}
     recipe, run = write_recipe(tmp_path, method, model=model, training=STEPS), str(tmp_path / "run")
-    assert main(["train", recipe, "--output", run]) == 0
+    assert main(["train", recipe, "--output", run, "--no-pictures"]) == 0
 
     trained = AutoModelForImageClassification.from_pretrained(run)
     state = towers.state_dict()
@@ -81,7 +81,7 @@ def test_converted_towers_become_a_tagger_with_any_labels(method, published, pho
 def test_labels_with_contexts_of_their_own_can_be_chosen_from(published, photo, tmp_path, capsys):
     recipe = write_recipe(tmp_path, "dualcoop", model={"pretrained": str(published[1])}, training=STEPS)
     run = str(tmp_path / "run")
-    assert main(["train", recipe, "--output", run]) == 0
+    assert main(["train", recipe, "--output", run, "--no-pictures"]) == 0
     own = tag(capsys, run, photo)
     assert tag(capsys, run, photo, "--labels", "7, 2") == pytest.approx({name: own[name] for name in "72"}, abs=1e-6)
     assert main(["tag", run, photo, "--labels", "7, zebra"]) == 2

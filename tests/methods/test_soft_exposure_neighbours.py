@@ -321,7 +321,8 @@ def test_the_command_prepares_what_training_reads(tmp_path, capsys, monkeypatch,
     (folder,) = (cache / "hf-mlrpl" / "features").iterdir()
     assert len(list(folder.glob("features-*"))) == 12 and (folder / "neighbours-exact-10.safetensors").is_file()
     monkeypatch.setattr(image_features.TrainingImages, "map", None)
-    assert main(["train", recipe, "--output", str(tmp_path / "run"), "training.max_steps=1"]) == 0
+    settings = ["training.max_steps=1", "--no-pictures"]
+    assert main(["train", recipe, "--output", str(tmp_path / "run"), *settings]) == 0
 
 
 def test_the_command_makes_priors_from_training_images(tmp_path, capsys):

@@ -148,7 +148,7 @@ def test_commands(captions, tmp_path, capsys):
     assert main(["data", str(recipe), "--write", str(tmp_path / "out.parquet")]) != 0
     assert "`--write` writes images with their labels, and these are captions" in capsys.readouterr().err
     run = tmp_path / "run"
-    assert main(["train", str(recipe), "--output", str(run)]) == 0
+    assert main(["train", str(recipe), "--output", str(run), "--no-pictures"]) == 0
     assert "of 48 captions" in capsys.readouterr().out
     card = (run / "README.md").read_text()
     assert "48 training captions with 10 labels each, of which 100.0 % are known: those that a caption names" in card

@@ -142,7 +142,7 @@ def test_from_the_hub_and_on_the_command_line(online, tmp_path, capsys):
     recipe = tmp_path / "on.yaml"
     content = tiny_content("asl", model={"pretrained": f"{USER}/digits@v1"}, training={"num_train_epochs": 1})
     recipe.write_text(json.dumps(content))
-    assert main(["train", str(recipe), "--output", str(tmp_path / "run")]) == 0
+    assert main(["train", str(recipe), "--output", str(tmp_path / "run"), "--no-pictures"]) == 0
     printed = capsys.readouterr().out
     assert f"Started from {USER}/digits@v1 (mlrpl-baseline): " in printed
     assert "8 labels were taken over: 0, 1, 2, 3, 4, 5, 6, 7." in printed

@@ -72,7 +72,7 @@ def test_test_images_by_another_name_select_nothing(monkeypatch):
 def test_a_run_that_selects_on_the_test_images_says_so(tmp_path, capsys):
     recipe = tiny_recipe("partial_bce", data=ON_TEST, training={"num_train_epochs": 1, "load_best_model_at_end": True})
     recipe.save(tmp_path / "r.yaml")
-    assert main(["train", str(tmp_path / "r.yaml"), "--output", str(tmp_path / "run")]) == 0
+    assert main(["train", str(tmp_path / "r.yaml"), "--output", str(tmp_path / "run"), "--no-pictures"]) == 0
     assert f"warning: {SELECTED_ON_TEST}" in capsys.readouterr().out
     assert (tmp_path / "run" / "README.md").read_text().count(SELECTED_ON_TEST) == 2
     (tmp_path / "s.yaml").write_text(f"runs: [{{name: A, recipe: {tmp_path / 'r.yaml'}}}]")
