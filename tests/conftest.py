@@ -39,6 +39,17 @@ def scenes_are_drawn_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def garbage_is_collected_when_there_is_some() -> Iterator[None]:
+    """Each trainer lets go of what it had by a collection, a tenth of a second of search."""
+    from accelerate.utils import memory
+
+    clear = memory.clear_device_cache
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "clear_device_cache", lambda garbage_collection=False: clear())
+        yield
+
+
 @pytest.fixture(scope="session")
 def coco_mini() -> Path:
     """The folder of a small set of real COCO photos; `HF_MLRPL_COCO_MINI` names another place."""

@@ -1,5 +1,6 @@
 import json
 import math
+import multiprocessing
 from importlib import import_module
 
 import pytest
@@ -184,8 +185,8 @@ def test_an_objective_sees_all_images_before_each_epoch(workers, tmp_path):
 
 
 def test_workers_that_live_through_epochs_change_nothing(tmp_path):
-    """Neither the random views of later epochs nor the random numbers that an objective draws."""
-    states = []
+    """Neither the random views of later epochs nor the random numbers that an objective draws; they end with it."""
+    states, others = [], set(multiprocessing.active_children())
     for workers in (0, 2):
         settings = {"num_train_epochs": 3, "dataloader_num_workers": workers, **QUIET}
         trainer = make_trainer(tiny_recipe("partial_bce", training=settings), tmp_path)
@@ -195,6 +196,7 @@ def test_workers_that_live_through_epochs_change_nothing(tmp_path):
         torch.manual_seed(0)
         trainer.train()
         states.append(weights(trainer))
+        assert set(multiprocessing.active_children()) <= others
     assert states[0] == states[1]
 
 

@@ -97,6 +97,7 @@ class MultiLabelTrainer(ResumableTrainer):
             )
         self._given = {"objective": objective, "train": train_dataset, "eval": eval_dataset}
         self._is_set_up = False
+        self._training_loader: Any = None
         args = checked_arguments(args, eval_dataset)
         if "compute_metrics" not in kwargs:
             args.check_metric()
@@ -236,7 +237,8 @@ class MultiLabelTrainer(ResumableTrainer):
             pin_memory=args.dataloader_pin_memory,
             generator=torch.Generator(),  # else it would draw from torch's global one whenever workers start
         )
-        return self.accelerator.prepare(loader)
+        self._training_loader = self.accelerator.prepare(loader)
+        return self._training_loader
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """The Trainer's step, without what it does for models, optimizers and launchers that are refused here.
@@ -384,12 +386,21 @@ class MultiLabelTrainer(ResumableTrainer):
             resume_from_checkpoint: a checkpoint, or `True` for the newest complete one of `output_dir`.
         """
         if self.args.num_train_epochs or self.args.max_steps > 0:
-            result = super().train(resume_from_checkpoint, *args, **kwargs)
+            try:
+                result = super().train(resume_from_checkpoint, *args, **kwargs)
+            finally:
+                self._end_workers()
         else:  # a method without training
             result = TrainOutput(0, 0.0, {})
         if self.args.choose_thresholds:
             self.choose_thresholds()
         return result
+
+    def _end_workers(self) -> None:
+        """Let go of the workers, and of the images that they keep; a garbage collection would hang for seconds."""
+        loader = self._training_loader
+        if loader is not None:
+            getattr(loader, "base_dataloader", loader)._iterator = None  # that of Accelerate wraps torch's own
 
     def save_averaged_weights_to_model(self) -> None:
         """After training: give the model the averaged weights for good, where there are any."""
