@@ -23,7 +23,7 @@ def run_of_sst(tmp_path_factory) -> Path:
     """A finished run, in which the bank remembers images."""
     folder = tmp_path_factory.mktemp("picture")
     recipe = write_recipe(folder)
-    assert main(["train", recipe, "--output", str(folder / "run"), "--no-pictures"]) == 0
+    assert main(["train", recipe, "--output", str(folder / "run")]) == 0
     return folder / "run"
 
 
