@@ -8,8 +8,9 @@ import torch
 import transformers.modeling_utils
 from transformers import TrainerState
 
-import hf_mlrpl.trainer.trainer as trainer
 from hf_mlrpl.cli.main import main
+from hf_mlrpl.trainer import resuming
+from hf_mlrpl.trainer.trainer import MultiLabelTrainer
 
 
 def die() -> None:
@@ -31,7 +32,7 @@ def die_in(where: str, module, name: str, path_index: int) -> None:
 
 
 def die_at_batch(number: int) -> None:
-    step = trainer.MultiLabelTrainer.training_step
+    step = MultiLabelTrainer.training_step
     batches = 0
 
     def step_or_die(*args, **kwargs):
@@ -41,7 +42,7 @@ def die_at_batch(number: int) -> None:
             die()
         return step(*args, **kwargs)
 
-    trainer.MultiLabelTrainer.training_step = step_or_die
+    MultiLabelTrainer.training_step = step_or_die
 
 
 def run(where: str, arguments: list[str]) -> int:
@@ -50,7 +51,7 @@ def run(where: str, arguments: list[str]) -> int:
     if where.startswith("batch "):
         die_at_batch(int(where.removeprefix("batch ")))
     die_in(where, torch, "save", 1)
-    die_in(where, trainer, "save_file", 1)
+    die_in(where, resuming, "save_file", 1)
     die_in(where, transformers.modeling_utils, "safe_save_file", 1)
     die_in(where, TrainerState, "save_to_json", 1)
     return main(arguments)

@@ -20,7 +20,7 @@ def checkpoint(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     with contextlib.redirect_stdout(io.StringIO()):
         recipe = write_recipe(folder, training={"num_train_epochs": 1, "save_strategy": "no"})
-        assert main(["train", recipe, "--output", str(folder / "run"), "--no-pictures"]) == 0
+        assert main(["train", recipe, "--output", str(folder / "run")]) == 0
     return folder / "run"
 
 
