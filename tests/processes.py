@@ -52,6 +52,7 @@ def _live(
     work: Callable, arguments: tuple, environment: dict, assets: Path | None, output: Path, num_threads: int
 ) -> None:
     gc.freeze()  # as in conftest.py
+    multiprocessing.set_start_method(None, force=True)  # for its own children, as in any other process
     torch.set_num_threads(num_threads)
     os.environ |= environment
     if assets is not None:

@@ -1,5 +1,6 @@
 import json
 import math
+import multiprocessing
 import os
 import re
 import subprocess
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from processes import serve
+from processes import CONTEXT, exit_codes, serve
 from tiny import write_recipe
 
 from hf_mlrpl import __version__
+from hf_mlrpl.cli import main as cli_main
 from hf_mlrpl.cli import sweep
 from hf_mlrpl.cli.main import main
 from hf_mlrpl.cli.sweep_lines import read_finished
@@ -197,6 +199,23 @@ def test_a_run_has_a_process_of_its_own(tmp_path):
     assert "sst/digit_scenes_10" in (tmp_path / "log.txt").read_text()
     assert sweep._run_command(["train", "nothing"], tmp_path / "log.txt").code == 2
     assert "error: There is no recipe 'nothing'" in (tmp_path / "log.txt").read_text()
+
+
+def say_how_workers_start(log, cpu_seconds):
+    """The life of a run, with another command."""
+    cli_main.main = lambda command: print(multiprocessing.get_start_method())
+    sweep._command_process([], log, cpu_seconds)
+
+
+@pytest.mark.slow
+def test_workers_of_a_run_start_as_those_of_any_other(tmp_path):
+    """Else each imports everything, and lives on when the run is killed."""
+    serve()
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=say_how_workers_start, args=(tmp_path / "log.txt", sender))
+    process.start()
+    assert exit_codes(process) == [0] and receiver.poll()
+    assert (tmp_path / "log.txt").read_text().strip() == multiprocessing.get_start_method()
 
 
 @pytest.mark.slow

@@ -337,6 +337,8 @@ def _command_process(command: list[str], log: Path, cpu_seconds: Any) -> None:
     from .main import main
 
     gc.freeze()  # no collection looks through what was imported before, nor copies its pages
+    # Workers of the run start as those of any other, not like itself: they would import all again, and outlive a kill.
+    multiprocessing.set_start_method(None, force=True)
     threading.Thread(target=_end_with_sweep, daemon=True).start()
     with open(log, "w") as file:
         for stream in (sys.stdout, sys.stderr):  # the files beneath them, so that what C code prints is kept, too
