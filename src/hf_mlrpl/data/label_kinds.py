@@ -39,9 +39,9 @@ FULL = LabelKind(
 )
 PARTLY_KNOWN = LabelKind(
     "partly known: some present, some absent, the rest unknown",
-    "Train with a method that leaves unknown labels out or completes likely ones: partial_bce, curriculum, or focal "
-    "and asl with objective.unknown=ignore; with half of them known also sst. Those that take unknown "
-    "labels for absent (an, lsan, splc, hill, large_loss) are worse, the more so the less is known.",
+    "Train with a method that leaves unknown labels out or completes likely ones: partial_bce, ml_decoder, "
+    "curriculum, or focal and asl with objective.unknown=ignore; with half of them known also sst. Those "
+    "that take unknown labels for absent (an, lsan, splc, hill, large_loss) are worse, the more so the less is known.",
 )
 POSITIVES_ONLY = LabelKind(
     "positives only: no label is known to be absent",
