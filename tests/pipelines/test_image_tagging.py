@@ -252,3 +252,13 @@ def test_labels_that_are_numbers_cannot_change(model):
     foreign = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1]))
     with pytest.raises(ValueError, match="`labels` must be None for a ResNetForImageClassification"):
         ImageTaggingPipeline(model=foreign, labels=["bus"])
+
+
+def test_models_of_ours_are_fit_before_they_are_registered(model, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("transformers.pipelines.base.logger.error", said.append)
+    ImageTaggingPipeline(model=model).check_model_type([])
+    assert not said
+    foreign = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1]))
+    ImageTaggingPipeline(model=foreign, image_processor=processor_for(model.config)).check_model_type([])
+    assert len(said) == 1

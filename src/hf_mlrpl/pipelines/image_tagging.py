@@ -100,6 +100,11 @@ class ImageTaggingPipeline(ImageClassificationPipeline):
         assert placement is not None, "a model with attention maps has a feature map"
         return placement
 
+    def check_model_type(self, supported_models: Any) -> None:
+        """Models of this library are fit, whether the Auto classes know them yet or not."""
+        if not isinstance(self.model, MultiLabelPreTrainedModel):
+            super().check_model_type(supported_models)
+
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Publish the model with the image processor of this pipeline; `options` are those of `model.push_to_hub`."""
         if isinstance(self.model, MultiLabelPreTrainedModel):
