@@ -401,3 +401,7 @@ def test_processes_exchange_known_positives_only(monkeypatch):
     objective.remember(torch.randn(6, 40, 8), labels)
     assert shapes == [(12, 8), (12, 2)], "vectors; labels and images"
     assert objective.num_remembered.tolist() == [6, 6] + 38 * [0]
+
+
+def test_a_rule_that_is_switched_off_has_no_beginning():
+    assert {*SstObjectiveConfig(intra_weight=0).begins} == {"cross_threshold.start_epoch"}

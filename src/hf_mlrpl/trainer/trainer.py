@@ -97,7 +97,6 @@ class MultiLabelTrainer(ResumableTrainer):
             )
         self._given = {"objective": objective, "train": train_dataset, "eval": eval_dataset}
         self._is_set_up = False
-        self._training_loader: Any = None
         args = checked_arguments(args, eval_dataset)
         if "compute_metrics" not in kwargs:
             args.check_metric()
@@ -237,8 +236,7 @@ class MultiLabelTrainer(ResumableTrainer):
             pin_memory=args.dataloader_pin_memory,
             generator=torch.Generator(),  # else it would draw from torch's global one whenever workers start
         )
-        self._training_loader = self.accelerator.prepare(loader)
-        return self._training_loader
+        return self.accelerator.prepare(loader)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """The Trainer's step, without what it does for models, optimizers and launchers that are refused here.
@@ -398,8 +396,8 @@ class MultiLabelTrainer(ResumableTrainer):
 
     def _end_workers(self) -> None:
         """Let go of the workers, and of the images that they keep; a garbage collection would hang for seconds."""
-        loader = self._training_loader
-        if loader is not None:
+        loader = self.callback_handler.train_dataloader
+        if loader is not None:  # none where the training ended before its first step
             getattr(loader, "base_dataloader", loader)._iterator = None  # that of Accelerate wraps torch's own
 
     def save_averaged_weights_to_model(self) -> None:

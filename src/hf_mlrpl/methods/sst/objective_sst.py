@@ -77,9 +77,14 @@ class SstObjectiveConfig:
 
     @property
     def begins(self) -> dict[str, tuple[int, str]]:
+        rules = {
+            "intra": (self.intra_weight, self.intra_threshold, "labels completed inside an image"),
+            "cross": (self.cross_weight, self.cross_threshold, "labels completed across images"),
+        }
         return {
-            "intra_threshold.start_epoch": (self.intra_threshold.start_epoch, "labels completed inside an image"),
-            "cross_threshold.start_epoch": (self.cross_threshold.start_epoch, "labels completed across images"),
+            f"{rule}_threshold.start_epoch": (threshold.start_epoch, what)
+            for rule, (weight, threshold, what) in rules.items()
+            if weight
         }
 
 
